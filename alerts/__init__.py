@@ -1,0 +1,1 @@
+"""Say when: Prometheus-format rules, evaluated and notified."""

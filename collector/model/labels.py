@@ -1,0 +1,48 @@
+"""Label sets, as the whole collector passes them about.
+
+A label set is a tuple of (name, value) pairs sorted by name, without empty values: hashable,
+comparable and cheap. The metric name is the label ``__name__``, as in Prometheus.
+"""
+
+from collections.abc import Iterable, Mapping
+
+Labels = tuple[tuple[str, str], ...]
+
+METRIC_NAME = "__name__"
+EMPTY: Labels = ()
+
+
+def from_mapping(mapping: Mapping[str, str]) -> Labels:
+    """Sort ``mapping`` into a label set; a label with an empty value is an absent label."""
+    return tuple(sorted((name, value) for name, value in mapping.items() if value))
+
+
+def get(labels: Labels, name: str) -> str:
+    """Value of label ``name``, or the empty string where it is absent."""
+    for key, value in labels:
+        if key == name:
+            return value
+    return ""
+
+
+def without(labels: Labels, names: Iterable[str]) -> Labels:
+    """``labels`` less those named."""
+    dropped = frozenset(names)
+    return tuple(pair for pair in labels if pair[0] not in dropped)
+
+
+def keep(labels: Labels, names: Iterable[str]) -> Labels:
+    """Only those of ``labels`` that are named."""
+    kept = frozenset(names)
+    return tuple(pair for pair in labels if pair[0] in kept)
+
+
+def render(labels: Labels) -> str:
+    """``name{a="1", b="2"}``, as Prometheus writes a series in its messages."""
+    name = get(labels, METRIC_NAME)
+    pairs = ", ".join(f'{key}="{_escape(value)}"' for key, value in labels if key != METRIC_NAME)
+    return f"{name}{{{pairs}}}" if pairs or not name else name
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

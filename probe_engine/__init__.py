@@ -1,0 +1,1 @@
+"""Serve, and be seen: an instrumented reference inference engine."""
