@@ -15,8 +15,12 @@ def shared_data() -> Path:
     ``LOADLINE_TEST_DATA`` names it; otherwise a folder beside the checkout that holds ``data/traces/MANIFEST.json``.
     """
     named = os.environ.get("LOADLINE_TEST_DATA")
-    candidates = [Path(named)] if named else sorted(path.parents[1] for path in ROOT.parent.glob("*/data/traces/MANIFEST.json"))
+    candidates = (
+        [Path(named)] if named else sorted(path.parents[1] for path in ROOT.parent.glob("*/data/traces/MANIFEST.json"))
+    )
     for candidate in candidates:
         if (candidate / "traces" / "MANIFEST.json").is_file():
             return candidate
-    pytest.skip("no reference data: set LOADLINE_TEST_DATA to the folder that holds traces/, expositions/ and promqltest/")
+    pytest.skip(
+        "no reference data: set LOADLINE_TEST_DATA to the folder that holds traces/, expositions/ and promqltest/"
+    )
