@@ -85,11 +85,10 @@ def up(
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
     processes = fleet(settings, traffic=not no_traffic)
-    started = f"open http://127.0.0.1:{settings['dashboard'].port} — Ctrl-C stops everything"
-    raise typer.Exit(Supervisor(processes, sys.stderr, started).run())
+    raise typer.Exit(Supervisor(processes, sys.stderr, f"open {url_of(settings, 'dashboard')} (Ctrl-C stops all)").run())
 
 
-def read_config(path: Path | None) -> "dict[str, BaseModel]":
+def read_config(path: Path | None) -> "dict[str, Any]":
     """One settings object per section of ``loadline.toml``, defaults where the file is silent.
 
     Without ``path``, ``loadline.toml`` of the working directory is read if it exists. Raises ConfigError with
@@ -121,7 +120,7 @@ def fleet(settings: "dict[str, Any]", *, traffic: bool) -> "list[Process]":
     from collector.host.supervise import Process, loadline_command
 
     def url(part: str) -> str:
-        return f"http://{settings[part].host}:{settings[part].port}"
+        return url_of(settings, part)
 
     def serve(part: str, ready: str, **overrides: str) -> Process:
         environment = settings_environment(part, settings[part]) | {
@@ -139,6 +138,11 @@ def fleet(settings: "dict[str, Any]", *, traffic: bool) -> "list[Process]":
         replay = (*loadline_command(), "replay", "run", settings["traffic"].trace, "--target", url("engine"))
         processes.append(Process("traffic", replay, environment=settings_environment("replay", settings["traffic"])))
     return processes
+
+
+def url_of(settings: "dict[str, Any]", part: str) -> str:
+    """Where ``part`` listens."""
+    return f"http://{settings[part].host}:{settings[part].port}"
 
 
 def settings_environment(part: str, settings: "BaseModel") -> dict[str, str]:

@@ -136,9 +136,8 @@ class Supervisor:
                     if (await client.get(process.ready_url)).is_success:
                         return
                 if time.monotonic() > deadline:
-                    raise StartError(
-                        f"{process.name} did not start: {process.ready_url} gave no answer within {START_TIMEOUT_S:.0f} s"
-                    )
+                    waited = f"{process.ready_url} gave no answer within {START_TIMEOUT_S:.0f} s"
+                    raise StartError(f"{process.name} did not start: {waited}")
                 await asyncio.sleep(READY_POLL_S)
 
     async def _stop_all(self) -> None:

@@ -22,7 +22,8 @@ STALE_NAN: float = np.array([STALE_BITS], dtype=np.uint64).view(np.float64)[0]
 
 def is_stale(values: Float64Array) -> BoolArray:
     """Where ``values`` hold the stale marker; an ordinary NaN is a sample like any other."""
-    return np.ascontiguousarray(values).view(np.uint64) == STALE_BITS
+    bits: npt.NDArray[np.uint64] = np.ascontiguousarray(values).view(np.uint64)
+    return np.equal(bits, np.uint64(STALE_BITS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from collector.model.errors import ConfigError
 def read_settings(path: Path | None, sections: Mapping[str, type[BaseModel]]) -> dict[str, BaseModel]:
     """Validate every section of the file at ``path``; a missing section (or no file) means its defaults.
 
-    Raises ConfigError; its message has one line per fault: ``FILE:LINE: section.field: what is wrong; what is allowed``.
+    Raises ConfigError; its message has one line per fault: ``FILE:LINE: section.field is VALUE; what is allowed``.
     """
     text = "" if path is None else _read(path)
     try:

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import psutil
@@ -92,10 +91,8 @@ def test_a_signal_leaves_no_process(number: signal.Signals):
         children = psutil.Process(supervisor.pid).children(recursive=True)
         assert len(children) == 2
         os.kill(supervisor.pid, number)
-        started = time.monotonic()
         supervisor.wait(timeout=30)
-        gone, alive = psutil.wait_procs(children, timeout=10)
+        _, alive = psutil.wait_procs(children, timeout=10)
         assert not alive
-        assert time.monotonic() - started < 10
         if number != signal.SIGKILL:
             assert supervisor.returncode == 0

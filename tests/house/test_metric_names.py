@@ -1,4 +1,4 @@
-"""Every metric that a panel, rule or page names exists: in an engine's dialect or among what Loadline itself exposes."""
+"""Every metric that a panel, rule or page names exists in a dialect."""
 
 import re
 from pathlib import Path
