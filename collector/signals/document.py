@@ -1,0 +1,150 @@
+"""YAML that remembers where each value stood, so that an error can say file, line and column.
+
+Used for dialects here and for rule files by ``alerts``.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from collector.signals.errors import DocumentError
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One value of a document with its place; ``line`` and ``column`` are 1-based.
+
+    ``value`` is a scalar (str, int, float, bool, None), a ``dict[str, Node]`` or a ``list[Node]``. ``text`` is the
+    scalar as it was written. ``keys`` holds a mapping's keys with their places.
+    """
+
+    path: str
+    line: int
+    column: int
+    value: Any
+    text: str = ""
+    keys: tuple["Node", ...] = ()
+
+    def error(self, reason: str) -> DocumentError:
+        """An error about this value."""
+        return DocumentError(self.path, self.line, self.column, reason)
+
+    def mapping(self, what: str) -> dict[str, "Node"]:
+        """The value as a mapping; ``what`` names it in the error."""
+        if not isinstance(self.value, dict):
+            raise self.error(f"{what} is {self.shown()}; it must be a mapping")
+        return self.value
+
+    def sequence(self, what: str) -> list["Node"]:
+        """The value as a list."""
+        if not isinstance(self.value, list):
+            raise self.error(f"{what} is {self.shown()}; it must be a list")
+        return self.value
+
+    def string(self, what: str) -> str:
+        """The value as the text that was written (``1`` gives ``"1"``); neither empty, nor a list or mapping."""
+        if isinstance(self.value, dict | list) or self.value is None:
+            raise self.error(f"{what} is {self.shown()}; it must be a text")
+        return self.text
+
+    def number(self, what: str) -> float:
+        """The value as a finite number."""
+        if isinstance(self.value, bool) or not isinstance(self.value, int | float):
+            raise self.error(f"{what} is {self.shown()}; it must be a number")
+        return float(self.value)
+
+    def boolean(self, what: str) -> bool:
+        """The value as true or false."""
+        if not isinstance(self.value, bool):
+            raise self.error(f"{what} is {self.shown()}; it must be true or false")
+        return self.value
+
+    def only(self, allowed: Iterable[str], what: str) -> dict[str, "Node"]:
+        """The value as a mapping that has no other fields than those ``allowed``."""
+        fields = self.mapping(what)
+        known = tuple(allowed)
+        for key in self.keys:
+            if key.value not in known:
+                raise key.error(f"{what}: field {key.text!r} is unknown; allowed are {', '.join(known)}")
+        return fields
+
+    def need(self, field: str, what: str) -> "Node":
+        """Field ``field`` of a mapping, which must be there."""
+        fields = self.mapping(what)
+        if field not in fields:
+            raise self.error(f"{what}: field {field!r} is missing")
+        return fields[field]
+
+    def shown(self) -> str:
+        """The value as an error shows it."""
+        if isinstance(self.value, dict):
+            return "a mapping"
+        if isinstance(self.value, list):
+            return "a list"
+        return "empty" if self.value is None else f'"{self.text}"'
+
+    def plain(self) -> Any:
+        """The value without places: str, int, float, bool, None, dict, list."""
+        if isinstance(self.value, dict):
+            return {key: node.plain() for key, node in self.value.items()}
+        if isinstance(self.value, list):
+            return [node.plain() for node in self.value]
+        return self.value
+
+
+def parse_document(text: str, path: str) -> Node:
+    """Read one YAML document; ``path`` is what errors call it. Raises DocumentError."""
+    try:
+        loader = yaml.SafeLoader(text)
+        try:
+            root = loader.get_single_node()
+            if root is None:
+                return Node(path, 1, 1, None)
+            return _node(root, loader, path, ())
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        raise DocumentError(path, line, column, f"not YAML: {error.problem or error.context}") from error
+    except yaml.YAMLError as error:
+        raise DocumentError(path, 1, 1, f"not YAML: {error}") from error
+    except RecursionError as error:
+        raise DocumentError(path, 1, 1, "nested too deeply to be read") from error
+
+
+def _node(node: yaml.Node, loader: yaml.SafeLoader, path: str, above: tuple[int, ...]) -> Node:
+    line, column = node.start_mark.line + 1, node.start_mark.column + 1
+    if id(node) in above:
+        raise DocumentError(path, line, column, "an alias refers to the value that holds it")
+    inside = (*above, id(node))
+    if isinstance(node, yaml.MappingNode):
+        fields: dict[str, Node] = {}
+        keys = []
+        for key, value in _pairs(node, loader, path, inside):
+            if key.text in fields:
+                raise key.error(f"field {key.text!r} appears twice")
+            fields[key.text] = value
+            keys.append(key)
+        return Node(path, line, column, fields, keys=tuple(keys))
+    if isinstance(node, yaml.SequenceNode):
+        return Node(path, line, column, [_node(item, loader, path, inside) for item in node.value])
+    try:
+        value = loader.construct_object(node, deep=True)
+    except ValueError as error:
+        raise DocumentError(path, line, column, f'"{node.value}" cannot be read: {error}') from error
+    if value is not None and not isinstance(value, str | int | float | bool):
+        value = node.value
+    return Node(path, line, column, value, text=node.value)
+
+
+def _pairs(
+    node: yaml.MappingNode, loader: yaml.SafeLoader, path: str, inside: tuple[int, ...]
+) -> Iterator[tuple[Node, Node]]:
+    for raw_key, raw_value in node.value:
+        key = _node(raw_key, loader, path, inside)
+        if isinstance(key.value, dict | list):
+            raise key.error("a field's name must be a text")
+        yield Node(path, key.line, key.column, key.text, text=key.text), _node(raw_value, loader, path, inside)

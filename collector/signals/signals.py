@@ -1,0 +1,80 @@
+"""The engine-neutral vocabulary: every quantity that panels, rules and plans may ask for, with its canonical unit.
+
+It does not know what any engine calls them: dialects do.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+Kind = Literal["histogram", "counter", "gauge", "info"]
+KINDS: tuple[Kind, ...] = ("histogram", "counter", "gauge", "info")
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One quantity. ``unit`` is canonical (s, tokens, requests, ratio, bytes, ...); ``what`` says what is measured."""
+
+    name: str
+    kind: Kind
+    unit: str
+    what: str
+
+
+_DECLARED: tuple[tuple[str, Kind, str, str], ...] = (
+    # latency of requests
+    ("ttft", "histogram", "s", "time from a request's arrival to its first token"),
+    ("itl", "histogram", "s", "time between two tokens of one request that follow each other"),
+    ("tpot", "histogram", "s", "mean time per output token of a request after its first token"),
+    ("e2e_latency", "histogram", "s", "time from a request's arrival to its last token"),
+    ("queue_time", "histogram", "s", "time that a request waits before it is first scheduled"),
+    ("prefill_time", "histogram", "s", "time from a request's first scheduling to its first token"),
+    ("decode_time", "histogram", "s", "time from a request's first token to its last"),
+    # what requests bring and take
+    ("prompt_tokens", "counter", "tokens", "prompt tokens taken in"),
+    ("cached_prompt_tokens", "counter", "tokens", "prompt tokens that were found in the prefix cache"),
+    ("generated_tokens", "counter", "tokens", "tokens generated"),
+    ("prompt_length", "histogram", "tokens", "prompt tokens per request"),
+    ("output_length", "histogram", "tokens", "generated tokens per request"),
+    # how requests end
+    ("requests", "counter", "requests", "requests that ended, however they ended"),
+    ("finished_by_reason", "counter", "requests", "requests that ended, by finished_reason"),
+    ("errors", "counter", "requests", "requests that failed"),
+    ("rejections", "counter", "requests", "requests turned away before they were queued"),
+    # occupancy
+    ("running_requests", "gauge", "requests", "requests that are being computed"),
+    ("waiting_requests", "gauge", "requests", "requests that wait to be scheduled"),
+    ("kv_usage", "gauge", "ratio", "share of the KV cache that is in use"),
+    ("kv_capacity", "gauge", "tokens", "tokens that the KV cache holds"),
+    ("prefix_queries", "counter", "tokens", "prompt tokens looked up in the prefix cache"),
+    ("prefix_hits", "counter", "tokens", "prompt tokens found in the prefix cache"),
+    ("preemptions", "counter", "events", "running requests put back into the queue for want of KV cache"),
+    # engine steps
+    ("iteration_tokens", "histogram", "tokens", "tokens computed per engine step"),
+    ("step_time", "histogram", "s", "time that one engine step takes"),
+    ("step_prefill_tokens", "counter", "tokens", "tokens computed by prefill, summed over steps"),
+    ("step_prefill_attention", "counter", "pairs", "query-key pairs computed by prefill, summed over steps"),
+    ("step_decode_sequences", "counter", "sequences", "sequences decoded, summed over steps"),
+    ("step_decode_kv_tokens", "counter", "tokens", "KV tokens read by decodes, summed over steps"),
+    ("kv_block_lifetime", "histogram", "s", "time from a KV block's allocation to its eviction"),
+    ("estimated_flops", "counter", "flop", "floating point operations per GPU, as the engine estimates them"),
+    ("engine_info", "info", "labels", "the engine's configuration, in labels"),
+    # GPUs and hosts
+    ("gpu_utilization", "gauge", "ratio", "share of time in which a kernel ran on the GPU"),
+    ("gpu_memory_used", "gauge", "bytes", "GPU memory in use"),
+    ("gpu_memory_total", "gauge", "bytes", "GPU memory that there is"),
+    ("gpu_temperature", "gauge", "celsius", "temperature of the GPU's core"),
+    ("gpu_power", "gauge", "watts", "power drawn by the GPU"),
+    ("gpu_devices", "gauge", "devices", "GPUs that the host shows; 0 where there is none"),
+    ("gpu_info", "info", "labels", "the GPU's identity, in labels"),
+    ("host_cpu_usage", "gauge", "ratio", "share of the host's CPU time in use"),
+    ("host_memory_used", "gauge", "bytes", "host memory in use"),
+    ("host_memory_total", "gauge", "bytes", "host memory that there is"),
+    # scraping
+    ("target_up", "gauge", "bool", "1 where the last scrape of the target succeeded, else 0"),
+    ("scrape_duration", "gauge", "s", "time that the last scrape of the target took"),
+    ("scrape_samples", "gauge", "samples", "samples that the last scrape of the target gave"),
+)
+
+SIGNALS: Mapping[str, Signal] = MappingProxyType({row[0]: Signal(*row) for row in _DECLARED})
