@@ -24,6 +24,7 @@ IntArray = npt.NDArray[np.int64]
 FORMAT = "loadline-run"
 VERSION = 1
 STATUSES = ("ok", "error", "timeout", "cancelled", "rejected", "unfinished")
+_TIMES = ("due_s", "sent_s", "first_token_s", "last_token_s", "end_s")
 PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 
 
@@ -200,16 +201,15 @@ class Run:
         )
 
     def write(self, path: Path) -> None:
-        """Write as JSON. Raises RunError when the file cannot be written."""
+        """Write as JSON, NaN as null. Raises RunError when the file cannot be written."""
         r = self.requests
         columns: dict[str, Any] = {
-            name: [None if v != v else v for v in getattr(r, name).tolist()]
-            for name in ("due_s", "sent_s", "first_token_s", "last_token_s", "end_s", "cached_tokens")
+            name: getattr(r, name).tolist()
+            for name in (*_TIMES, "row_id", "input_tokens", "output_tokens", "cached_tokens", "status")
         }
-        columns |= {name: getattr(r, name).tolist() for name in ("row_id", "input_tokens", "output_tokens", "status")}
         columns["error"] = list(r.error)
         if r.server_ttft_s is not None:
-            columns["server_ttft_s"] = [None if v != v else v for v in r.server_ttft_s.tolist()]
+            columns["server_ttft_s"] = r.server_ttft_s.tolist()
         if r.token_times_s is not None:
             columns["token_times_s"] = [times.tolist() for times in r.token_times_s]
         document = {

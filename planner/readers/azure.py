@@ -28,7 +28,7 @@ _EPOCH_DAY = date(1970, 1, 1).toordinal()
 def sniff_azure(head: bytes) -> bool:
     """Whether a file that begins so has the Azure header."""
     first = head.lstrip().split(b"\n", 1)[0].replace(b'"', b"")
-    return set(name.encode() for name in REQUIRED) <= {name.strip() for name in first.split(b",")}
+    return {name.encode() for name in REQUIRED} <= {name.strip() for name in first.split(b",")}
 
 
 def parse_time_ns(text: str) -> tuple[int, str, int]:

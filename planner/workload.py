@@ -1,0 +1,213 @@
+"""Shape a trace (cut, speed up, scale its lengths, repeat it) and describe what it asks of a server."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from planner.errors import WorkloadError
+from planner.trace import Flag, IntArray, Ragged, Trace
+
+_NS = 1_000_000_000
+
+
+def window(trace: Trace, start_s: float, end_s: float) -> Trace:
+    """Requests that arrive in [start, end) seconds of the trace; arrivals count from ``start_s`` afterwards.
+
+    Raises WorkloadError when the window is empty or backwards.
+    """
+    if not 0 <= start_s < end_s:
+        raise WorkloadError(f"window {start_s:g}:{end_s:g}: start must be at least 0 and before end (seconds)")
+    start_ns, end_ns = round(start_s * _NS), round(end_s * _NS)
+    first, last = np.searchsorted(trace.arrival_ns, [start_ns, end_ns], side="left")
+    if first == last:
+        raise WorkloadError(
+            f"window {start_s:g}:{end_s:g} holds no request; {trace.header.source} has arrivals "
+            f"from 0 to {trace.arrival_ns[-1] / _NS:g} s"
+        )
+    cut = trace.take_rows(np.arange(first, last), name="window", start_s=start_s, end_s=end_s)
+    return replace(
+        cut,
+        arrival_ns=cut.arrival_ns - start_ns,
+        header=replace(cut.header, origin_ns=cut.header.origin_ns + start_ns),
+    )
+
+
+def take(trace: Trace, count: int) -> Trace:
+    """The first ``count`` requests. Raises WorkloadError when ``count`` is below 1."""
+    if count < 1:
+        raise WorkloadError(f"max requests {count}: must be at least 1")
+    return trace.take_rows(np.arange(min(count, len(trace))), name="take", count=count)
+
+
+def speed(trace: Trace, factor: float) -> Trace:
+    """Play ``factor`` times as fast: every arrival divided by it, to the nearest ns; lengths and order are kept."""
+    if not (factor > 0 and np.isfinite(factor)):
+        raise WorkloadError(f"speed {factor:g}: must be a number above 0")
+    played = trace.take_rows(np.arange(len(trace)), name="speed", factor=factor)
+    return replace(played, arrival_ns=np.rint(trace.arrival_ns / factor).astype(np.int64))
+
+
+def scale_tokens(trace: Trace, factor: float) -> Trace:
+    """Multiply both lengths of every request by ``factor``, rounded up, at least 1.
+
+    A row of zero tokens becomes one token and is flagged ``clamped``. Raises WorkloadError for a trace with prefix
+    hashes: their blocks would no longer match the prompts.
+    """
+    if not (factor > 0 and np.isfinite(factor)):
+        raise WorkloadError(f"token scale {factor:g}: must be a number above 0")
+    if trace.column("prefix_hashes") is not None and factor != 1:
+        raise WorkloadError(f"token scale {factor:g}: {trace.header.source} has prefix hashes, which fix its lengths")
+    scaled = trace.take_rows(np.arange(len(trace)), name="scale_tokens", factor=factor)
+    zero = (trace.input_tokens == 0) | (trace.output_tokens == 0)
+    return replace(
+        scaled,
+        input_tokens=_scaled(trace.input_tokens, factor),
+        output_tokens=_scaled(trace.output_tokens, factor),
+        flags=np.where(zero, scaled.flags | np.uint32(Flag.CLAMPED), scaled.flags),
+    )
+
+
+def _scaled(tokens: IntArray, factor: float) -> IntArray:
+    # A product such as 100 * 0.07 = 7.000000000000001 is 7, not 8: what floats add is taken off before rounding up.
+    return np.maximum(np.ceil(tokens * factor - 1e-9 * np.maximum(tokens, 1)), 1).astype(np.int64)
+
+
+def loop(trace: Trace, count: int, seed: int = 0) -> Trace:
+    """``count`` requests: the trace over and over, each lap in its own order of gaps and lengths kept together.
+
+    Lap 0 is the trace itself. Later laps shuffle blocks of 32 successive requests (seeded), so that bursts and the
+    bond between gap and lengths stay while no lap repeats another. Row ids are renumbered from 0.
+    """
+    rows = len(trace)
+    if rows < 2:
+        raise WorkloadError(f"{trace.header.source}: {rows} request cannot be repeated; at least 2 are needed")
+    gaps = np.diff(trace.arrival_ns, prepend=trace.arrival_ns[0])
+    mean_gap = int(round(float(trace.arrival_ns[-1] - trace.arrival_ns[0]) / (rows - 1)))
+    gaps[0] = mean_gap
+    generator = np.random.default_rng([seed, 0x10095])
+    blocks = [np.arange(start, min(start + 32, rows)) for start in range(0, rows, 32)]
+    order: list[IntArray] = [np.arange(rows)]
+    while sum(len(part) for part in order) < count:
+        order.append(np.concatenate([blocks[int(i)] for i in generator.permutation(len(blocks))]))
+    index = np.concatenate(order)[:count]
+    looped = trace.take_rows(index, name="loop", count=count, seed=seed)
+    arrival = np.cumsum(gaps[index])
+    return replace(looped, arrival_ns=arrival - arrival[0], row_id=np.arange(len(index), dtype=np.int64))
+
+
+class Shaping(BaseModel):
+    """The shaping options that replay and twin share; applied in the order window, max_requests, speed, token_scale."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    window_start_s: float | None = Field(None, ge=0)
+    window_end_s: float | None = Field(None, gt=0)
+    max_requests: int | None = Field(None, ge=1)
+    speed: float = Field(1.0, gt=0)
+    token_scale: float = Field(1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _window_is_whole(self) -> "Shaping":
+        if (self.window_start_s is None) != (self.window_end_s is None):
+            raise ValueError("window needs both its start and its end")
+        return self
+
+    def apply(self, trace: Trace) -> Trace:
+        """The shaped trace. Raises WorkloadError."""
+        if self.window_start_s is not None and self.window_end_s is not None:
+            trace = window(trace, self.window_start_s, self.window_end_s)
+        if self.max_requests is not None:
+            trace = take(trace, self.max_requests)
+        if self.speed != 1.0:
+            trace = speed(trace, self.speed)
+        if self.token_scale != 1.0:
+            trace = scale_tokens(trace, self.token_scale)
+        return trace
+
+
+def parse_window(text: str) -> tuple[float, float]:
+    """``60:120`` (seconds of the trace) to (60.0, 120.0). Raises WorkloadError."""
+    start, colon, end = text.partition(":")
+    try:
+        if not colon:
+            raise ValueError
+        return float(start), float(end)
+    except ValueError:
+        raise WorkloadError(f"window {text!r}: must be START:END in seconds, such as 0:600") from None
+
+
+@dataclass(frozen=True, slots=True)
+class LengthStats:
+    """Token counts of one side of the requests."""
+
+    mean: float
+    p50: float
+    p90: float
+    p99: float
+    min: int
+    max: int
+    zero: int
+    sum: int
+
+    @classmethod
+    def of(cls, tokens: IntArray) -> "LengthStats":
+        """From (rows,) token counts."""
+        p50, p90, p99 = (float(v) for v in np.percentile(tokens, [50, 90, 99]))
+        return cls(
+            float(tokens.mean()),
+            p50,
+            p90,
+            p99,
+            int(tokens.min()),
+            int(tokens.max()),
+            int((tokens == 0).sum()),
+            int(tokens.sum()),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadStats:
+    """What a trace asks: rates, burstiness and lengths.
+
+    Peaks are the fullest 1 s and 60 s bins aligned to the first arrival, as rates; ``gap_cv`` is the population
+    coefficient of variation of inter-arrival times; ``tie_ratio`` the share of gaps of zero; ``dispersion_1s`` the
+    variance over mean of counts per second.
+    """
+
+    rows: int
+    duration_s: float
+    mean_per_s: float
+    peak_1s_per_s: float
+    peak_60s_per_s: float
+    gap_cv: float | None
+    tie_ratio: float
+    dispersion_1s: float
+    input_tokens: LengthStats
+    output_tokens: LengthStats
+    prefix_hashes: bool
+
+
+def stats(trace: Trace) -> WorkloadStats:
+    """Describe a trace. Raises WorkloadError when it is empty."""
+    if not len(trace):
+        raise WorkloadError(f"{trace.header.source}: holds no request")
+    offset_ns = trace.arrival_ns - trace.arrival_ns[0]
+    gaps = np.diff(trace.arrival_ns)
+    per_second = np.bincount(offset_ns // _NS)
+    per_minute = np.bincount(offset_ns // (60 * _NS))
+    duration = trace.duration_s
+    mean_gap = float(gaps.mean()) if len(gaps) else 0.0
+    return WorkloadStats(
+        rows=len(trace),
+        duration_s=duration,
+        mean_per_s=len(trace) / duration if duration > 0 else float(len(trace)),
+        peak_1s_per_s=float(per_second.max()),
+        peak_60s_per_s=float(per_minute.max()) / 60,
+        gap_cv=float(gaps.std()) / mean_gap if mean_gap > 0 else None,
+        tie_ratio=float((gaps == 0).mean()) if len(gaps) else 0.0,
+        dispersion_1s=float(per_second.var() / per_second.mean()),
+        input_tokens=LengthStats.of(trace.input_tokens),
+        output_tokens=LengthStats.of(trace.output_tokens),
+        prefix_hashes=isinstance(trace.column("prefix_hashes"), Ragged),
+    )
