@@ -83,7 +83,7 @@ def loop(trace: Trace, count: int, seed: int = 0) -> Trace:
     if rows < 2:
         raise WorkloadError(f"{trace.header.source}: {rows} request cannot be repeated; at least 2 are needed")
     gaps = np.diff(trace.arrival_ns, prepend=trace.arrival_ns[0])
-    mean_gap = int(round(float(trace.arrival_ns[-1] - trace.arrival_ns[0]) / (rows - 1)))
+    mean_gap = round(float(trace.arrival_ns[-1] - trace.arrival_ns[0]) / (rows - 1))
     gaps[0] = mean_gap
     generator = np.random.default_rng([seed, 0x10095])
     blocks = [np.arange(start, min(start + 32, rows)) for start in range(0, rows, 32)]

@@ -6,6 +6,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -23,19 +24,24 @@ class BadRow(Exception):
     """A line that cannot be used; the argument is the reason, in one word."""
 
 
-def open_plain(path: Path) -> BinaryIO:
+@contextmanager
+def open_plain(path: Path) -> Iterator[BinaryIO]:
     """Open a file for reading its plain bytes; gzip and zstd are told by their first bytes. Raises TraceError."""
     try:
         raw = path.open("rb")
     except OSError as error:
         raise TraceError(f"{path}: cannot be opened: {error.strerror}") from error
-    magic = raw.read(4)
-    raw.seek(0)
-    if magic.startswith(_GZIP):
-        return cast(BinaryIO, gzip.GzipFile(fileobj=raw, mode="rb"))
-    if magic == _ZSTD:
-        return cast(BinaryIO, io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(raw, closefd=True)))
-    return cast(BinaryIO, raw)
+    with raw:
+        magic = raw.read(4)
+        raw.seek(0)
+        if magic.startswith(_GZIP):
+            with gzip.GzipFile(fileobj=raw, mode="rb") as plain:
+                yield cast(BinaryIO, plain)
+        elif magic == _ZSTD:
+            with zstandard.ZstdDecompressor().stream_reader(raw) as stream:
+                yield cast(BinaryIO, io.BufferedReader(stream))
+        else:
+            yield raw
 
 
 def first_bytes(path: Path, size: int = 4096) -> bytes:

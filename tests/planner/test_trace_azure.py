@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -100,6 +101,12 @@ def test_a_gzipped_file_with_a_byte_order_mark_reads_the_same(tmp_path: Path) ->
     packed = tmp_path / "packed.csv.gz"
     packed.write_bytes(gzip.compress(b"\xef\xbb\xbf" + plain.read_bytes()))
     assert read_trace(packed).trace.sha256() == read_trace(plain).trace.sha256()
+
+
+def test_a_zstd_file_reads_the_same(tmp_path: Path) -> None:
+    packed = tmp_path / "packed.csv.zst"
+    packed.write_bytes(zstandard.compress(SAMPLE.read_bytes()))
+    assert read_trace(packed).trace.sha256() == read_trace(SAMPLE).trace.sha256()
 
 
 def test_a_gzip_cut_short_is_one_clear_error(tmp_path: Path) -> None:
