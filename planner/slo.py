@@ -17,11 +17,11 @@ class Slo(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    ttft_p95_s: float = Field(0.8, gt=0, description="95th percentile of time to first token, seconds")
-    itl_p95_s: float = Field(0.05, gt=0, description="95th percentile of the gap between tokens, seconds")
-    e2e_p95_s: float = Field(12.0, gt=0, description="95th percentile of whole-request latency, seconds")
-    success_ratio: float = Field(0.999, gt=0, le=1, description="share of requests that must succeed")
-    goodput_ratio: float = Field(0.95, gt=0, le=1, description="share of requests that must meet every latency")
+    ttft_p95_s: float = Field(default=0.8, gt=0, description="95th percentile of time to first token, seconds")
+    itl_p95_s: float = Field(default=0.05, gt=0, description="95th percentile of the gap between tokens, seconds")
+    e2e_p95_s: float = Field(default=12.0, gt=0, description="95th percentile of whole-request latency, seconds")
+    success_ratio: float = Field(default=0.999, gt=0, le=1, description="share of requests that must succeed")
+    goodput_ratio: float = Field(default=0.95, gt=0, le=1, description="share of requests that must meet every latency")
 
 
 def load_slo(path: Path) -> Slo:

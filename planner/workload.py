@@ -101,11 +101,11 @@ class Shaping(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    window_start_s: float | None = Field(None, ge=0)
-    window_end_s: float | None = Field(None, gt=0)
-    max_requests: int | None = Field(None, ge=1)
-    speed: float = Field(1.0, gt=0)
-    token_scale: float = Field(1.0, gt=0)
+    window_start_s: float | None = Field(default=None, ge=0)
+    window_end_s: float | None = Field(default=None, gt=0)
+    max_requests: int | None = Field(default=None, ge=1)
+    speed: float = Field(default=1.0, gt=0)
+    token_scale: float = Field(default=1.0, gt=0)
 
     @model_validator(mode="after")
     def _window_is_whole(self) -> "Shaping":

@@ -1,0 +1,229 @@
+"""Fit step-time models to what an engine was seen to do: non-negative least squares on relative errors.
+
+Rows may be single steps or sums over intervals: the linear form is linear in its costs, so sums fit as well as steps.
+Hinges bend, so they need single steps.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import nnls
+
+from planner.errors import ModelError
+from planner.latency import COSTS, Error, Hinge, Overhead, StepModel
+from planner.result import Observation
+
+FloatArray = npt.NDArray[np.float64]
+
+MIN_OBSERVATIONS = 8
+HELD_OUT_RATIO = 0.25
+FORWARD_RATIO = 0.3
+QUANTILES = 101
+_ROUNDS = 4
+_CLIP = 3.0
+_MARGIN = 1.05
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """Observations as arrays: ``amounts`` (rows, 5) in the order of ``COSTS``, ``wall_s`` (rows,)."""
+
+    amounts: FloatArray
+    wall_s: FloatArray
+
+    @property
+    def steps(self) -> FloatArray:
+        """Steps in each row."""
+        return self.amounts[:, 0]
+
+    @property
+    def single(self) -> bool:
+        """Whether every row is one step."""
+        return bool(np.all(self.steps == 1))
+
+    def rows(self, chosen: npt.NDArray[np.bool_] | slice) -> "Design":
+        """Some of the rows."""
+        return Design(self.amounts[chosen], self.wall_s[chosen])
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    costs: FloatArray
+    hinges: tuple[tuple[str, float], ...]
+
+    def predict(self, design: Design) -> FloatArray:
+        return np.asarray(_matrix(design, self.hinges) @ self.costs, dtype=np.float64)
+
+
+def design_of(observations: Sequence[Observation]) -> Design:
+    """Rows that can be fitted: those with steps and a positive, finite wall time, in their order."""
+    rows = np.array(
+        [
+            (o.wall_s, o.steps, o.prefill_tokens, o.prefill_attention, o.decode_seqs, o.decode_kv_tokens)
+            for o in observations
+        ],
+        dtype=np.float64,
+    ).reshape(-1, 6)
+    usable = np.isfinite(rows).all(axis=1) & (rows[:, 0] > 0) & (rows[:, 1] > 0) & (rows[:, 2:] >= 0).all(axis=1)
+    kept = rows[usable]
+    return Design(kept[:, 1:], kept[:, 0])
+
+
+def fit(
+    observations: Sequence[Observation],
+    *,
+    source: str,
+    form: str = "auto",
+    overhead: Overhead | None = None,
+    scheduler: dict[str, object] | None = None,
+    engine: dict[str, str] | None = None,
+) -> StepModel:
+    """Fit a model: on the first 75% of the observations, its error told on the last 25%, then on all of them.
+
+    ``form``: ``linear``, ``hinge`` or ``auto``, which takes the form that does better on the busiest steps when fitted
+    without them. Raises ModelError when there is too little to fit.
+    """
+    design = design_of(observations)
+    count = len(design.wall_s)
+    if count < MIN_OBSERVATIONS:
+        raise ModelError(f"{source}: {count} usable observations; at least {MIN_OBSERVATIONS} are needed")
+    notes = []
+    if dropped := len(observations) - count:
+        notes.append(f"{dropped} of {len(observations)} observations left out: no steps, or no finite positive time")
+    train = design.rows(slice(0, count - int(count * HELD_OUT_RATIO)))
+    forward = _forward_errors(train) if form == "auto" else {}
+    chosen = form if form != "auto" else min(forward, key=lambda name: forward[name], default="linear")
+    if chosen == "hinge" and not design.single:
+        raise ModelError(f"{source}: the hinge form needs single steps; these are sums over intervals")
+    held_out = _error(_solve(train, chosen), design.rows(slice(len(train.wall_s), None)))
+    fitted = _solve(design, chosen)
+    residuals = design.wall_s / np.maximum(fitted.predict(design), 1e-12) - 1
+    if not design.single:
+        notes.append("fitted on sums over intervals: the noise of single steps is not seen")
+    return StepModel(
+        source=source,
+        engine=engine or {},
+        form="hinge" if chosen == "hinge" else "linear",
+        costs_s={name: float(cost) for name, cost in zip(COSTS, fitted.costs, strict=False)},
+        hinges=tuple(
+            Hinge.model_validate({"variable": variable, "knot": knot, "seconds": float(cost)})
+            for (variable, knot), cost in zip(fitted.hinges, fitted.costs[len(COSTS) :], strict=True)
+            if cost > 0
+        ),
+        step_gap_s=step_gap_s(observations),
+        overhead=overhead or Overhead(),
+        scheduler=scheduler or None,
+        basis="step" if design.single else "interval",
+        residual_quantiles=_bin_means(residuals),
+        hull=_hull(design),
+        fit=_error(fitted, design),
+        held_out=held_out,
+        forward=forward,
+        notes=tuple(notes),
+    )
+
+
+def step_gap_s(observations: Sequence[Observation]) -> float:
+    """Mean time between the end of one step and the start of the next of a busy engine, seconds.
+
+    Known from single steps with start and end; a step that decodes had work waiting, so the gap before it is the
+    engine's own. Gaps longer than ten times the median are pauses of something else and count as the median's tenfold.
+    0 when unknown.
+    """
+    steps = [o for o in observations if o.steps == 1 and o.start_s is not None and o.end_s is not None]
+    gaps = [
+        float(after.start_s or 0) - float(before.end_s or 0)
+        for before, after in pairwise(steps)
+        if after.decode_seqs > 0
+    ]
+    known = np.array([gap for gap in gaps if gap >= 0])
+    if len(known) < MIN_OBSERVATIONS:
+        return 0.0
+    return float(np.minimum(known, 10 * np.median(known)).mean())
+
+
+def _matrix(design: Design, hinges: Sequence[tuple[str, float]]) -> FloatArray:
+    amounts = design.amounts
+    size = {"tokens": amounts[:, 1] + amounts[:, 3], "prefill_tokens": amounts[:, 1], "decode_seqs": amounts[:, 3]}
+    bends = [np.minimum(size[variable], knot) for variable, knot in hinges]
+    return np.column_stack([amounts, *bends]) if bends else amounts
+
+
+def _solve(design: Design, form: str) -> _Fitted:
+    """Costs that minimise the relative error, outliers clipped: reweighted by what was predicted, not what was seen.
+
+    Weighting by the seen time would pull the fit below the mean by the variance of the noise. At the end the costs are
+    scaled so that the summed time is the observed one: clipped stalls are rare, but a server does lose that time.
+    """
+    hinges = _knots(design) if form == "hinge" else ()
+    matrix = _matrix(design, hinges)
+    scale = np.maximum(matrix.max(axis=0), 1e-30)
+    expected = design.wall_s
+    target = design.wall_s
+    costs = np.zeros(matrix.shape[1])
+    for _ in range(_ROUNDS):
+        weights = 1.0 / np.maximum(expected, 1e-12)
+        solution, _ = nnls(matrix / scale * weights[:, None], target * weights)
+        costs = solution / scale
+        expected = np.maximum(matrix @ costs, 1e-9)
+        ratio = design.wall_s / expected
+        middle = float(np.median(ratio))
+        spread = max(1.4826 * float(np.median(np.abs(ratio - middle))), 0.005)
+        target = expected * np.clip(ratio, middle - _CLIP * spread, middle + _CLIP * spread)
+    return _Fitted(costs * (design.wall_s.sum() / expected.sum()), hinges)
+
+
+def _knots(design: Design) -> tuple[tuple[str, float], ...]:
+    """Where cost may bend: powers of two inside what was observed, and at one prefill token (a step with any)."""
+    prefill, decode = design.amounts[:, 1], design.amounts[:, 3]
+    hinges: list[tuple[str, float]] = [("prefill_tokens", 1.0)]
+    for variable, values in (("tokens", prefill + decode), ("decode_seqs", decode)):
+        positive = values[values > 0]
+        if not len(positive):
+            continue
+        low, high = np.percentile(positive, [2, 98])
+        knots = [2.0**power for power in range(16) if low < 2.0**power < high]
+        hinges.extend((variable, knot) for knot in knots)
+    return tuple(hinges)
+
+
+def _forward_errors(train: Design) -> dict[str, float]:
+    """Mean error of each form on the busiest rows after a fit on the others: how it does beyond what it saw."""
+    load = (train.amounts[:, 1] + train.amounts[:, 3] + train.amounts[:, 4] / 64) / train.steps
+    busy = load > np.quantile(load, 1 - FORWARD_RATIO)
+    if len(train.wall_s) < 40 or not busy.any():
+        return {}
+    forms = ("linear", "hinge") if train.single else ("linear",)
+    return {form: _error(_solve(train.rows(~busy), form), train.rows(busy)).mean for form in forms}
+
+
+def _error(fitted: _Fitted, design: Design) -> Error:
+    expected = fitted.predict(design)
+    relative = np.abs(expected - design.wall_s) / design.wall_s
+    return Error(
+        observations=len(relative),
+        median=float(np.median(relative)),
+        mean=float(relative.mean()),
+        p90=float(np.percentile(relative, 90)),
+        bias=float(expected.sum() / design.wall_s.sum() - 1),
+    )
+
+
+def _bin_means(residuals: FloatArray) -> tuple[float, ...]:
+    """Means of equal shares of the sorted residuals: quantiles that keep the mean, its tail included."""
+    ordered = np.sort(residuals)
+    shares = min(QUANTILES, len(ordered))
+    return tuple(float(part.mean()) for part in np.array_split(ordered, shares))
+
+
+def _hull(design: Design) -> dict[str, float]:
+    """Largest observed amounts per step, with a margin of 5%; for sums, of the means per step and decodes only.
+
+    A prefill chunk inside an interval may be many times its mean, so sums say nothing of its bound.
+    """
+    per_step = design.amounts / design.steps[:, None]
+    names = COSTS[1:] if design.single else COSTS[3:]
+    return {name: float(per_step[:, COSTS.index(name)].max()) * _MARGIN for name in names}

@@ -1,0 +1,218 @@
+"""How long one engine step takes, given its size: the models that the twin runs on, and the file they live in.
+
+A model is a sum of non-negative costs, so more work never takes less time:
+
+    seconds = base + a * prefill tokens + b * prefill attention + c * decode sequences + d * decode KV tokens
+              + sum of bend * min(variable, knot)
+
+The bends (hinge form) let cost per token fall off where batching helps (weights read once, experts shared).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from planner.errors import ModelError
+from planner.slo import first_fault
+from probe_engine.sched import SchedulerConfig, SchedulerError, StepStats
+
+COSTS = ("steps", "prefill_tokens", "prefill_attention", "decode_seqs", "decode_kv_tokens")
+"""Names of the linear costs; ``steps`` is the cost of a step as such."""
+
+
+class LatencyModel(Protocol):
+    """Anything that says how long a step takes."""
+
+    def step_seconds(self, stats: StepStats) -> float:
+        """Seconds that a step of this size takes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantModel:
+    """Every step takes the same time; for tests against closed forms and for what-ifs."""
+
+    seconds: float
+
+    def step_seconds(self, stats: StepStats) -> float:
+        """The constant."""
+        return self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class LinearModel:
+    """Costs in seconds per step, prefill token, prefill query-key pair, decode sequence and decode KV token."""
+
+    step_s: float
+    prefill_token_s: float
+    prefill_attention_s: float
+    decode_seq_s: float
+    decode_kv_token_s: float
+
+    def step_seconds(self, stats: StepStats) -> float:
+        """Seconds of a step of this size."""
+        return (
+            self.step_s
+            + self.prefill_token_s * stats.prefill_tokens
+            + self.prefill_attention_s * stats.prefill_attention
+            + self.decode_seq_s * stats.decode_seqs
+            + self.decode_kv_token_s * stats.decode_kv_tokens
+        )
+
+
+class Hinge(BaseModel):
+    """A cost of ``seconds`` per unit of ``variable`` up to ``knot``, and none beyond."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    variable: Literal["tokens", "prefill_tokens", "decode_seqs"]
+    knot: float = Field(gt=0)
+    seconds: float = Field(ge=0)
+
+
+@dataclass(frozen=True, slots=True)
+class HingeModel:
+    """A linear model and bends in the number of tokens, prefill tokens or decode sequences of a step."""
+
+    linear: LinearModel
+    hinges: tuple[tuple[str, float, float], ...]
+
+    def step_seconds(self, stats: StepStats) -> float:
+        """Seconds of a step of this size."""
+        seconds = self.linear.step_seconds(stats)
+        for variable, knot, cost in self.hinges:
+            if variable == "tokens":
+                amount = stats.prefill_tokens + stats.decode_seqs
+            elif variable == "prefill_tokens":
+                amount = stats.prefill_tokens
+            else:
+                amount = stats.decode_seqs
+            seconds += cost * (amount if amount < knot else knot)
+        return seconds
+
+
+class Overhead(BaseModel):
+    """What a client waits beyond the engine's own clock before its first token: handling, tokenising, network."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fixed_s: float = Field(default=0.0, ge=0)
+    per_prompt_token_s: float = Field(default=0.0, ge=0)
+    requests: int = Field(
+        default=0, description="requests that it was measured on; 0: it was not measured and is taken as 0"
+    )
+
+
+class Error(BaseModel):
+    """Errors of predictions against observed wall times, as ratios; ``bias`` is summed predicted / observed - 1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    observations: int
+    median: float
+    mean: float
+    p90: float
+    bias: float
+
+
+class StepModel(BaseModel):
+    """A fitted step-time model with its evidence; the file that ``plan calibrate`` writes.
+
+    ``residual_quantiles`` are evenly spaced quantiles of observed / predicted - 1. ``basis`` says whether they are of single steps or of sums over intervals (which hide the noise of
+    single steps). ``forward`` is the mean error of each form on the busiest
+    steps after a fit without them. ``hull`` is the largest observed value of each cost's unit; beyond it the model extrapolates.
+    ``step_gap_s`` is the time between two steps of a busy engine that its step clock does not count.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["loadline-model"] = "loadline-model"
+    version: Literal[1] = 1
+    source: str
+    engine: dict[str, str] = {}
+    form: Literal["linear", "hinge"]
+    costs_s: dict[str, float]
+    hinges: tuple[Hinge, ...] = ()
+    step_gap_s: float = Field(default=0.0, ge=0)
+    overhead: Overhead = Overhead()
+    scheduler: dict[str, Any] | None = None
+    basis: Literal["step", "interval"]
+    residual_quantiles: tuple[float, ...] = ()
+    hull: dict[str, float] = {}
+    fit: Error
+    held_out: Error | None = None
+    forward: dict[str, float] = Field(
+        default={}, description="mean error of each form on the busiest steps, fitted without them"
+    )
+    notes: tuple[str, ...] = ()
+
+    def latency_model(self) -> LatencyModel:
+        """The model as something that the twin can run on; mean time, gap between steps included."""
+        costs = {name: self.costs_s.get(name, 0.0) for name in COSTS}
+        linear = LinearModel(
+            step_s=costs["steps"] + self.step_gap_s,
+            prefill_token_s=costs["prefill_tokens"],
+            prefill_attention_s=costs["prefill_attention"],
+            decode_seq_s=costs["decode_seqs"],
+            decode_kv_token_s=costs["decode_kv_tokens"],
+        )
+        if not self.hinges:
+            return linear
+        return HingeModel(linear, tuple((h.variable, h.knot, h.seconds) for h in self.hinges))
+
+    def noise(self) -> tuple[float, ...]:
+        """Factors around 1 to draw a step's time from, equally likely; of mean 1; empty when there is no evidence."""
+        if self.basis != "step" or not self.residual_quantiles:
+            return ()
+        mean = 1.0 + sum(self.residual_quantiles) / len(self.residual_quantiles)
+        return tuple((1.0 + residual) / mean for residual in self.residual_quantiles)
+
+    def scheduler_config(self, **overrides: Any) -> SchedulerConfig:
+        """The scheduler that the engine ran with, some of its limits replaced (None: kept).
+
+        Raises ModelError when a limit is known from nowhere.
+        """
+        given = {name: value for name, value in overrides.items() if value is not None}
+        limits = {**(self.scheduler or {}), **given}
+        if "num_blocks" not in limits:
+            raise ModelError("the model does not say how many KV blocks the engine has; give --num-blocks")
+        try:
+            return SchedulerConfig(**limits)
+        except (TypeError, SchedulerError) as error:
+            raise ModelError(f"scheduler limits {limits}: {error}") from error
+
+    def write(self, path: Path) -> None:
+        """Write as JSON. Raises ModelError."""
+        try:
+            path.write_bytes(orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_INDENT_2) + b"\n")
+        except OSError as error:
+            raise ModelError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def read_model(path: Path) -> StepModel:
+    """Read a model file. Raises ModelError with file, field and value."""
+    try:
+        return StepModel.model_validate(orjson.loads(path.read_bytes()))
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+    except orjson.JSONDecodeError as error:
+        raise ModelError(f"{path}: is not JSON: {error}") from error
+    except ValidationError as error:
+        raise ModelError(f"{path}: is not a step-time model: {first_fault(error)}") from error
+
+
+def scheduler_limits(found: Mapping[str, object]) -> dict[str, Any]:
+    """Scheduler limits out of an engine's metadata or info labels; texts become numbers, other keys are left out."""
+    limits: dict[str, Any] = {}
+    for name in ("num_blocks", "block_size", "max_num_batched_tokens", "max_num_seqs", "max_model_len"):
+        value = found.get(name)
+        if isinstance(value, int | float | str) and str(value).strip():
+            limits[name] = int(float(value))
+    cache = found.get("prefix_cache")
+    if cache is not None:
+        limits["prefix_cache"] = str(cache).lower() in ("true", "1", "on", "yes")
+    return limits
