@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from collector.model.errors import QueryError
+from collector.model.go_regex import compile_go_regex
 from collector.model.labels import Labels, get
 
 MatchOp = Literal["=", "!=", "=~", "!~"]
@@ -27,7 +28,7 @@ class Matcher:
     def __post_init__(self) -> None:
         if self.op in ("=~", "!~"):
             try:
-                pattern = re.compile(f"(?:{self.value})", re.DOTALL)
+                pattern = compile_go_regex(self.value)
             except re.error as error:
                 raise QueryError(
                     f'label {self.name!r}: regular expression "{self.value}" does not compile: {error}'

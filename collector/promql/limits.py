@@ -1,0 +1,54 @@
+"""How much one query may ask for. Every limit is named in the LimitError that it causes."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from collector.model.errors import LimitError
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on one query.
+
+    ``max_samples``            samples read plus values computed, over the whole query
+    ``max_points_per_series``  steps of a range query
+    ``max_series``             series in any one intermediate result
+    ``timeout_s``              wall time, looked at between the nodes of the expression
+    ``max_operators``          operators in the text   ``max_depth``  levels of nesting in the text
+    """
+
+    max_samples: int = 50_000_000
+    max_points_per_series: int = 11_000
+    max_series: int = 200_000
+    timeout_s: float = 120.0
+    max_operators: int = 200
+    max_depth: int = 100
+
+
+class Budget:
+    """What is left of the limits while one query runs."""
+
+    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._deadline_s = clock() + limits.timeout_s
+        self._samples = 0
+
+    def spend(self, samples: int, series: int = 0) -> None:
+        """Count samples read or computed; raises LimitError beyond a limit."""
+        self._samples += samples
+        if self._samples > self._limits.max_samples:
+            raise LimitError(
+                f"the query needs more than {self._limits.max_samples} samples at once (max_samples); "
+                "narrow the selectors, shorten the range or widen the step"
+            )
+        if series > self._limits.max_series:
+            raise LimitError(
+                f"the query holds {series} series at once, {self._limits.max_series} are allowed (max_series)"
+            )
+
+    def check_time(self) -> None:
+        """Raise LimitError when the query has run out of time."""
+        if self._clock() > self._deadline_s:
+            raise LimitError(f"the query ran longer than {self._limits.timeout_s:g} s (timeout_s)")
