@@ -1,0 +1,100 @@
+"""Make a model ready to run: from a Hugging Face directory, or the built-in ``tiny``."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+
+from probe_engine.errors import ModelError
+from probe_engine.model.config import ModelConfig, read_config
+from probe_engine.model.decoder import Decoder
+from probe_engine.model.tiny import NAME as TINY
+from probe_engine.model.tiny import tiny
+from probe_engine.model.tokenizer import Tokenizer, read_tokenizer
+from probe_engine.model.weights import read_weights
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model with all that serving it needs.
+
+    ``phases_s`` tells how long each phase of loading took: config, tokenizer, weights.
+    """
+
+    model: Decoder
+    tokenizer: Tokenizer
+    config: ModelConfig
+    name: str
+    phases_s: dict[str, float]
+
+    @property
+    def dtype(self) -> str:
+        """``float32``, ``bfloat16`` or ``float16``."""
+        return str(self.model.dtype).removeprefix("torch.")
+
+    @property
+    def device(self) -> str:
+        """``cpu``, ``cuda`` or ``cuda:N``."""
+        return str(self.model.device)
+
+
+def load_model(
+    path_or_name: str,
+    dtype: str = "float32",
+    device: str = "auto",
+    seed: int = 0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> LoadedModel:
+    """Load the model at ``path_or_name``: a Hugging Face directory, or ``tiny`` (random weights from ``seed``).
+
+    ``dtype``: a key of ``DTYPES``, or ``auto`` for the checkpoint's own. ``device``: ``auto`` (CUDA where there is
+    one), or what torch understands. Raises ``ModelError`` saying what is missing or unsupported, and where.
+    """
+    on_device = pick_device(device)
+    if path_or_name == TINY:
+        started = clock()
+        model, tokenizer, config = tiny(seed, pick_dtype(dtype, "float32"), on_device)
+        return LoadedModel(model, tokenizer, config, TINY, {"weights": clock() - started})
+    directory = Path(path_or_name)
+    times = [clock()]
+    config = read_config(directory)
+    times.append(clock())
+    tokenizer = read_tokenizer(directory, config.eos_ids)
+    if tokenizer.vocab_size > config.vocab_size:
+        raise ModelError(
+            f"{directory}: tokenizer.json has {tokenizer.vocab_size} tokens; "
+            f"config.json's vocab_size is {config.vocab_size}"
+        )
+    times.append(clock())
+    weights = read_weights(directory, config, pick_dtype(dtype, config.dtype), on_device)
+    model = Decoder(config, weights)
+    times.append(clock())
+    spans = (after - before for before, after in pairwise(times))
+    phases_s = dict(zip(("config", "tokenizer", "weights"), spans, strict=True))
+    return LoadedModel(model, tokenizer, config, directory.resolve().name, phases_s)
+
+
+def pick_dtype(wanted: str, of_checkpoint: str) -> torch.dtype:
+    """The torch dtype by its name; ``auto`` is the checkpoint's own."""
+    name = of_checkpoint if wanted == "auto" else wanted
+    if name not in DTYPES:
+        raise ModelError(f"dtype is {name!r}; allowed: auto, {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The torch device by its name; ``auto`` is CUDA where there is one, else the CPU."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise ModelError(f"device is {wanted!r}; allowed: auto, cpu, cuda, cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError(f"device is {wanted!r}, but torch sees no CUDA device here; allowed: auto, cpu")
+    return device

@@ -1,0 +1,1 @@
+"""The running engine: KV cache, runner and the loop that drives them."""

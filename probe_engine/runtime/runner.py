@@ -1,0 +1,199 @@
+"""Carry out what the scheduler decided: one step of the model over the chunks of a ``SchedulerOutput``.
+
+The runner holds the cache, each request's token ids and its sampling; it knows nothing of queues, clocks or text.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from probe_engine.errors import ModelError
+from probe_engine.model.attention import ChunkSpan, SingleGroup, StepBatch
+from probe_engine.model.loading import LoadedModel
+from probe_engine.model.sampling import SamplingParams, sample
+from probe_engine.runtime.kv_cache import KVCache, block_bytes
+from probe_engine.sched import Chunk, SchedulerConfig, SchedulerOutput
+
+Int64Array = npt.NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class _Sequence:
+    """One request as the runner sees it."""
+
+    ids: list[int]
+    sampling: SamplingParams
+    generator: torch.Generator | None
+    row: int | None = None  # in the runner's matrix of block tables, while it holds blocks
+    blocks: int = field(default=0)  # how many of that row are filled
+
+
+class Runner:
+    """Executes steps; ``add`` and ``remove`` bracket each request's life.
+
+    ``seed`` feeds the generator of all requests that bring no seed of their own.
+    """
+
+    def __init__(self, loaded: LoadedModel, config: SchedulerConfig, seed: int = 0) -> None:
+        model = loaded.model
+        if config.max_model_len > loaded.config.max_tokens:
+            raise ModelError(
+                f"{loaded.name}: max_model_len is {config.max_model_len}; "
+                f"the model allows at most {loaded.config.max_tokens}"
+            )
+        self._model = model
+        self._vocab_size = loaded.config.vocab_size
+        self._block_size = config.block_size
+        self._cache = KVCache(
+            loaded.config,
+            num_blocks=config.num_blocks,
+            block_size=config.block_size,
+            dtype=model.dtype,
+            device=model.device,
+        )
+        blocks_per_sequence = -(-config.max_model_len // config.block_size)
+        self._tables: Int64Array = np.zeros((config.max_num_seqs, blocks_per_sequence), np.int64)
+        self._free_rows = list(range(config.max_num_seqs - 1, -1, -1))
+        self._sequences: dict[str, _Sequence] = {}
+        self._generator = torch.Generator().manual_seed(seed)
+
+    @property
+    def requests(self) -> int:
+        """How many requests the runner keeps."""
+        return len(self._sequences)
+
+    def add(self, request_id: str, prompt_ids: list[int], sampling: SamplingParams) -> None:
+        """Take in a request before its first step.
+
+        Raises ``ModelError`` for an id in use, an empty prompt or a token that the model doesn't have.
+        """
+        if request_id in self._sequences:
+            raise ModelError(f"request {request_id}: the id is in use")
+        if not prompt_ids:
+            raise ModelError(f"request {request_id}: the prompt is empty; it needs at least one token")
+        if min(prompt_ids) < 0 or max(prompt_ids) >= self._vocab_size:
+            wrong = next(token for token in prompt_ids if not 0 <= token < self._vocab_size)
+            raise ModelError(f"request {request_id}: token {wrong} is not in the vocabulary of {self._vocab_size}")
+        own = self._generator if sampling.seed is None else torch.Generator().manual_seed(sampling.seed)
+        self._sequences[request_id] = _Sequence(list(prompt_ids), sampling, None if sampling.greedy else own)
+
+    def remove(self, request_id: str) -> None:
+        """Forget a request that finished or was aborted; unknown ids are a ``ModelError``."""
+        sequence = self._sequences.pop(request_id, None)
+        if sequence is None:
+            raise ModelError(f"request {request_id}: the runner doesn't know it")
+        self._release(sequence)
+
+    def execute(self, output: SchedulerOutput) -> dict[str, int]:
+        """Compute one step; the sampled token of every chunk that yields one, by request id.
+
+        Each token is also appended to the request's ids, from where later steps take it.
+        """
+        return self.record(output, self.logits(output))
+
+    def logits(self, output: SchedulerOutput) -> torch.Tensor:
+        """Compute one step without sampling: logits (sampled, vocabulary) in the order of the step's sampled rows.
+
+        That order is: single tokens by context length, then longer chunks as they come in ``output``.
+        """
+        for request in output.preempted:
+            self._release(self._sequences[request.request_id])
+        ordered, singles = self._ordered(output)
+        for chunk, sequence in ordered:
+            self._follow_table(sequence, chunk)
+        return self._model.forward(self._batch(ordered, singles), self._cache)
+
+    def record(self, output: SchedulerOutput, logits: torch.Tensor) -> dict[str, int]:
+        """Sample from what ``logits(output)`` gave and append each token to its request."""
+        sampling = [(chunk, sequence) for chunk, sequence in self._ordered(output)[0] if chunk.samples]
+        wanted = [sequence.sampling for _, sequence in sampling]
+        tokens = sample(logits, wanted, [sequence.generator for _, sequence in sampling])
+        for (_, sequence), token in zip(sampling, tokens, strict=True):
+            sequence.ids.append(token)
+        return {chunk.request.request_id: token for (chunk, _), token in zip(sampling, tokens, strict=True)}
+
+    def _ordered(self, output: SchedulerOutput) -> tuple[list[tuple[Chunk, _Sequence]], int]:
+        """Chunks in the order of the batch's rows, and how many of them are single tokens."""
+        step = [(chunk, self._sequences[chunk.request.request_id]) for chunk in output.chunks]
+        singles = sorted((pair for pair in step if pair[0].tokens == 1), key=lambda pair: pair[0].start)
+        return singles + [pair for pair in step if pair[0].tokens > 1], len(singles)
+
+    def _release(self, sequence: _Sequence) -> None:
+        if sequence.row is not None:
+            self._free_rows.append(sequence.row)
+            sequence.row, sequence.blocks = None, 0
+
+    def _follow_table(self, sequence: _Sequence, chunk: Chunk) -> None:
+        """Copy what the scheduler has added to the request's block table since the last step."""
+        if sequence.row is None:
+            sequence.row = self._free_rows.pop()
+        table, known = chunk.request.block_table, sequence.blocks
+        if len(table) > known:
+            self._tables[sequence.row, known : len(table)] = table[known:]
+            sequence.blocks = len(table)
+
+    def _batch(self, ordered: Sequence[tuple[Chunk, _Sequence]], singles: int) -> StepBatch:
+        tables = [sequence.row for _, sequence in ordered]
+        starts = np.array([chunk.start for chunk, _ in ordered], np.int64)
+        lengths = np.array([chunk.tokens for chunk, _ in ordered], np.int64)
+        ends = np.cumsum(lengths)
+        positions = np.arange(ends[-1]) - np.repeat(ends - lengths - starts, lengths)
+        rows = np.repeat(np.array(tables, np.int64), lengths)
+        slots = self._tables[rows, positions // self._block_size] * self._block_size + positions % self._block_size
+        ids: list[int] = []
+        for chunk, sequence in ordered:
+            ids += sequence.ids[chunk.start : chunk.start + chunk.tokens]
+        sampled = ends[[chunk.samples for chunk, _ in ordered]] - 1
+        return StepBatch(
+            token_ids=self._tensor(np.array(ids, np.int64)),
+            positions=self._tensor(positions),
+            slots=self._tensor(slots),
+            groups=self._groups(starts[:singles], rows[:singles]),
+            chunks=tuple(
+                self._chunk(int(end - length), int(end), int(start), row)
+                for start, length, end, row in zip(
+                    starts[singles:], lengths[singles:], ends[singles:], tables[singles:], strict=True
+                )
+            ),
+            sampled_rows=self._tensor(sampled),
+        )
+
+    def _groups(self, starts: Int64Array, rows: Int64Array) -> tuple[SingleGroup, ...]:
+        """Cut sequences, sorted by context, so that padding never more than doubles what a group reads."""
+        blocks = starts // self._block_size + 1
+        groups, last = [], len(starts)
+        while last:
+            first = int(np.searchsorted(blocks[:last], (blocks[last - 1] + 1) // 2))
+            width = int(blocks[last - 1])
+            counts = np.arange(width * self._block_size) <= starts[first:last, None]
+            tables = self._tensor(self._tables[rows[first:last], :width])
+            groups.append(SingleGroup(first, last, tables, self._mask(counts)[:, None, None]))
+            last = first
+        return tuple(groups)
+
+    def _chunk(self, first: int, last: int, start: int, row: int | None) -> ChunkSpan:
+        context = start + last - first
+        table = self._tensor(self._tables[row, : -(-context // self._block_size)].reshape(1, -1))
+        causal = np.arange(context) <= np.arange(start, context)[:, None]
+        return ChunkSpan(first, last, start, table, self._mask(causal) if start else None)
+
+    def _mask(self, counts: npt.NDArray[np.bool_]) -> torch.Tensor:
+        where = torch.from_numpy(counts).to(self._model.device)
+        mask = torch.zeros(where.shape, dtype=self._model.dtype, device=self._model.device)
+        return mask.masked_fill_(~where, float("-inf"))
+
+    def _tensor(self, array: Int64Array) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self._model.device)
+
+
+def fit_num_blocks(loaded: LoadedModel, block_size: int, memory_bytes: int) -> int:
+    """How many cache blocks fit in ``memory_bytes``; ``ModelError`` where not even one does."""
+    each = block_bytes(loaded.config, block_size, loaded.model.dtype)
+    if memory_bytes < each:
+        raise ModelError(
+            f"{loaded.name}: KV cache memory is {memory_bytes} bytes; one block of {block_size} tokens takes {each}"
+        )
+    return memory_bytes // each
