@@ -20,6 +20,9 @@ from planner.slo import first_fault
 
 MAX_STEPS = 2000
 
+Swing = tuple[str, Fraction | None, Fraction | None]
+"""What was moved, and the break-even with it lower and higher."""
+
 
 class Plan(BaseModel):
     """One way to serve tokens, as a price table states it; USD.
@@ -208,9 +211,7 @@ def cheapest(plans: Sequence[Plan]) -> tuple[Reach, ...]:
     return tuple(reaches)
 
 
-def tornado(
-    a: Plan, b: Plan, swing: Fraction = Fraction(1, 5)
-) -> tuple[tuple[str, Fraction | None, Fraction | None], ...]:
+def tornado(a: Plan, b: Plan, swing: Fraction = Fraction(1, 5)) -> tuple[Swing, ...]:
     """First break-even when each price in turn is ``swing`` lower and higher: (what, low, high), widest first.
 
     None stands for "never".

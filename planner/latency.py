@@ -122,10 +122,11 @@ class Error(BaseModel):
 class StepModel(BaseModel):
     """A fitted step-time model with its evidence; the file that ``plan calibrate`` writes.
 
-    ``residual_quantiles`` are evenly spaced quantiles of observed / predicted - 1. ``basis`` says whether they are of single steps or of sums over intervals (which hide the noise of
-    single steps). ``forward`` is the mean error of each form on the busiest
-    steps after a fit without them. ``hull`` is the largest observed value of each cost's unit; beyond it the model extrapolates.
-    ``step_gap_s`` is the time between two steps of a busy engine that its step clock does not count.
+    ``residual_quantiles`` are evenly spaced quantiles of observed / predicted - 1. ``basis`` says whether they are of
+    single steps or of sums over intervals (which hide the noise of single steps). ``forward`` is the mean error of each
+    form on the busiest steps after a fit without them. ``hull`` is the largest observed value of each cost's unit;
+    beyond it the model extrapolates. ``step_gap_s`` is the time between two steps of a busy engine that its step
+    clock does not count.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
