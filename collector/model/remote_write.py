@@ -8,16 +8,19 @@ Source: prometheus/prompb/remote.proto and types.proto.
     Sample        1: value (double)          2: timestamp (int64, Unix milliseconds)
 
 The reader keeps each series' raw label bytes as the key to its label set, so labels are decoded once per sender and
-series, and remembers the shape of the last request: one of the same shape costs a comparison and two gathers.
+series; values and timestamps of the whole request are gathered at once. Native histograms are counted and left out;
+exemplars and metadata are passed over.
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import cramjam
 import numpy as np
 
-from collector.model.labels import Labels
+from collector.model.errors import IngestError
+from collector.model.labels import METRIC_NAME, Labels, from_mapping
 from collector.model.series import Float64Array, Int64Array, Series
 
 CONTENT_HEADERS = {
@@ -26,8 +29,24 @@ CONTENT_HEADERS = {
     "X-Prometheus-Remote-Write-Version": "0.1.0",
 }
 
+MAX_BODY_BYTES = 64 << 20
+"""Largest request that is read, uncompressed."""
+
+MAX_CACHED_SERIES = 200_000
+
 _SIX_BYTE_VARINT = (1 << 35, 1 << 42)
 """Varints of six bytes: every millisecond from 1971 to 2109."""
+
+_SHIFTS = np.arange(0, 42, 7, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteRequest:
+    """What one request holds; ``native_histograms`` counts the histogram samples that were left out."""
+
+    series: tuple[Series, ...]
+    samples: int
+    native_histograms: int
 
 
 def encode(series: Iterable[Series]) -> bytes:
@@ -60,8 +79,7 @@ def _encode_samples(timestamps_ms: Int64Array, values: Float64Array) -> bytes:
     rows[:, :3] = (0x12, 0x10, 0x09)
     rows[:, 3:11] = np.ascontiguousarray(values, dtype="<f8").view(np.uint8).reshape(-1, 8)
     rows[:, 11] = 0x10
-    shifts = np.arange(0, 42, 7, dtype=np.int64)
-    rows[:, 12:] = (timestamps_ms[:, None] >> shifts & 0x7F) | (0x80, 0x80, 0x80, 0x80, 0x80, 0)
+    rows[:, 12:] = (timestamps_ms[:, None] >> _SHIFTS & 0x7F) | (0x80, 0x80, 0x80, 0x80, 0x80, 0)
     return rows.tobytes()
 
 
@@ -77,3 +95,170 @@ def _varint(number: int) -> bytes:
         number >>= 7
     out.append(number)
     return bytes(out)
+
+
+class WriteReader:
+    """Reads write requests, remembering label sets by their bytes. Not for several threads at once."""
+
+    def __init__(self, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+        self._max_body_bytes = max_body_bytes
+        self._labels: dict[bytes, Labels] = {}
+
+    def read(self, body: bytes) -> WriteRequest:
+        """Read one compressed request; raises IngestError, naming the reason, when it is not one."""
+        data = _decompressed(body, self._max_body_bytes)
+        batch = _Batch(zero_at=len(data))
+        try:
+            for tag, start, end in _fields(data, 0, len(data)):
+                if tag == 0x0A:
+                    self._read_series(data, start, end, batch)
+        except (IndexError, struct.error) as error:
+            raise IngestError("remote write: the request is cut short") from error
+        if len(self._labels) > MAX_CACHED_SERIES:
+            self._labels.clear()
+        return batch.finish(data)
+
+    def _read_series(self, data: bytes, start: int, end: int, batch: "_Batch") -> None:
+        position = start
+        while position < end and data[position] == 0x0A:
+            length, position = _read_varint(data, position + 1)
+            position += length
+        raw = data[start:position]
+        labels = self._labels.get(raw)
+        if labels is None:
+            labels = self._labels[raw] = _read_labels(raw)
+        batch.open(labels)
+        if position > end:
+            raise IngestError("remote write: a label is cut short")
+        while position < end:
+            position = batch.read_sample(data, position, end)
+
+
+class _Batch:
+    """Where the samples of one request lie, so that all of them are read in two gathers."""
+
+    def __init__(self, zero_at: int) -> None:
+        self._zero_at = zero_at
+        self._labels: list[Labels] = []
+        self._starts: list[int] = []
+        self._value_at: list[int] = []
+        self._time_at: list[int] = []
+        self._odd: dict[int, tuple[float, int]] = {}
+        self._histograms = 0
+
+    def open(self, labels: Labels) -> None:
+        self._labels.append(labels)
+        self._starts.append(len(self._value_at))
+
+    def read_sample(self, data: bytes, position: int, end: int) -> int:
+        """Note the field at ``position`` and give the position after it."""
+        if data[position] == 0x12:
+            size = data[position + 1]
+            if size == 16 and position + 18 <= end and data[position + 2] == 0x09 and data[position + 11] == 0x10:
+                self._value_at.append(position + 3)
+                self._time_at.append(position + 12)
+                return position + 18
+            if size == 7 and position + 9 <= end and data[position + 2] == 0x10:  # proto3 leaves out a value of zero
+                self._value_at.append(self._zero_at)
+                self._time_at.append(position + 3)
+                return position + 9
+        return self._read_odd(data, position, end)
+
+    def _read_odd(self, data: bytes, position: int, end: int) -> int:
+        tag, start, stop = next(_fields(data, position, end))
+        if tag == 0x12:
+            value, timestamp_ms = 0.0, 0
+            for inner, at, _ in _fields(data, start, stop):
+                if inner == 0x09:
+                    value = struct.unpack_from("<d", data, at)[0]
+                elif inner == 0x10:
+                    timestamp_ms = _signed(_read_varint(data, at)[0])
+            self._odd[len(self._value_at)] = (value, timestamp_ms)
+            self._value_at.append(self._zero_at)
+            self._time_at.append(self._zero_at)
+        elif tag == 0x22:
+            self._histograms += 1
+        elif tag == 0x0A:
+            raise IngestError("remote write: labels stand before samples")
+        return stop
+
+    def finish(self, data: bytes) -> WriteRequest:
+        raw = np.frombuffer(data + bytes(8), dtype=np.uint8)
+        value_at = np.array(self._value_at, dtype=np.int64)
+        time_at = np.array(self._time_at, dtype=np.int64)
+        values = raw[value_at[:, None] + np.arange(8)].view("<f8").reshape(-1)
+        bytes_of_time = raw[time_at[:, None] + np.arange(6)]
+        timestamps_ms = ((bytes_of_time & 0x7F).astype(np.int64) << _SHIFTS).sum(axis=1)
+        regular = (bytes_of_time >> 7 == (1, 1, 1, 1, 1, 0)).all(axis=1)
+        for index, (value, timestamp_ms) in self._odd.items():
+            values[index], timestamps_ms[index], regular[index] = value, timestamp_ms, True
+        if not regular.all():
+            raise IngestError("remote write: a timestamp is no number of milliseconds")
+        ends = [*self._starts, len(values)][1:]
+        series = tuple(
+            Series(labels, timestamps_ms[start:end], values[start:end])
+            for labels, start, end in zip(self._labels, self._starts, ends, strict=True)
+            if end > start
+        )
+        return WriteRequest(series, len(values), self._histograms)
+
+
+def _decompressed(body: bytes, limit_bytes: int) -> bytes:
+    try:
+        size, _ = _read_varint(body, 0)
+        if size > limit_bytes:
+            raise IngestError(f"remote write: {size} bytes uncompressed; at most {limit_bytes} are taken")
+        return bytes(cramjam.snappy.decompress_raw(body))
+    except (IndexError, cramjam.DecompressionError) as error:
+        raise IngestError(f"remote write: the body is not in snappy's block format: {error}") from error
+
+
+def _fields(data: bytes, position: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Fields of one message: (tag, where the content starts, where it ends)."""
+    while position < end:
+        tag, position = _read_varint(data, position)
+        kind = tag & 7
+        if kind == 2:
+            length, position = _read_varint(data, position)
+            stop = position + length
+        elif kind == 0:
+            stop = _read_varint(data, position)[1]
+        elif kind in (1, 5):
+            stop = position + (8 if kind == 1 else 4)
+        else:
+            raise IngestError(f"remote write: protobuf wire type {kind} is not in use")
+        if stop > end:
+            raise IngestError("remote write: the request is cut short")
+        yield tag, position, stop
+        position = stop
+
+
+def _read_labels(raw: bytes) -> Labels:
+    pairs: dict[str, str] = {}
+    try:
+        for _, start, end in _fields(raw, 0, len(raw)):
+            parts = {tag: raw[at:stop].decode() for tag, at, stop in _fields(raw, start, end)}
+            pairs[parts.get(0x0A, "")] = parts.get(0x12, "")
+    except UnicodeDecodeError as error:
+        raise IngestError("remote write: names and label values are UTF-8") from error
+    if not pairs.get(METRIC_NAME):
+        raise IngestError(f"remote write: the series {pairs} has no metric name")
+    return from_mapping(pairs)
+
+
+def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        byte = data[position]
+        position += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, position
+        shift += 7
+        if shift > 63:
+            raise IngestError("remote write: a number has more than ten bytes")
+
+
+def _signed(number: int) -> int:
+    number &= 0xFFFF_FFFF_FFFF_FFFF
+    return number - (1 << 64) if number >> 63 else number
