@@ -1,0 +1,21 @@
+"""Which replica gets the next request. A policy is a function of the replicas and the request's number."""
+
+from collections.abc import Callable, Sequence
+
+from planner.sim.replica import Replica
+
+Router = Callable[[Sequence[Replica], int], int]
+
+
+def least_load(replicas: Sequence[Replica], number: int) -> int:
+    """The replica with the fewest requests; ties go round, so that idle replicas share the work."""
+    count = len(replicas)
+    return min(range(count), key=lambda index: (replicas[index].load, (index - number) % count))
+
+
+def round_robin(replicas: Sequence[Replica], number: int) -> int:
+    """Each in turn, whatever it holds."""
+    return number % len(replicas)
+
+
+ROUTERS: dict[str, Router] = {"least_load": least_load, "round_robin": round_robin}
