@@ -3,6 +3,7 @@
 PlannerError
 ├── TraceError      a file cannot be read as a trace, or a row of it cannot under ``strict``
 ├── WorkloadError   a trace cannot be shaped as asked
+├── ReplayError     a server cannot be played against
 ├── RunError        a result file is not a run, or two runs cannot be compared
 ├── SloError        a promise cannot be read
 ├── ModelError      a step-time model cannot be fitted, read or used
@@ -21,6 +22,10 @@ class TraceError(PlannerError):
 
 class WorkloadError(PlannerError):
     """A trace cannot be shaped as asked; the message names the option, its value and what is allowed."""
+
+
+class ReplayError(PlannerError):
+    """A server cannot be played against; the message names its address and why."""
 
 
 class RunError(PlannerError):

@@ -1,0 +1,73 @@
+"""A run in words and tables, for a terminal."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from planner.compare import Comparison
+from planner.result import Distribution, Run
+
+LATENCIES = {
+    "ttft_sent_s": "TTFT from send",
+    "ttft_due_s": "TTFT from due",
+    "itl_s": "ITL",
+    "tpot_s": "TPOT",
+    "e2e_sent_s": "E2E from send",
+    "e2e_due_s": "E2E from due",
+    "lag_s": "schedule lag",
+}
+
+
+def as_json(run: Run) -> dict[str, Any]:
+    """Header and summary, ready for JSON."""
+    return {"header": run.header.model_dump(mode="json"), "summary": asdict(run.summary())}
+
+
+def as_table(run: Run) -> Group:
+    """Verdict first, then what was done, then the latencies."""
+    summary = run.summary()
+    parts: list[Text | Table] = []
+    if run.header.details.get("valid") is False:
+        parts += [Text(f"NOT VALID: {reason}", style="bold red") for reason in run.header.details["reasons"]]
+    if overlong := run.header.details.get("overlong"):
+        parts.append(Text(f"{overlong} requests were longer than the model's context", style="yellow"))
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.by_status.items()))
+    rates = f"{summary.input_tokens_per_s:.0f} input and {summary.output_tokens_per_s:.0f} output tokens/s"
+    done = f"{summary.requests} requests ({counts}) in {summary.duration_s:.1f} s"
+    parts.append(Text(f"{done}: {summary.requests_per_s:.2f} req/s, {rates}"))
+    if summary.goodput_ratio is not None:
+        parts.append(Text(f"goodput {summary.goodput_ratio:.2%} of requests met every promise"))
+    table = Table("latency (ms)", *(f"{name}" for name in ("n", "mean", "p50", "p90", "p95", "p99", "max")))
+    for name, title in LATENCIES.items():
+        if (found := summary.latency.get(name)) is not None and found.n:
+            table.add_row(title, str(found.n), *_milliseconds(found))
+    return Group(*parts, table)
+
+
+def compared(comparison: Comparison, names: tuple[str, str]) -> Group:
+    """Two runs side by side with the second's error against the first."""
+    lone = f"{comparison.only_a} only in {names[0]}, {comparison.only_b} only in {names[1]}"
+    parts: list[Text | Table] = [Text(f"{comparison.joined} requests in both; {lone}")]
+    if not comparison.same_trace:
+        parts.append(Text("the two runs did not play the same shaped trace", style="yellow"))
+    table = Table("latency (ms)", "run", "mean", "p50", "p90", "p95", "p99")
+    for name, title in LATENCIES.items():
+        if (metric := comparison.metrics.get(name)) is None or not metric.a.n:
+            continue
+        table.add_row(title, names[0], *_milliseconds(metric.a)[:-1])
+        table.add_row("", names[1], *_milliseconds(metric.b)[:-1])
+        table.add_row("", "error", *_errors(metric.error))
+    return Group(*parts, table)
+
+
+def _milliseconds(found: Distribution) -> list[str]:
+    values = (found.mean, found.p50, found.p90, found.p95, found.p99, found.max)
+    return ["" if value is None else f"{value * 1e3:.2f}" for value in values]
+
+
+def _errors(errors: Mapping[str, float]) -> list[str]:
+    return [f"{errors[name]:+.1%}" if name in errors else "" for name in ("mean", "p50", "p90", "p95", "p99")]

@@ -1,0 +1,46 @@
+"""The server's own step counters: read in any dialect, as growth between two readings."""
+
+from collector.signals import load_dialects
+from planner.replay.watch import Reading, observations, read_page
+
+PAGE = b"""# TYPE loadline_num_requests_running gauge
+loadline_num_requests_running{model_name="tiny"} 1
+# TYPE loadline_step_time_seconds histogram
+loadline_step_time_seconds_bucket{model_name="tiny",le="+Inf"} 4
+loadline_step_time_seconds_sum{model_name="tiny"} 0.5
+loadline_step_time_seconds_count{model_name="tiny"} 4
+# TYPE loadline_step_prefill_tokens_total counter
+loadline_step_prefill_tokens_total{model_name="tiny"} 100
+loadline_step_prefill_attention_total{model_name="tiny"} 5000
+loadline_step_decode_sequences_total{model_name="tiny"} 7
+loadline_step_decode_kv_tokens_total{model_name="tiny"} 900
+loadline_time_to_first_token_seconds_sum{model_name="tiny"} 0.25
+loadline_time_to_first_token_seconds_count{model_name="tiny"} 2
+"""
+
+
+def test_a_page_of_the_engine_gives_its_step_totals():
+    reading = read_page(PAGE, "text/plain", load_dialects(), at_s=3.0)
+    assert reading is not None
+    assert reading.totals == {
+        "steps": 4, "wall_s": 0.5, "prefill_tokens": 100, "prefill_attention": 5000, "decode_seqs": 7,
+        "decode_kv_tokens": 900, "ttft_sum_s": 0.25, "ttft_count": 2,
+    }  # fmt: skip
+
+
+def test_a_page_of_an_engine_without_step_counters_gives_nothing():
+    assert read_page(b"vllm:num_requests_running 1\n", "text/plain", load_dialects(), at_s=0.0) is None
+
+
+def totals(steps: float) -> dict[str, float]:
+    return {"steps": steps, "wall_s": steps / 10, "prefill_tokens": 0, "prefill_attention": 0, "decode_seqs": steps,
+            "decode_kv_tokens": 5 * steps, "ttft_sum_s": 0.0, "ttft_count": 0}  # fmt: skip
+
+
+def test_growth_between_readings_is_an_observation():
+    (only,) = observations([Reading(0.0, totals(10)), Reading(1.0, totals(14)), Reading(2.0, totals(14))])
+    assert (only.start_s, only.end_s, only.steps, only.decode_kv_tokens) == (0.0, 1.0, 4, 20)
+
+
+def test_a_restart_of_the_server_is_no_observation():
+    assert observations([Reading(0.0, totals(10)), Reading(1.0, totals(3))]) == ()
