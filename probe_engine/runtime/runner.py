@@ -61,6 +61,11 @@ class Runner:
         self._generator = torch.Generator().manual_seed(seed)
 
     @property
+    def kernels(self) -> str:
+        """Which implementation computes attention."""
+        return "torch"
+
+    @property
     def requests(self) -> int:
         """How many requests the runner keeps."""
         return len(self._sequences)

@@ -1,0 +1,178 @@
+"""The engine beside transformers on one checkpoint, workload and thread count.
+
+Run: ``python tests/bench/engine_vs_transformers.py [--dtype bfloat16] [--threads 2] [--size 15m] [--repeats 3]``.
+Prints one JSON line on stdout and a table on stderr. Weights and prompts are random; every request gets exactly its
+tokens, greedily. All sides run in this process, one after another, several times; the best run of each counts.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+import torch
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import transformers
+
+from probe_engine.model.loading import load_model
+from probe_engine.profile.bench import bench_loaded, random_prompts
+
+VOCABULARY = 32_000
+SHAPES: dict[str, dict[str, int]] = {
+    "15m": {
+        "hidden_size": 256,
+        "intermediate_size": 1024,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+    },
+    "110m": {
+        "hidden_size": 768,
+        "intermediate_size": 2048,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "num_key_value_heads": 12,
+    },
+}
+
+
+def make_checkpoint(directory: Path, size: str, dtype: str, seed: int) -> None:
+    """Write a Llama checkpoint of random weights, with a word-level stand-in for a tokenizer."""
+    torch.manual_seed(seed)
+    config = transformers.LlamaConfig(
+        vocab_size=VOCABULARY,
+        head_dim=64,
+        max_position_embeddings=2048,
+        rms_norm_eps=1e-5,
+        tie_word_embeddings=True,
+        dtype=dtype,
+        **SHAPES[size],
+    )
+    transformers.LlamaForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(directory)
+    vocabulary = {f"t{index}": index for index in range(VOCABULARY)}
+    tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="t0")).save(
+        str(directory / "tokenizer.json")
+    )
+
+
+def static_batch(model: Any, prompts: list[list[int]], count: int) -> int:
+    """All prompts as one batch through ``generate``: transformers' best case, since all lengths are equal."""
+    ids = torch.tensor(prompts)
+    with torch.inference_mode():
+        answer = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=count,
+            min_new_tokens=count,
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=0,
+        )
+    return int(answer[:, ids.shape[1] :].numel())
+
+
+def continuous_batch(model: Any, prompts: list[list[int]], count: int) -> int:
+    """The prompts through ``generate_batch``, transformers' continuous batching."""
+    wanted = transformers.GenerationConfig(max_new_tokens=count, do_sample=False, eos_token_id=-1, pad_token_id=0)
+    answers = model.generate_batch(inputs=prompts, generation_config=wanted)
+    return sum(len(answer.generated_tokens) for answer in answers.values())
+
+
+def timed(run: Callable[[], int], expected: int) -> dict[str, Any]:
+    """Output tokens per second of one run, or why there is no figure."""
+    started = time.perf_counter()
+    try:
+        tokens = run()
+    except Exception as error:  # a peer that cannot run here is reported, never a failure of the comparison
+        return {"error": f"{type(error).__name__}: {error}"[:200]}
+    if tokens != expected:
+        return {"error": f"made {tokens} tokens; {expected} were asked for"}
+    return {"output_tokens_per_s": tokens / (time.perf_counter() - started)}
+
+
+def compare(options: argparse.Namespace) -> dict[str, Any]:
+    """Run all sides on one fresh checkpoint."""
+    expected = options.requests * options.output_tokens
+    torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        make_checkpoint(directory, options.size, options.dtype, options.seed)
+        loaded = load_model(name, options.dtype, "cpu")
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            name, dtype=getattr(torch, options.dtype), attn_implementation="sdpa"
+        ).eval()
+    prompts = random_prompts(VOCABULARY, options.requests, options.prompt_tokens, options.seed)
+
+    def ours() -> dict[str, Any]:
+        result = bench_loaded(
+            loaded,
+            options.requests,
+            options.prompt_tokens,
+            options.output_tokens,
+            threads=options.threads,
+            seed=options.seed,
+        )
+        return {"output_tokens_per_s": result.output_tokens_per_s, "kernels": result.kernels}
+
+    sides: dict[str, Callable[[], dict[str, Any]]] = {
+        "loadline": ours,
+        "transformers_static": lambda: timed(lambda: static_batch(model, prompts, options.output_tokens), expected),
+        "transformers_continuous": lambda: timed(
+            lambda: continuous_batch(model, prompts, options.output_tokens), expected
+        ),
+    }
+    runs: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
+    for _ in range(options.repeats):
+        for side, run in sides.items():
+            runs[side].append(run())
+    best = {side: max(found, key=lambda run: run.get("output_tokens_per_s", 0.0)) for side, found in runs.items()}
+    mine = best["loadline"]["output_tokens_per_s"]
+    return {
+        "workload": vars(options),
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "best": best,
+        "runs": runs,
+        "ratios": {
+            side: mine / run["output_tokens_per_s"] for side, run in best.items() if "output_tokens_per_s" in run
+        },
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """The comparison for people."""
+    lines = [f"{'side':26}{'output tok/s':>14}{'ours / theirs':>16}"]
+    for side, run in result["best"].items():
+        if "error" in run:
+            lines.append(f"{side:26}  {run['error']}")
+        else:
+            lines.append(f"{side:26}{run['output_tokens_per_s']:>14,.0f}{result['ratios'][side]:>16.2f}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Read the command line, compare, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SHAPES, default="15m")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--requests", type=int, default=64)
+    parser.add_argument("--prompt-tokens", type=int, default=128)
+    parser.add_argument("--output-tokens", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1234)
+    result = compare(parser.parse_args())
+    sys.stdout.write(json.dumps(result) + "\n")
+    sys.stderr.write(table(result) + "\n")
+
+
+if __name__ == "__main__":
+    main()
