@@ -1,0 +1,204 @@
+"""From file to memory: the catalogue of series, layouts, groups and chunks, then the write-ahead rows into the heads.
+
+A row that cannot be read is noted as damage and skipped; the rest is served.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import orjson
+
+from collector.model.labels import Labels
+from collector.store.errors import CodecError
+from collector.store.schema import RAGGED, WINDOW_BITS
+from collector.store.state import Chunk, Group, Layout, State
+from collector.store.stats import Metadata
+from collector.store.wal import checksum, decode_batch, decode_scrape
+
+_ROWS_AT_ONCE = 512
+_SEQUENCE = (1 << WINDOW_BITS) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A write-ahead row as it stands in the table."""
+
+    id: int
+    layout_id: int | None
+    timestamp_ms: int
+    crc: int
+    payload: bytes
+
+
+def load(connection: sqlite3.Connection) -> State:
+    """Build the state; ``connection`` is inside a read transaction, so that it sees one moment."""
+    state = State()
+    _load_catalogue(connection, state)
+    for row in _wal_rows(connection, state, 0):
+        _replay(state, row)
+    return state
+
+
+def chunk_mark(connection: sqlite3.Connection) -> tuple[int, ...]:
+    """Changes whenever chunks come or go: then rows have moved, and a reader has to load anew."""
+    mark: tuple[int, ...] = connection.execute("SELECT count(*), max(id), min(id) FROM chunks").fetchone()
+    return mark
+
+
+def load_rows(connection: sqlite3.Connection, state: State) -> None:
+    """Bring rows that another process has committed meanwhile into the heads. Under the state's lock."""
+    _load_series(connection, state, state.index.next_id)
+    _load_layouts(connection, state, state.next_layout)
+    _load_groups(connection, state, state.next_group)
+    _load_metadata(connection, state)
+    sequences = {group.id: group.next_sequence for group in state.groups.values()}
+    sequences[RAGGED] = state.ragged_sequence
+    for group_id, sequence in sorted(sequences.items()):
+        last = (group_id + 1 << WINDOW_BITS) - 1
+        for row in _wal_rows(connection, state, group_id << WINDOW_BITS | sequence, last):
+            _replay(state, row)
+
+
+def _replay(state: State, row: _Row) -> None:
+    """Put one write-ahead row into its head, or note why not."""
+    group_id, sequence = row.id >> WINDOW_BITS, row.id & _SEQUENCE
+    try:
+        if checksum(row.payload) != row.crc:
+            raise CodecError("payload does not match its checksum")
+        if group_id == RAGGED:
+            _replay_batch(state, row.payload)
+        else:
+            _replay_scrape(state, group_id, row)
+        state.damage.wal_rows += 1
+    except CodecError as error:
+        state.damage.add(f"write-ahead row {sequence} of group {group_id} at {row.timestamp_ms} ms: {error}")
+    if group_id == RAGGED:
+        state.ragged_sequence = max(state.ragged_sequence, sequence + 1)
+    elif group_id in state.groups_by_id:
+        group = state.groups_by_id[group_id]
+        group.next_sequence = max(group.next_sequence, sequence + 1)
+
+
+def _replay_scrape(state: State, group_id: int, row: _Row) -> None:
+    group = state.groups_by_id.get(group_id)
+    if group is None:
+        raise CodecError("its group is unknown")
+    values, vanished = decode_scrape(row.payload)
+    layout = state.layouts_by_id.get(row.layout_id) if row.layout_id is not None else None
+    if row.layout_id is not None and layout is None:
+        raise CodecError(f"its layout {row.layout_id} is unknown")
+    ids = layout.ids if layout is not None else np.empty(0, np.int64)
+    if len(ids) != len(values):
+        raise CodecError(f"{len(values)} values for a layout of {len(ids)} series")
+    if group.last_ms is not None and row.timestamp_ms <= group.last_ms:
+        raise CodecError(f"not after the row before it, {group.last_ms} ms")
+    state.settle(ids, group.id)
+    state.settle(vanished, group.id)
+    group.head.append(ids, vanished, row.timestamp_ms, values)
+    group.alive, group.last_ms = layout, row.timestamp_ms
+
+
+def _replay_batch(state: State, payload: bytes) -> None:
+    batch = decode_batch(payload)
+    first = 0
+    for series_id, count in zip(batch.ids.tolist(), batch.counts.tolist(), strict=True):
+        timestamps_ms, values = batch.timestamps_ms[first : first + count], batch.values[first : first + count]
+        first += count
+        if not state.index.has(series_id):
+            state.damage.add(f"a write-ahead row has {count} samples of series {series_id}, which is unknown")
+            continue
+        last_ms = state.ragged_last_ms.get(series_id)
+        if last_ms is not None:  # what a cut has put into tiles while the row had to stay for its later samples
+            later = int(np.searchsorted(timestamps_ms, last_ms, "right"))
+            timestamps_ms, values = timestamps_ms[later:], values[later:]
+        if len(values):
+            state.ragged.append(series_id, timestamps_ms, values)
+            state.ragged_last_ms[series_id] = int(timestamps_ms[-1])
+    known = batch.ids[[state.index.has(series_id) for series_id in batch.ids.tolist()]]
+    state.settle(known, RAGGED)
+
+
+def _wal_rows(
+    connection: sqlite3.Connection, state: State, first: int, last: int = (1 << 63) - 1
+) -> Iterator[_Row]:
+    """Rows by number; a page of rows that SQLite cannot read is read row by row, and the unreadable are noted."""
+    query = "SELECT id, layout, timestamp_ms, crc, payload FROM wal WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?"
+    while True:
+        try:
+            rows = connection.execute(query, (first, last, _ROWS_AT_ONCE)).fetchall()
+        except sqlite3.DatabaseError as error:
+            rows = list(_one_by_one(connection, state, first, last, error))
+        for row in rows:
+            yield _Row(*row)
+        if len(rows) < _ROWS_AT_ONCE:
+            return
+        first = rows[-1][0] + 1
+
+
+def _one_by_one(
+    connection: sqlite3.Connection, state: State, first: int, last: int, error: sqlite3.DatabaseError
+) -> Iterator[tuple[int, int | None, int, int, bytes]]:
+    try:
+        ids = [row[0] for row in connection.execute("SELECT id FROM wal WHERE id BETWEEN ? AND ?", (first, last))]
+    except sqlite3.DatabaseError:
+        state.damage.add(f"write-ahead rows from {first} on cannot be read: {error}")
+        return
+    for row_id in ids:
+        query = "SELECT id, layout, timestamp_ms, crc, payload FROM wal WHERE id = ?"
+        try:
+            yield connection.execute(query, (row_id,)).fetchone()
+        except sqlite3.DatabaseError as row_error:
+            group_id, sequence = row_id >> WINDOW_BITS, row_id & _SEQUENCE
+            state.damage.add(f"write-ahead row {sequence} of group {group_id}: {row_error}")
+
+
+def _load_catalogue(connection: sqlite3.Connection, state: State) -> None:
+    _load_series(connection, state, 0)
+    _load_layouts(connection, state, 0)
+    _load_groups(connection, state, 0)
+    query = (
+        "SELECT id, group_id, layout, start_ms, end_ms, steps, samples, bytes FROM chunks ORDER BY group_id, start_ms, id"
+    )
+    for chunk_id, group_id, layout_id, start_ms, end_ms, steps, samples, size in connection.execute(query):
+        layout = state.layouts_by_id.get(layout_id)
+        if layout is None or (group_id != RAGGED and group_id not in state.groups_by_id):
+            state.damage.add(f"chunk {chunk_id}: its group {group_id} or layout {layout_id} is unknown")
+            continue
+        state.add_chunk(Chunk(chunk_id, group_id, layout, start_ms, end_ms, steps, samples, size))
+    last = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'chunks'").fetchone()
+    state.next_chunk = last[0] + 1 if last is not None else 1
+    _load_metadata(connection, state)
+
+
+def _load_metadata(connection: sqlite3.Connection, state: State) -> None:
+    for metric, kind, help_text, unit in connection.execute("SELECT metric, type, help, unit FROM metadata"):
+        state.metadata[metric] = Metadata(kind, help_text, unit)
+
+
+def _load_series(connection: sqlite3.Connection, state: State, first: int) -> None:
+    series: list[tuple[int, Labels]] = []
+    for series_id, text in connection.execute("SELECT id, labels FROM series WHERE id >= ? ORDER BY id", (first,)):
+        try:
+            series.append((series_id, tuple((str(name), str(value)) for name, value in orjson.loads(text))))
+        except (ValueError, TypeError) as error:
+            state.damage.add(f"labels of series {series_id} cannot be read: {error}")
+    state.index.add(series)
+
+
+def _load_layouts(connection: sqlite3.Connection, state: State, first: int) -> None:
+    for layout_id, blob in connection.execute("SELECT id, series FROM layouts WHERE id >= ? ORDER BY id", (first,)):
+        if len(blob) % 4 == 0:
+            state.add_layout(Layout.of(layout_id, np.frombuffer(blob, "<u4").astype(np.int64)))
+        else:
+            state.damage.add(f"layout {layout_id} has {len(blob)} bytes, not four for each series")
+
+
+def _load_groups(connection: sqlite3.Connection, state: State, first: int) -> None:
+    query = "SELECT id, key, layout, last_ms FROM groups WHERE id >= ? ORDER BY id"
+    for group_id, key, layout_id, last_ms in connection.execute(query, (first,)):
+        group = Group(group_id, key)
+        group.alive = state.layouts_by_id.get(layout_id) if layout_id is not None else None
+        group.last_ms = last_ms
+        state.add_group(group)

@@ -1,0 +1,228 @@
+"""The store of one data directory: what the rest of the collector calls."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from collector.model.errors import StoreError
+from collector.model.labels import Labels, get
+from collector.model.matchers import Matcher
+from collector.model.series import Float64Array, Series, SeriesGroup
+from collector.store.appending import Appender
+from collector.store.cache import TileCache
+from collector.store.cutting import Cutter, Limits
+from collector.store.database import Database, Synchronous
+from collector.store.loading import chunk_mark, load, load_rows
+from collector.store.reading import Reader
+from collector.store.spans import SpanStore
+from collector.store.state import State
+from collector.store.stats import AppendResult, Metadata, StoreStats
+
+BLOCK_MS = 7_200_000
+RETENTION_MS = 15 * 86_400_000
+CACHE_BYTES = 256 << 20
+MIN_BLOCK_MS = 1_000
+
+
+class Store:
+    """Metrics of one data directory; a ``Querier``. Open it with ``Store.open``; thread-safe.
+
+    One process writes to a directory, any number read it (``read_only=True``). Every method may raise StoreError.
+    """
+
+    def __init__(self, database: Database, limits: Limits, cache: TileCache) -> None:
+        self.database = database
+        self._cache = cache
+        self._version = database.data_version()
+        with database.snapshot() as connection:
+            self._chunk_mark = chunk_mark(connection)
+            self._state = load(connection)
+        self._state.damage.torn_frames = database.torn_frames
+        self._reader = Reader(database, self._state, cache)
+        self._appender = Appender(database, self._state)
+        self._cutter = Cutter(database, self._state, limits)
+        self._retention_ms = limits.retention_ms
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        block_ms: int = BLOCK_MS,
+        retention_ms: int | None = RETENTION_MS,
+        retention_bytes: int | None = None,
+        cache_bytes: int = CACHE_BYTES,
+        read_only: bool = False,
+        synchronous: Synchronous = "NORMAL",
+    ) -> "Store":
+        """Open the data directory ``path``, made if absent; the samples are in its ``loadline.db``.
+
+        ``block_ms`` is the length of a window, at the end of which samples move into tiles. ``retention_ms`` and
+        ``retention_bytes`` (of tiles) bound what is kept; None keeps everything. ``cache_bytes`` bounds decoded
+        tiles in memory. A reader sees what the writer has committed. ``synchronous="FULL"`` costs an fsync per
+        append and survives a loss of power as well as kill -9. Raises StoreError; DirectoryInUse for a second writer.
+        """
+        if block_ms < MIN_BLOCK_MS:
+            raise StoreError(f"block_ms is {block_ms}; a window lasts at least {MIN_BLOCK_MS} ms")
+        database = Database(path, read_only=read_only, synchronous=synchronous)
+        try:
+            return cls(database, Limits(block_ms, retention_ms, retention_bytes), TileCache(cache_bytes))
+        except BaseException:
+            database.close()
+            raise
+
+    # Writing ----------------------------------------------------------------------------------------------------
+
+    def append_scrape(
+        self, group_key: str, layout: Sequence[Labels], timestamp_ms: int, values: Float64Array
+    ) -> None:
+        """Store all series of one scrape of one target; kill -9 cannot undo it once this returns.
+
+        ``values`` is (series,) float64 in the order of ``layout``. Pass the same ``layout`` object, unchanged, for as
+        long as the target's series stay the same: that is the fast path. Series of the group's previous scrape that
+        are absent now get a stale marker at this time. Of a series named twice the first counts, the others are
+        counted as duplicates. Raises OutOfOrder where ``timestamp_ms`` is not after the group's last.
+        """
+        self._appender.scrape(group_key, layout, timestamp_ms, values)
+
+    def mark_stale(self, group_key: str, timestamp_ms: int) -> None:
+        """The target went away: every series of its last scrape gets a stale marker. Unknown groups are left alone.
+
+        Raises OutOfOrder where ``timestamp_ms`` is not after the group's last.
+        """
+        self._appender.stale(group_key, timestamp_ms)
+
+    def append_series(self, series: Iterable[Series]) -> AppendResult:
+        """Store samples of any series at any times: remote write, OTLP, rule results. Durable when it returns.
+
+        Per series time must rise; samples that do not are counted, as duplicates if their time repeats the last one
+        and as out of order otherwise, and the rest is stored.
+        """
+        return self._appender.series(series)
+
+    def set_metadata(self, metric: str, type: str, help: str, unit: str) -> None:
+        """Keep TYPE, HELP and UNIT of a metric family; written only when they changed."""
+        metadata = Metadata(type, help, unit)
+        if self._state.metadata.get(metric) == metadata:
+            return
+        with self.database.transaction() as connection:
+            query = "INSERT OR REPLACE INTO metadata (metric, type, help, unit) VALUES (?, ?, ?, ?)"
+            connection.execute(query, (metric, type, help, unit))
+            self._state.metadata[metric] = metadata
+
+    def cut(self, now_ms: int) -> int:
+        """Move samples of past windows from memory into tiles; returns how many. Appends go on meanwhile."""
+        return self._cutter.cut(now_ms)
+
+    def maintain(self, now_ms: int) -> None:
+        """Cut, apply retention to samples and spans, checkpoint, give unused pages back.
+
+        Call it every minute or so, in a thread of its own.
+        """
+        self._cutter.cut(now_ms)
+        self._cutter.retain(now_ms)
+        if self._retention_ms is not None:
+            SpanStore(self.database).retain((now_ms - self._retention_ms) * 1_000_000)
+        self._cutter.tidy()
+
+    # Reading ----------------------------------------------------------------------------------------------------
+
+    def select(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> list[SeriesGroup]:
+        """Series that satisfy every matcher, with their samples of ``start_ms <= t <= end_ms``.
+
+        One group for the series of each scrape group, one for the other series of equal timestamps; a label set
+        is in exactly one of them. Series without samples in the range are left out. Arrays may be read-only.
+        """
+        self._refresh()
+        return self._reader.select(matchers, start_ms, end_ms)
+
+    def series(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> tuple[Labels, ...]:
+        """Label sets that satisfy every matcher and were there in the range, sorted.
+
+        To the precision of a window: a series may be named that was there a little before or after the range.
+        """
+        self._refresh()
+        return self._reader.series(matchers, start_ms, end_ms)
+
+    def label_names(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> tuple[str, ...]:
+        """Names of the labels of those series, sorted."""
+        found = self.series(matchers, start_ms, end_ms)
+        return tuple(sorted({name for labels in found for name, _ in labels}))
+
+    def label_values(self, name: str, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> tuple[str, ...]:
+        """Values of label ``name`` among those series, sorted."""
+        values = {get(labels, name) for labels in self.series(matchers, start_ms, end_ms)}
+        return tuple(sorted(values - {""}))
+
+    def metadata(self) -> Mapping[str, Metadata]:
+        """TYPE, HELP and UNIT by metric family."""
+        self._refresh()
+        return dict(self._state.metadata)
+
+    def stats(self) -> StoreStats:
+        """Figures of this moment."""
+        self._refresh()
+        state = self._state
+        with state.lock:
+            chunks = state.chunks()
+            heads = [rows for group in state.groups.values() for rows in group.head.rows()]
+            ragged = [points for i in state.ragged.ids() if (points := state.ragged.points(i)) is not None]
+            head_samples = state.ragged.samples + sum(group.head.samples for group in state.groups.values())
+            series, groups = len(state.index), len(state.groups)
+        times = [int(rows.timestamps_ms[place]) for rows in heads for place in (0, -1)]
+        times += [int(timestamps_ms[place]) for timestamps_ms, _ in ragged for place in (0, -1)]
+        times += [moment for chunk in chunks for moment in (chunk.start_ms, chunk.end_ms)]
+        tile_samples = sum(chunk.samples for chunk in chunks)
+        with self.database.reader() as connection:
+            wal_rows = connection.execute("SELECT count(*) FROM wal").fetchone()[0]
+            tiles = connection.execute("SELECT count(*) FROM tiles").fetchone()[0]
+        return StoreStats(
+            series=series,
+            groups=groups,
+            head_samples=head_samples,
+            chunks=len(chunks),
+            tiles=tiles,
+            tile_samples=tile_samples,
+            bytes_on_disk=self.database.bytes_on_disk(),
+            bytes_per_sample=sum(chunk.bytes for chunk in chunks) / tile_samples if tile_samples else None,
+            oldest_ms=min(times, default=None),
+            newest_ms=max(times, default=None),
+            wal_rows=wal_rows,
+            out_of_order=self._appender.out_of_order,
+            duplicate=self._appender.duplicate,
+            cached_bytes=self._cache.used_bytes,
+            recovered=state.damage.report(),
+        )
+
+    def close(self) -> None:
+        """Close the files; nothing is lost by not calling it."""
+        self.database.close()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _refresh(self) -> None:
+        """A read-only store follows what the writer has committed."""
+        if self.database.read_only:
+            self._follow()
+
+    def _follow(self) -> None:
+        with self.database.write_lock:
+            version = self.database.data_version()
+            if version == self._version:
+                return
+            with self.database.snapshot() as connection:
+                mark = chunk_mark(connection)
+                if mark == self._chunk_mark:
+                    with self._state.lock:
+                        load_rows(connection, self._state)
+                else:
+                    self._cache.clear()
+                    self._state = load(connection)
+                    self._reader = Reader(self.database, self._state, self._cache)
+            self._version, self._chunk_mark = version, mark

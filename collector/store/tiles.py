@@ -1,0 +1,169 @@
+"""Chunks to rows of the tables and back: one timestamp vector, and tiles of 16 neighbouring columns each."""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from collector.model.series import Float64Array, Int64Array
+from collector.store.cache import TileCache
+from collector.store.codec import decode_tile, decode_timestamps, encode_tile, encode_timestamps
+from collector.store.errors import CodecError
+from collector.store.holes import HOLE, is_hole
+from collector.store.schema import TILE_BITS
+from collector.store.state import Chunk, Damage, Layout
+
+TILE_SERIES = 16
+_TIMESTAMPS = -1  # the tile number under which a chunk's timestamps are cached
+
+
+class ChunkMoved(Exception):  # noqa: N818 - not an error: the reader takes a new snapshot
+    """A chunk of the snapshot is gone from the file: retention or a compaction was faster than the reader."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedChunk:
+    """A chunk ready to be written."""
+
+    group_id: int
+    start_ms: int
+    end_ms: int
+    steps: int
+    samples: int
+    timestamps: bytes
+    tiles: tuple[bytes, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the tiles and timestamps."""
+        return len(self.timestamps) + sum(map(len, self.tiles))
+
+
+def encode_chunk(group_id: int, timestamps_ms: Int64Array, values: Float64Array) -> EncodedChunk:
+    """Encode ``values``, (steps, series) float64 with holes, in the order of its layout."""
+    columns = values.shape[1]
+    tiles = tuple(encode_tile(values[:, first : first + TILE_SERIES]) for first in range(0, columns, TILE_SERIES))
+    samples = values.size - int(np.count_nonzero(is_hole(values)))
+    start_ms, end_ms = int(timestamps_ms[0]), int(timestamps_ms[-1])
+    return EncodedChunk(
+        group_id, start_ms, end_ms, len(timestamps_ms), samples, encode_timestamps(timestamps_ms), tiles
+    )
+
+
+def write_chunk(connection: sqlite3.Connection, chunk_id: int, layout: Layout, encoded: EncodedChunk) -> Chunk:
+    """Write a chunk's rows, inside the caller's transaction."""
+    chunk = Chunk(
+        chunk_id,
+        encoded.group_id,
+        layout,
+        encoded.start_ms,
+        encoded.end_ms,
+        encoded.steps,
+        encoded.samples,
+        encoded.bytes,
+    )
+    connection.execute(
+        "INSERT INTO chunks (id, group_id, layout, start_ms, end_ms, steps, samples, bytes, timestamps) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            chunk.id,
+            chunk.group_id,
+            layout.id,
+            chunk.start_ms,
+            chunk.end_ms,
+            chunk.steps,
+            chunk.samples,
+            chunk.bytes,
+            encoded.timestamps,
+        ),
+    )
+    connection.executemany(
+        "INSERT INTO tiles (id, data) VALUES (?, ?)",
+        ((chunk_id << TILE_BITS | number, tile) for number, tile in enumerate(encoded.tiles)),
+    )
+    return chunk
+
+
+def delete_chunk(connection: sqlite3.Connection, chunk_id: int) -> None:
+    """Delete a chunk's rows, inside the caller's transaction."""
+    first, last = chunk_id << TILE_BITS, (chunk_id + 1 << TILE_BITS) - 1
+    connection.execute("DELETE FROM tiles WHERE id BETWEEN ? AND ?", (first, last))
+    connection.execute("DELETE FROM chunks WHERE id = ?", (chunk_id,))
+
+
+class TileReader:
+    """Reads chunks through a cache over one connection; damaged tiles become holes and a line in ``damage``."""
+
+    def __init__(self, connection: sqlite3.Connection, cache: TileCache, damage: Damage) -> None:
+        self._connection = connection
+        self._cache = cache
+        self._damage = damage
+
+    def timestamps(self, chunk: Chunk) -> Int64Array:
+        """Timestamps of a chunk, (steps,); none where they are damaged. Raises ChunkMoved."""
+        key = (chunk.id, _TIMESTAMPS)
+        cached = self._cache.get(key)
+        if cached is not None:
+            return cached
+        try:
+            row = self._connection.execute("SELECT timestamps FROM chunks WHERE id = ?", (chunk.id,)).fetchone()
+            if row is None:
+                raise ChunkMoved
+            timestamps_ms = decode_timestamps(row[0])
+            if len(timestamps_ms) != chunk.steps:
+                raise CodecError(f"{len(timestamps_ms)} timestamps for {chunk.steps} steps")
+        except (CodecError, sqlite3.DatabaseError) as error:
+            self._damage.add(f"chunk {chunk.id} of group {chunk.group_id}: {error}")
+            timestamps_ms = np.empty(0, np.int64)
+        self._cache.put(key, timestamps_ms)
+        return timestamps_ms
+
+    def tiles(self, chunk: Chunk, numbers: Sequence[int]) -> dict[int, Float64Array]:
+        """Tiles by number, each (steps, up to 16) float64 with holes. Raises ChunkMoved."""
+        found: dict[int, Float64Array] = {}
+        for number in numbers:
+            cached = self._cache.get((chunk.id, number))
+            if cached is not None:
+                found[number] = cached
+        missing = [number for number in numbers if number not in found]
+        if missing:
+            for number, data in self._read(chunk, missing).items():
+                found[number] = self._decode(chunk, number, data)
+        return found
+
+    def _read(self, chunk: Chunk, numbers: list[int]) -> dict[int, bytes | None]:
+        first = chunk.id << TILE_BITS
+        marks = ",".join("?" * len(numbers))
+        query = f"SELECT id, data FROM tiles WHERE id IN ({marks})"  # noqa: S608 - only question marks
+        try:
+            rows = self._connection.execute(query, [first | number for number in numbers]).fetchall()
+        except sqlite3.DatabaseError:
+            return {number: self._read_one(first | number) for number in numbers}
+        data: dict[int, bytes | None] = {int(tile_id) - first: blob for tile_id, blob in rows}
+        if len(data) < len(numbers):
+            if self._connection.execute("SELECT 1 FROM chunks WHERE id = ?", (chunk.id,)).fetchone() is None:
+                raise ChunkMoved
+            data.update(dict.fromkeys(set(numbers) - data.keys()))
+        return data
+
+    def _read_one(self, tile_id: int) -> bytes | None:
+        try:
+            row = self._connection.execute("SELECT data FROM tiles WHERE id = ?", (tile_id,)).fetchone()
+        except sqlite3.DatabaseError:
+            return None
+        return row[0] if row else None
+
+    def _decode(self, chunk: Chunk, number: int, data: bytes | None) -> Float64Array:
+        columns = min(TILE_SERIES, len(chunk.layout.ids) - number * TILE_SERIES)
+        try:
+            if data is None:
+                raise CodecError("tile is missing or SQLite cannot read it")
+            tile = decode_tile(data)
+            if tile.shape != (chunk.steps, columns):
+                raise CodecError(f"tile holds {tile.shape}, its chunk says {(chunk.steps, columns)}")
+        except CodecError as error:
+            self._damage.add(f"chunk {chunk.id} of group {chunk.group_id}, tile {number}: {error}")
+            tile = np.full((chunk.steps, columns), HOLE)
+        self._cache.put((chunk.id, number), tile)
+        return tile
