@@ -11,6 +11,7 @@ import torch
 
 from probe_engine.errors import ModelError
 
+GREEDY_BELOW = 1e-5  # divided by less, logits of a float32 model overflow
 NUCLEUS_CANDIDATES = 1024  # most nuclei fit in so many tokens; those that don't are sorted whole
 
 
@@ -18,8 +19,8 @@ NUCLEUS_CANDIDATES = 1024  # most nuclei fit in so many tokens; those that don't
 class SamplingParams:
     """How one request's tokens are chosen.
 
-    ``temperature`` 0 is greedy. ``top_k`` is applied first, then ``top_p`` on what is left, as transformers does.
-    ``seed`` None draws from the runner's generator. Raises ``ModelError`` for a value out of range.
+    ``temperature`` below ``GREEDY_BELOW`` is greedy. ``top_k`` is applied first, then ``top_p`` on what is left, as
+    transformers does. ``seed`` None draws from the runner's generator. Raises ``ModelError`` for a value out of range.
     """
 
     temperature: float = 1.0
@@ -38,7 +39,7 @@ class SamplingParams:
     @property
     def greedy(self) -> bool:
         """Whether the likeliest token is always taken."""
-        return self.temperature == 0.0
+        return self.temperature < GREEDY_BELOW
 
 
 def sample(
@@ -48,14 +49,15 @@ def sample(
 
     ``generators`` holds one CPU generator per row; greedy rows don't use theirs.
     """
-    random_rows = [row for row, wanted in enumerate(params) if not wanted.greedy]
-    if not random_rows:
-        return greedy(logits)
-    tokens = greedy(logits) if len(random_rows) < len(params) else [0] * len(params)
-    rows = logits if len(random_rows) == len(params) else logits[torch.tensor(random_rows, device=logits.device)]
-    drawn = _draw(rows, [params[row] for row in random_rows], [_uniform(generators[row]) for row in random_rows])
-    for row, token in zip(random_rows, drawn, strict=True):
-        tokens[row] = token
+    tokens = [0] * len(params)
+    for choose, wanted in ((_take_likeliest, _is_greedy), (_draw_freely, _is_free), (_draw_limited, _is_limited)):
+        rows = [row for row, one in enumerate(params) if wanted(one)]
+        if not rows:
+            continue
+        some = logits if len(rows) == len(params) else logits[torch.tensor(rows, device=logits.device)]
+        chosen = choose(some, [params[row] for row in rows], [generators[row] for row in rows])
+        for row, token in zip(rows, chosen, strict=True):
+            tokens[row] = token
     return tokens
 
 
@@ -68,36 +70,60 @@ def greedy(logits: torch.Tensor) -> list[int]:
     return on_device
 
 
-def _uniform(generator: torch.Generator | None) -> float:
-    return torch.rand((), generator=generator, dtype=torch.float64).item()
+def _is_greedy(params: SamplingParams) -> bool:
+    return params.greedy
 
 
-def _draw(logits: torch.Tensor, params: Sequence[SamplingParams], uniforms: Sequence[float]) -> list[int]:
-    device = logits.device
-    temperature = torch.tensor([wanted.temperature for wanted in params], device=device)
-    scaled = logits.float() / temperature.unsqueeze(1)
-    dice = torch.tensor(uniforms, dtype=torch.float64, device=device).unsqueeze(1)
-    if all(wanted.top_k is None and wanted.top_p >= 1.0 for wanted in params):
-        return _invert(torch.softmax(scaled, dim=-1), dice).tolist()
-    return _draw_from_candidates(scaled, params, dice)
+def _is_free(params: SamplingParams) -> bool:
+    return not params.greedy and params.top_k is None and params.top_p >= 1.0
 
 
-def _draw_from_candidates(scaled: torch.Tensor, params: Sequence[SamplingParams], dice: torch.Tensor) -> list[int]:
+def _is_limited(params: SamplingParams) -> bool:
+    return not params.greedy and not _is_free(params)
+
+
+def _take_likeliest(
+    logits: torch.Tensor, params: Sequence[SamplingParams], generators: Sequence[torch.Generator | None]
+) -> list[int]:
+    return greedy(logits)
+
+
+def _draw_freely(
+    logits: torch.Tensor, params: Sequence[SamplingParams], generators: Sequence[torch.Generator | None]
+) -> list[int]:
+    """Tokens drawn from the whole vocabulary."""
+    chosen: list[int] = _invert(torch.softmax(_tempered(logits, params), dim=-1), _dice(generators, logits)).tolist()
+    return chosen
+
+
+def _draw_limited(
+    logits: torch.Tensor, params: Sequence[SamplingParams], generators: Sequence[torch.Generator | None]
+) -> list[int]:
+    """Tokens drawn from what top-k and top-p leave: from a few candidates where these hold it all, else from all."""
+    scaled, dice = _tempered(logits, params), _dice(generators, logits)
     vocabulary = scaled.shape[1]
     top_k = [vocabulary if wanted.top_k is None else min(wanted.top_k, vocabulary) for wanted in params]
     widest = max((k for k in top_k if k < vocabulary), default=0)
     count = min(vocabulary, max(widest, NUCLEUS_CANDIDATES))
     tokens, covered = _nucleus(scaled, params, top_k, dice, count)
-    if all(covered):
-        return tokens
     wide = [row for row, done in enumerate(covered) if not done]
-    index = torch.tensor(wide, device=scaled.device)
-    again, _ = _nucleus(
-        scaled[index], [params[row] for row in wide], [top_k[row] for row in wide], dice[index], vocabulary
-    )
-    for row, token in zip(wide, again, strict=True):
-        tokens[row] = token
+    if wide:
+        index = torch.tensor(wide, device=scaled.device)
+        wide_params, wide_k = [params[row] for row in wide], [top_k[row] for row in wide]
+        again, _ = _nucleus(scaled[index], wide_params, wide_k, dice[index], vocabulary)
+        for row, token in zip(wide, again, strict=True):
+            tokens[row] = token
     return tokens
+
+
+def _tempered(logits: torch.Tensor, params: Sequence[SamplingParams]) -> torch.Tensor:
+    return logits.float() / torch.tensor([[wanted.temperature] for wanted in params], device=logits.device)
+
+
+def _dice(generators: Sequence[torch.Generator | None], logits: torch.Tensor) -> torch.Tensor:
+    """One uniform number in [0, 1) per row, (rows, 1) float64, each from the row's own generator."""
+    drawn = [torch.rand((1,), generator=generator, dtype=torch.float64) for generator in generators]
+    return torch.stack(drawn).to(logits.device)
 
 
 def _nucleus(

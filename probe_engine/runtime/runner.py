@@ -198,7 +198,5 @@ def fit_num_blocks(loaded: LoadedModel, block_size: int, memory_bytes: int) -> i
     """How many cache blocks fit in ``memory_bytes``; ``ModelError`` where not even one does."""
     each = block_bytes(loaded.config, block_size, loaded.model.dtype)
     if memory_bytes < each:
-        raise ModelError(
-            f"{loaded.name}: KV cache memory is {memory_bytes} bytes; one block of {block_size} tokens takes {each}"
-        )
+        raise ModelError(f"{loaded.name}: {memory_bytes} KV bytes; a block of {block_size} tokens takes {each}")
     return memory_bytes // each
