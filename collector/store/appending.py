@@ -77,7 +77,9 @@ class Appender:
         with self._database.write_lock:
             for one in given:
                 if len(one.timestamps_ms) != len(one.values):
-                    raise StoreError(f"{render(one.labels)}: {len(one.values)} values for {len(one.timestamps_ms)} times")
+                    raise StoreError(
+                        f"{render(one.labels)}: {len(one.values)} values for {len(one.timestamps_ms)} times"
+                    )
                 if not len(one.values):
                     continue
                 series_id = self._id_of(one.labels, pending)
@@ -190,7 +192,9 @@ class Appender:
 
     def _write_pending(self, connection: sqlite3.Connection, pending: _Pending) -> None:
         for labels, series_id in pending.series.items():
-            connection.execute("INSERT INTO series (id, labels) VALUES (?, ?)", (series_id, orjson.dumps(labels).decode()))
+            connection.execute(
+                "INSERT INTO series (id, labels) VALUES (?, ?)", (series_id, orjson.dumps(labels).decode())
+            )
         if pending.layout is not None:
             insert_layout(connection, pending.layout)
         if pending.group is not None:

@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 from threading import Lock
-
 from typing import Any
 
 import numpy.typing as npt

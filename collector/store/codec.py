@@ -83,7 +83,7 @@ def decode_tile(data: bytes) -> Float64Array:
     packed = memoryview(data)[_TILE.size :]
     _check("tile", version, crc, packed)
     limit = columns * (_COLUMN.size + 20 * steps)
-    if not (1 <= columns and 1 <= steps <= MAX_STEPS and length <= limit):
+    if not (columns >= 1 and 1 <= steps <= MAX_STEPS and length <= limit):
         raise CodecError(f"tile header asks for {columns} columns of {steps} steps in {length} bytes")
     body = _decompress("tile", packed, length)
     if length < columns * _COLUMN.size:
@@ -97,8 +97,8 @@ def encode_timestamps(timestamps_ms: Int64Array) -> bytes:
     steps = len(timestamps_ms)
     if not 1 <= steps <= MAX_STEPS:
         raise ValueError(f"a timestamp vector has 1 to {MAX_STEPS} steps, not {steps}")
-    deltas = np.diff(np.asarray(timestamps_ms, np.int64))
-    width, planes = _planes(np.diff(deltas))
+    deltas: Int64Array = timestamps_ms[1:] - timestamps_ms[:-1]
+    width, planes = _planes(deltas[1:] - deltas[:-1])
     packed = _compress(planes)
     first_delta = int(deltas[0]) if steps > 1 else 0
     header = _VECTOR.pack(VERSION, width, 0, steps, zlib.crc32(packed), int(timestamps_ms[0]), first_delta)

@@ -5,8 +5,9 @@ insertion at most. Retention and the return of unused pages are here too.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from threading import Lock
 
 import numpy as np
@@ -22,6 +23,9 @@ from collector.store.tiles import EncodedChunk, delete_chunk, encode_chunk, writ
 
 VACUUM_PAGES = 1024
 """Pages given back per transaction: an append waits for that many at most."""
+
+CHUNK_STEPS = 1 << 15
+"""Most steps of a chunk, so that decoding one tile takes 4 MiB at most."""
 
 SETTLE_MS = 60_000
 """A window is cut this long after its end (a tenth of a window if that is less), so that late scrapes are in it."""
@@ -92,10 +96,9 @@ class Cutter:
         ids = state.sorted_ids(np.unique(np.concatenate([part.ids for part in parts])))
         timestamps_ms = np.concatenate([part.timestamps_ms for part in parts])
         values = _stack(parts, ids)
-        windows = timestamps_ms // self._limits.block_ms
         encoded = [
-            (ids, encode_chunk(group.id, timestamps_ms[windows == window], values[windows == window]))
-            for window in np.unique(windows)
+            (ids, encode_chunk(group.id, timestamps_ms[first:last], values[first:last]))
+            for first, last in _slices(timestamps_ms, self._limits.block_ms)
         ]
         with self._database.write_lock:
             with self._database.transaction() as connection:
@@ -114,21 +117,18 @@ class Cutter:
             points = {i: found for i in state.ragged.ids() if (found := state.ragged.points(i)) is not None}
         alike: dict[bytes, tuple[Int64Array, list[int], list[Float64Array]]] = {}
         for series_id, (timestamps_ms, values) in points.items():
-            windows = timestamps_ms // self._limits.block_ms
-            windows = windows[: np.searchsorted(timestamps_ms, boundary_ms)]
-            edges = [0, *(np.flatnonzero(np.diff(windows)) + 1).tolist(), len(windows)]
-            for first, last in zip(edges, edges[1:], strict=False):
-                if first < last:
-                    times = timestamps_ms[first:last]
-                    _, ids, columns = alike.setdefault(times.tobytes(), (times, [], []))
-                    ids.append(series_id)
-                    columns.append(values[first:last])
+            before = timestamps_ms[: np.searchsorted(timestamps_ms, boundary_ms)]
+            for first, last in _slices(before, self._limits.block_ms):
+                times = before[first:last]
+                _, members, columns = alike.setdefault(times.tobytes(), (times, [], []))
+                members.append(series_id)
+                columns.append(values[first:last])
         if not alike:
             return 0
         encoded = []
-        for times, series_ids, columns in alike.values():
-            column_of = dict(zip(series_ids, columns, strict=True))
-            ids = state.sorted_ids(np.array(series_ids, np.int64))
+        for times, members, columns in alike.values():
+            column_of = dict(zip(members, columns, strict=True))
+            ids = state.sorted_ids(np.array(members, np.int64))
             matrix = np.stack([column_of[series_id] for series_id in ids.tolist()], axis=1)
             encoded.append((ids, encode_chunk(RAGGED, times, matrix)))
         encoded.sort(key=lambda pair: pair[1].start_ms)
@@ -141,9 +141,7 @@ class Cutter:
                 self._publish(chunks)
         return sum(chunk.samples for chunk in chunks)
 
-    def _write(
-        self, connection: sqlite3.Connection, encoded: Sequence[tuple[Int64Array, EncodedChunk]]
-    ) -> list[Chunk]:
+    def _write(self, connection: sqlite3.Connection, encoded: Sequence[tuple[Int64Array, EncodedChunk]]) -> list[Chunk]:
         """Insert chunks and the layouts that they need; nothing in memory changes. Under the write lock."""
         state = self._state
         fresh: dict[bytes, Layout] = {}
@@ -205,6 +203,14 @@ class Cutter:
 def _before(rows: Rows, boundary_ms: int) -> Rows | None:
     length = int(np.searchsorted(rows.timestamps_ms, boundary_ms))
     return Rows(rows.ids, rows.timestamps_ms[:length], rows.values[:length], rows.holes) if length else None
+
+
+def _slices(timestamps_ms: Int64Array, block_ms: int) -> Iterator[tuple[int, int]]:
+    """First and last row of each chunk: one window, and no more than CHUNK_STEPS of it."""
+    edges = [0, *(np.flatnonzero(np.diff(timestamps_ms // block_ms)) + 1).tolist(), len(timestamps_ms)]
+    for first, last in pairwise(edges):
+        for begin in range(first, last, CHUNK_STEPS):
+            yield begin, min(begin + CHUNK_STEPS, last)
 
 
 def _stack(parts: Sequence[Rows], ids: Int64Array) -> Float64Array:

@@ -129,7 +129,9 @@ class _Column:
         length = self.length + len(values)
         if length > len(self.values):
             rows = max(length, len(self.values) + len(self.values) // 2)
-            self.timestamps_ms = np.concatenate([self.timestamps_ms[: self.length], np.empty(rows - self.length, np.int64)])
+            self.timestamps_ms = np.concatenate(
+                [self.timestamps_ms[: self.length], np.empty(rows - self.length, np.int64)]
+            )
             self.values = np.concatenate([self.values[: self.length], np.empty(rows - self.length, np.float64)])
         self.timestamps_ms[self.length : length] = timestamps_ms
         self.values[self.length : length] = values

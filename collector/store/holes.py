@@ -16,7 +16,8 @@ _NAN_BITS = 0x7FF8000000000001
 
 def is_hole(values: Float64Array) -> BoolArray:
     """Where ``values`` hold no sample."""
-    return values.view(np.uint64) == HOLE_BITS
+    holes: BoolArray = values.view(np.uint64) == HOLE_BITS
+    return holes
 
 
 def fill_holes(values: Float64Array) -> None:

@@ -120,9 +120,7 @@ def _replay_batch(state: State, payload: bytes) -> None:
     state.settle(known, RAGGED)
 
 
-def _wal_rows(
-    connection: sqlite3.Connection, state: State, first: int, last: int = (1 << 63) - 1
-) -> Iterator[_Row]:
+def _wal_rows(connection: sqlite3.Connection, state: State, first: int, last: int = (1 << 63) - 1) -> Iterator[_Row]:
     """Rows by number; a page of rows that SQLite cannot read is read row by row, and the unreadable are noted."""
     query = "SELECT id, layout, timestamp_ms, crc, payload FROM wal WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?"
     while True:
@@ -158,9 +156,8 @@ def _load_catalogue(connection: sqlite3.Connection, state: State) -> None:
     _load_series(connection, state, 0)
     _load_layouts(connection, state, 0)
     _load_groups(connection, state, 0)
-    query = (
-        "SELECT id, group_id, layout, start_ms, end_ms, steps, samples, bytes FROM chunks ORDER BY group_id, start_ms, id"
-    )
+    columns = "id, group_id, layout, start_ms, end_ms, steps, samples, bytes"
+    query = f"SELECT {columns} FROM chunks ORDER BY group_id, start_ms, id"
     for chunk_id, group_id, layout_id, start_ms, end_ms, steps, samples, size in connection.execute(query):
         layout = state.layouts_by_id.get(layout_id)
         if layout is None or (group_id != RAGGED and group_id not in state.groups_by_id):

@@ -198,7 +198,7 @@ def _parts(tiles: TileReader, view: _GroupView, start_ms: int, end_ms: int) -> l
     mask = np.zeros(int(view.wanted.max()) + 1, np.bool_)
     mask[view.wanted] = True
     chosen: dict[int, tuple[Int64Array, Int64Array]] = {}
-    parts = []
+    parts: list[_Part] = []
     for chunk in view.chunks:
         if chunk.end_ms < start_ms or chunk.start_ms > end_ms:
             continue
@@ -319,9 +319,7 @@ def _ragged_points(tiles: TileReader, view: _RaggedView, start_ms: int, end_ms: 
         first, last = np.searchsorted(timestamps_ms, start_ms), np.searchsorted(timestamps_ms, end_ms, "right")
         if first < last:
             parts.setdefault(series_id, []).append((timestamps_ms[first:last], values[first:last]))
-    return {
-        series_id: points[0] if len(points) == 1 else _join(points) for series_id, points in parts.items()
-    }
+    return {series_id: points[0] if len(points) == 1 else _join(points) for series_id, points in parts.items()}
 
 
 def _join(parts: list[Points]) -> Points:
@@ -329,7 +327,7 @@ def _join(parts: list[Points]) -> Points:
 
 
 def _merge(parts: list[Points]) -> Points:
-    """One series from several groups: by time; of equal times a sample before a marker, the older group before others."""
+    """One series from several groups, by time; at equal times a sample beats a marker, an older group a younger."""
     if len(parts) == 1:
         return parts[0]
     timestamps_ms, values = _join(parts)

@@ -1,4 +1,4 @@
-"""Spans in the store's SQLite file: appended in batches, searched by service, name, trace, time, duration, attributes."""
+"""Spans in the store's SQLite file: appended in batches, searched by trace, service, name, time, attributes."""
 
 import math
 import sqlite3
@@ -42,7 +42,7 @@ class SpanStore:
         with self._database.transaction() as connection:
             before = connection.total_changes
             marks = ", ".join("?" * 13)
-            connection.executemany(f"INSERT OR IGNORE INTO spans ({_COLUMNS}) VALUES ({marks})", rows)  # noqa: S608
+            connection.executemany(f"INSERT OR IGNORE INTO spans ({_COLUMNS}) VALUES ({marks})", rows)
             return connection.total_changes - before
 
     def search(
@@ -79,12 +79,12 @@ class SpanStore:
             conditions.append((either, (key, value, key, value)))
         where = " AND ".join(condition for condition, _ in conditions) or "1"
         values = [value for _, some in conditions for value in some]
-        query = f"SELECT {_COLUMNS} FROM spans WHERE {where} ORDER BY start_ns DESC, id DESC LIMIT ?"  # noqa: S608
+        query = f"SELECT {_COLUMNS} FROM spans WHERE {where} ORDER BY start_ns DESC, id DESC LIMIT ?"
         return self._spans(query, [*values, limit])
 
     def trace(self, trace_id: str) -> list[Span]:
         """Every span of a trace, earliest start first."""
-        query = f"SELECT {_COLUMNS} FROM spans WHERE trace_id = ? ORDER BY start_ns, id"  # noqa: S608
+        query = f"SELECT {_COLUMNS} FROM spans WHERE trace_id = ? ORDER BY start_ns, id"
         return self._spans(query, [_bytes("trace id", trace_id)])
 
     def retain(self, oldest_ns: int) -> int:

@@ -15,7 +15,6 @@ from collector.store.database import Database, Synchronous
 from collector.store.loading import chunk_mark, load, load_rows
 from collector.store.reading import Reader
 from collector.store.spans import SpanStore
-from collector.store.state import State
 from collector.store.stats import AppendResult, Metadata, StoreStats
 
 BLOCK_MS = 7_200_000
@@ -73,9 +72,7 @@ class Store:
 
     # Writing ----------------------------------------------------------------------------------------------------
 
-    def append_scrape(
-        self, group_key: str, layout: Sequence[Labels], timestamp_ms: int, values: Float64Array
-    ) -> None:
+    def append_scrape(self, group_key: str, layout: Sequence[Labels], timestamp_ms: int, values: Float64Array) -> None:
         """Store all series of one scrape of one target; kill -9 cannot undo it once this returns.
 
         ``values`` is (series,) float64 in the order of ``layout``. Pass the same ``layout`` object, unchanged, for as

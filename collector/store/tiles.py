@@ -18,7 +18,7 @@ TILE_SERIES = 16
 _TIMESTAMPS = -1  # the tile number under which a chunk's timestamps are cached
 
 
-class ChunkMoved(Exception):  # noqa: N818 - not an error: the reader takes a new snapshot
+class ChunkMoved(Exception):
     """A chunk of the snapshot is gone from the file: retention or a compaction was faster than the reader."""
 
 
@@ -135,7 +135,7 @@ class TileReader:
     def _read(self, chunk: Chunk, numbers: list[int]) -> dict[int, bytes | None]:
         first = chunk.id << TILE_BITS
         marks = ",".join("?" * len(numbers))
-        query = f"SELECT id, data FROM tiles WHERE id IN ({marks})"  # noqa: S608 - only question marks
+        query = f"SELECT id, data FROM tiles WHERE id IN ({marks})"
         try:
             rows = self._connection.execute(query, [first | number for number in numbers]).fetchall()
         except sqlite3.DatabaseError:
