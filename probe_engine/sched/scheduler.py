@@ -81,9 +81,34 @@ class Scheduler:
 
         Raises ``RequestRefused`` for one that could never be served, or whose id is in use.
         """
-        self._check(request)
+        self.check(request)
+        if request.request_id in self._requests:
+            raise RequestRefused(f"request id {request.request_id!r} is in use", "request_id")
         self._requests[request.request_id] = request
         self._waiting.append(request)
+
+    def check(self, request: Request) -> None:
+        """Raise ``RequestRefused`` for a request that could never be served, however idle the replica.
+
+        Reads nothing but limits: safe from any thread.
+        """
+        config = self.config
+        prompt, most = request.prompt_tokens, request.max_tokens
+        if prompt < 1 or most < 1:
+            raise RequestRefused(f"{prompt} prompt tokens and max_tokens {most}; both must be at least 1", "max_tokens")
+        if prompt + most > config.max_model_len:
+            raise RequestRefused(
+                f"{prompt} prompt tokens and max_tokens {most} make {prompt + most}; "
+                f"max_model_len is {config.max_model_len}",
+                "max_model_len",
+            )
+        blocks = config.blocks_for(prompt + most - 1)
+        if blocks > config.num_blocks:
+            raise RequestRefused(
+                f"{prompt} prompt tokens and max_tokens {most} need {blocks} KV blocks of {config.block_size} tokens; "
+                f"there are {config.num_blocks}",
+                "num_blocks",
+            )
 
     def abort(self, request_id: str, now: float) -> Request | None:
         """End a request wherever it is and free its blocks; None when no such request is here."""
@@ -130,27 +155,6 @@ class Scheduler:
         for chunk in output.prefills:
             self._update_prefill(chunk, finished, now, ended)
         return ended
-
-    def _check(self, request: Request) -> None:
-        config = self.config
-        prompt, most = request.prompt_tokens, request.max_tokens
-        if request.request_id in self._requests:
-            raise RequestRefused(f"request id {request.request_id!r} is in use", "request_id")
-        if prompt < 1 or most < 1:
-            raise RequestRefused(f"{prompt} prompt tokens and max_tokens {most}; both must be at least 1", "max_tokens")
-        if prompt + most > config.max_model_len:
-            raise RequestRefused(
-                f"{prompt} prompt tokens and max_tokens {most} make {prompt + most}; "
-                f"max_model_len is {config.max_model_len}",
-                "max_model_len",
-            )
-        blocks = config.blocks_for(prompt + most - 1)
-        if blocks > config.num_blocks:
-            raise RequestRefused(
-                f"{prompt} prompt tokens and max_tokens {most} need {blocks} KV blocks of {config.block_size} tokens; "
-                f"there are {config.num_blocks}",
-                "num_blocks",
-            )
 
     def _grow_decodes(self) -> list[Request]:
         """Give a block to each decode that starts one; returns those preempted for want of blocks."""

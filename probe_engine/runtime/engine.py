@@ -1,0 +1,267 @@
+"""The engine's loop body: schedule, execute, update, and what becomes of each token.
+
+Synchronous and single-threaded; ``async_engine`` runs it in a thread.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
+
+from probe_engine.model.sampling import SamplingParams
+from probe_engine.runtime.generation import Generation, TokenOutput
+from probe_engine.runtime.stop import StopText
+from probe_engine.sched import FinishReason, Request, Scheduler, SchedulerConfig, SchedulerOutput, hash_blocks
+from probe_engine.sched.block_hash import ROOT
+from probe_engine.telemetry.metrics import EngineMetrics, Gauges
+from probe_engine.telemetry.steps import StepRecord, StepRing
+
+log = logging.getLogger(__name__)
+
+
+class ModelRunner(Protocol):
+    """Carries out a step; keeps each request's token ids and appends what it samples."""
+
+    def add(self, request_id: str, prompt_ids: list[int], sampling: SamplingParams) -> None:
+        """Take in a request before its first step."""
+
+    def execute(self, output: SchedulerOutput) -> Mapping[str, int]:
+        """Compute one step; the sampled token of every chunk that yields one, by request id."""
+
+    def remove(self, request_id: str) -> None:
+        """Forget a request."""
+
+
+class TextStream(Protocol):
+    """Turns one output's tokens into text as they come."""
+
+    def push(self, token_id: int) -> str:
+        """Text that became complete with ``token_id``."""
+
+    def flush(self) -> str:
+        """What is still held back when no more tokens come."""
+
+
+class Detokeniser(Protocol):
+    """The side of a tokenizer that the engine needs."""
+
+    @property
+    def eos_ids(self) -> Collection[int]:
+        """Tokens that end an output."""
+
+    def stream(self) -> TextStream:
+        """A fresh decoder for one output."""
+
+
+class _Active:
+    """One request being served."""
+
+    __slots__ = ("generation", "open_ids", "parent", "request", "stop", "stream")
+
+    def __init__(self, generation: Generation, request: Request, stream: TextStream) -> None:
+        self.generation = generation
+        self.request = request
+        self.stream = stream
+        self.stop = StopText(generation.stop) if generation.stop else None
+        self.parent = ROOT  # hash of the last full block
+        self.open_ids: list[int] = []  # tokens after it
+
+
+class Engine:
+    """One model replica: a scheduler and a runner, driven step by step.
+
+    ``clock`` gives seconds (monotonic). ``record_tokens`` keeps each token's time in the request's timeline.
+    """
+
+    def __init__(
+        self,
+        runner: ModelRunner,
+        detokeniser: Detokeniser,
+        config: SchedulerConfig,
+        metrics: EngineMetrics,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        record_tokens: bool = False,
+    ) -> None:
+        self.scheduler = Scheduler(config)
+        self.metrics = metrics
+        self.steps = StepRing()
+        self.clock = clock
+        self._runner = runner
+        self._detokeniser = detokeniser
+        self._eos_ids = frozenset(detokeniser.eos_ids)
+        self._record_tokens = record_tokens
+        self._active: dict[str, _Active] = {}
+        self._resumed_s: float | None = None  # end of the last step, while steps follow each other
+        self._token_s = 0.0  # when the last step's tokens came
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a request is waiting or running."""
+        return bool(self._active)
+
+    def gauges(self) -> Gauges:
+        """Running, waiting and KV usage now; may be read from any thread."""
+        scheduler = self.scheduler
+        return Gauges(scheduler.num_running, scheduler.num_waiting, scheduler.kv_usage)
+
+    def add(self, generation: Generation) -> None:
+        """Queue a request; raises ``RequestRefused`` or the runner's ``ModelError`` and keeps nothing of it."""
+        request = generation.request()
+        if self._record_tokens:
+            request.timeline.token_times = []
+        self.scheduler.add(request)
+        try:
+            self._runner.add(generation.request_id, generation.prompt_ids, generation.sampling)
+        except Exception:
+            self.scheduler.abort(generation.request_id, self.clock())
+            raise
+        active = _Active(generation, request, self._detokeniser.stream())
+        self._active[generation.request_id] = active
+        self._hash(active, generation.prompt_ids)
+
+    def abort(self, request_id: str) -> TokenOutput | None:
+        """End a request whose client has gone and free its blocks; None when it is not here (any more)."""
+        request = self.scheduler.abort(request_id, self.clock())
+        if request is None:
+            return None
+        self._forget(request_id)
+        with self.metrics.lock:
+            self.metrics.finished(request)
+        return TokenOutput(request_id, None, "", FinishReason.ABORT, request)
+
+    def fail_all(self, reason: str, message: str) -> list[TokenOutput]:
+        """End every request with an error; ``reason`` is the label it is counted under."""
+        return self._fail([active.request for active in self._active.values()], reason, message)
+
+    def idle(self) -> None:
+        """Nothing to run: the time until the next step belongs to no step."""
+        self._resumed_s = None
+
+    def step(self) -> list[TokenOutput]:
+        """One step: what it gave, per request. A step that raises fails the requests in it and nothing else."""
+        start_s = self.clock() if self._resumed_s is None else self._resumed_s
+        output = self.scheduler.schedule(self.clock())
+        if output is None:
+            self.idle()
+            return []
+        chunks = output.chunks
+        try:
+            sampled = self._runner.execute(output)
+        except Exception as error:
+            log.exception("step %d failed; %d requests in it end with an error", output.step, len(chunks))
+            self.idle()
+            return self._fail(output.requests, "step_failed", f"the engine's step failed: {error}")
+        now = self.clock()
+        resumed = [chunk.request for chunk in output.prefills if chunk.samples and chunk.request.output_tokens]
+        late = [now - (request.timeline.last_token_s or now) for request in resumed]
+        outputs, finished = self._take(sampled)
+        ended = self.scheduler.update(output, finished, now)
+        self._end(ended, finished, outputs)
+        self._record(output, ended, late, now, start_s)
+        return list(outputs.values())
+
+    def _take(self, sampled: Mapping[str, int]) -> tuple[dict[str, TokenOutput], dict[str, FinishReason]]:
+        """Each token's text, and who stops at it."""
+        outputs: dict[str, TokenOutput] = {}
+        finished: dict[str, FinishReason] = {}
+        eos_ids, hashing, size = self._eos_ids, self.scheduler.config.prefix_cache, self.scheduler.config.block_size
+        for request_id, token in sampled.items():
+            active = self._active[request_id]
+            output = outputs[request_id] = TokenOutput(request_id, token, "")
+            if token in eos_ids and not active.generation.ignore_eos:
+                finished[request_id] = FinishReason.STOP
+                continue
+            text = active.stream.push(token)
+            if active.stop is not None:
+                text = active.stop.push(text)
+                if active.stop.matched is not None:
+                    output.stop_reason = active.stop.matched
+                    finished[request_id] = FinishReason.STOP
+            output.text = text
+            if hashing:
+                active.open_ids.append(token)
+                if len(active.open_ids) == size:
+                    ids, active.open_ids = active.open_ids, []
+                    self._hash(active, ids)
+        return outputs, finished
+
+    def _end(
+        self, ended: Sequence[Request], finished: Mapping[str, FinishReason], outputs: Mapping[str, TokenOutput]
+    ) -> None:
+        for request in ended:
+            active = self._forget(request.request_id)
+            output = outputs[request.request_id]
+            output.finish_reason = request.finish_reason
+            output.request = request
+            if output.stop_reason is None:
+                output.text += self._rest(active)
+
+    @staticmethod
+    def _rest(active: _Active) -> str:
+        """Text that was held back and that nothing can follow any more."""
+        text = active.stream.flush()
+        return text if active.stop is None else active.stop.push(text) + active.stop.flush()
+
+    def _record(
+        self, output: SchedulerOutput, ended: Sequence[Request], late: Sequence[float], now: float, start_s: float
+    ) -> None:
+        metrics, scheduler, stats = self.metrics, self.scheduler, output.stats
+        preempted = len(output.preempted)
+        with metrics.lock:
+            firsts = 0
+            for chunk in output.prefills:
+                if chunk.samples:
+                    firsts += 1
+                    if chunk.request.timeline.first_token_s == now:
+                        metrics.first_token(chunk.request)
+            if stats.decode_seqs:
+                metrics.gap(now - self._token_s, stats.decode_seqs)
+            for gap_s in late:
+                metrics.gap(gap_s, 1)
+            metrics.tokens(firsts + stats.decode_seqs)
+            metrics.prefix_cache(scheduler.prefix_queries_tokens, scheduler.prefix_hits_tokens)
+            for request in ended:
+                metrics.finished(request)
+            self._token_s = now
+            self._resumed_s = end_s = self.clock()
+            metrics.step(stats, end_s - start_s, preempted)
+        self.steps.append(
+            StepRecord(
+                output.step,
+                start_s,
+                end_s - start_s,
+                stats.prefill_tokens,
+                stats.prefill_attention,
+                stats.decode_seqs,
+                stats.decode_kv_tokens,
+                preempted,
+                scheduler.num_waiting,
+            )
+        )
+
+    def _fail(self, requests: Sequence[Request], reason: str, message: str) -> list[TokenOutput]:
+        now = self.clock()
+        outputs = []
+        for request in requests:
+            self.scheduler.abort(request.request_id, now)
+            self._forget(request.request_id)
+            outputs.append(TokenOutput(request.request_id, None, "", FinishReason.ABORT, request, error=message))
+        with self.metrics.lock:
+            self.metrics.failed(reason, len(outputs))
+        return outputs
+
+    def _forget(self, request_id: str) -> _Active:
+        self._runner.remove(request_id)
+        return self._active.pop(request_id)
+
+    def _hash(self, active: _Active, ids: Sequence[int]) -> None:
+        """Append the hashes of the full blocks in ``ids``, which begin at a block's border."""
+        config = self.scheduler.config
+        if not config.prefix_cache:
+            return
+        hashes = hash_blocks(active.parent, ids, config.block_size)
+        if hashes:
+            active.parent = hashes[-1]
+            active.request.block_hashes += hashes
+        active.open_ids = list(ids[len(hashes) * config.block_size :])

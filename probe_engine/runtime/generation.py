@@ -1,0 +1,50 @@
+"""What the engine is asked for, and what it gives back per token."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from probe_engine.model.sampling import SamplingParams
+from probe_engine.sched import FinishReason, Request
+
+Operation = Literal["text_completion", "chat"]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One prompt to continue.
+
+    arrival_s: when it reached the server, on the engine's (monotonic) clock. stop: texts that end the output and are
+    not part of it. ignore_eos: only ``max_tokens`` and ``stop`` end it. operation, traceparent: for its trace.
+    """
+
+    request_id: str
+    prompt_ids: list[int]
+    max_tokens: int
+    arrival_s: float
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+    operation: Operation = "text_completion"
+    traceparent: str | None = None
+
+    def request(self) -> Request:
+        """What the scheduler needs to know of it, block hashes not yet made."""
+        return Request(self.request_id, len(self.prompt_ids), self.max_tokens, self.arrival_s)
+
+
+@dataclass(slots=True)
+class TokenOutput:
+    """What one step gave one request.
+
+    token_id: None where it ended without a token. text: what became final with it (may be empty). finish_reason: set
+    on the last output, together with ``request`` (its timeline and counts). stop_reason: the stop text that matched.
+    error: why the request failed.
+    """
+
+    request_id: str
+    token_id: int | None
+    text: str
+    finish_reason: FinishReason | None = None
+    request: Request | None = None
+    stop_reason: str | None = None
+    error: str | None = None

@@ -1,0 +1,50 @@
+"""What runs here, what it counts, and its last steps: ``/metadata``, ``/metrics``, ``/steps``."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from prometheus_client.exposition import choose_encoder
+from starlette.responses import Response
+
+from probe_engine.server.deployment import Deployment
+from probe_engine.server.failures import JsonAnswer
+
+
+def metadata_routes(deployment: Deployment) -> APIRouter:
+    """The routes, telling of ``deployment``."""
+    routes = APIRouter()
+    registry = deployment.metrics.registry()
+
+    @routes.api_route("/metrics", methods=["GET", "HEAD"])
+    async def metrics(request: Request) -> Response:
+        """Prometheus exposition (or OpenMetrics, where asked for)."""
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), headers={"content-type": content_type})
+
+    @routes.get("/metadata")
+    async def metadata() -> Response:
+        """Model, numbers, limits and KV blocks."""
+        served = deployment.served
+        scheduler = served.engine.engine.scheduler
+        return JsonAnswer(
+            {
+                "model": {"name": deployment.model_name, **served.loaded.shape},
+                "dtype": served.loaded.dtype,
+                "device": served.loaded.device,
+                "version": deployment.version,
+                "scheduler": asdict(scheduler.config),
+                "kv_blocks": {"total": scheduler.num_blocks, "free": scheduler.free_blocks},
+                "max_queue": deployment.max_queue,
+                "load_seconds": dict(served.loaded.phases_s),
+            }
+        )
+
+    @routes.get("/steps")
+    async def steps(since: Annotated[int, Query(ge=0, description="Number of the first step wanted.")] = 0) -> Response:
+        """The last engine steps from ``since`` on (65,536 are kept); ``next`` is what to ask for next time."""
+        records = deployment.served.engine.engine.steps.since(since)
+        following = records[-1].step + 1 if records else since
+        return JsonAnswer({"steps": [record._asdict() for record in records], "next": following})
+
+    return routes

@@ -1,0 +1,145 @@
+"""OpenAI's request bodies, as vLLM's and OpenAI's clients send them.
+
+Types are strict: a wrong one is refused with its path. Fields that this server does not know and that change nothing
+are ignored; those that would change the answer are refused by ``refuse_unsupported``.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from probe_engine.errors import ApiError
+
+COMPLETION_MAX_TOKENS = 16  # OpenAI's default where the request names none
+
+TokenIds = list[Annotated[int, Field(ge=0)]]
+
+
+class StreamOptions(BaseModel):
+    """Which usage chunks a stream carries."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+
+
+class GenerationBody(BaseModel):
+    """What completions and chat have in common."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    model: str | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=-1)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    stop: Annotated[str, Field(min_length=1)] | list[Annotated[str, Field(min_length=1)]] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    ignore_eos: bool | None = None
+
+    def stop_texts(self) -> tuple[str, ...]:
+        """Stop texts as a tuple."""
+        if self.stop is None:
+            return ()
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+
+class CompletionBody(GenerationBody):
+    """``POST /v1/completions``."""
+
+    prompt: str | TokenIds | list[str] | list[TokenIds]
+
+
+class TextPart(BaseModel):
+    """A text in a message's list of parts."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(BaseModel):
+    """One message of a conversation."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    role: Annotated[str, Field(min_length=1)]
+    content: str | list[TextPart] | None = None
+
+    def plain(self) -> dict[str, str]:
+        """Role and text, as chat templates take them."""
+        content = self.content or ""
+        text = content if isinstance(content, str) else "".join(part.text for part in content)
+        return {"role": self.role, "content": text}
+
+
+class ChatBody(GenerationBody):
+    """``POST /v1/chat/completions``."""
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+
+
+class TokenizeBody(BaseModel):
+    """``POST /tokenize``: a prompt or a conversation."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    model: str | None = None
+    prompt: str | None = None
+    messages: list[Message] | None = None
+
+
+# What fields may be without changing the answer that this server gives.
+NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "best_of": (1,),
+    "echo": (False,),
+    "suffix": ("",),
+    "logprobs": (False,),
+    "top_logprobs": (),
+    "prompt_logprobs": (),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "repetition_penalty": (1,),
+    "min_p": (0,),
+    "min_tokens": (0,),
+    "logit_bias": ({},),
+    "stop_token_ids": ([],),
+    "bad_words": ([],),
+    "tools": ([],),
+    "functions": ([],),
+    "tool_choice": ("none", "auto"),
+    "response_format": ({"type": "text"},),
+    "structured_outputs": (),
+    "guided_json": (),
+    "guided_regex": (),
+    "guided_choice": (),
+    "guided_grammar": (),
+    "use_beam_search": (False,),
+    "truncate_prompt_tokens": (),
+}
+
+
+def refuse_unsupported(body: GenerationBody) -> None:
+    """Raise ``ApiError`` (400) for a field that asks for what this server does not do."""
+    for name, value in (body.model_extra or {}).items():
+        allowed = NEUTRAL.get(name)
+        if allowed is None or value is None or any(value == one and _same_kind(value, one) for one in allowed):
+            continue
+        only = " or ".join(map(repr, allowed)) if allowed else "absent"
+        raise ApiError(400, f"{name} is {_short(value)}; this server supports only {only}", param=name)
+
+
+def _same_kind(value: Any, neutral: Any) -> bool:
+    return isinstance(value, bool) == isinstance(neutral, bool)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
