@@ -40,8 +40,8 @@ format: $(VENV)/.dev ## Mend what ruff can mend
 bench: $(VENV)/.dev ## Measure against the peers and print the table of BENCHMARKS.md
 	$(BIN)/python -m benchmarks
 
-docs: $(VENV)/.dev ## Write the generated pages anew (metrics, signals, CLI)
-	$(BIN)/python -m tests.house.docs
+docs: $(VENV)/.dev ## Write the generated pages anew (metrics, signals)
+	$(BIN)/python tests/house/generated_docs.py
 
 constraints: $(VENV)/.dev ## Pin what the environment holds now
 	{ echo '# Every package of a fresh environment, pinned; `make constraints` writes it anew.'; \
