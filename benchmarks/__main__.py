@@ -33,9 +33,8 @@ def main() -> None:
             failed.append(script.stem)
         else:
             rows += json.loads(done.stdout.splitlines()[-1])["rows"]
-    print(
-        f"== all: {platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    )
+    machine = platform.processor() or platform.machine()
+    print(f"== all: {machine}, {os.cpu_count()} cores, Python {platform.python_version()}")
     for row in rows:
         print(line(row))
     if failed:

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,12 @@ def test_the_first_screen_says_how_to_start_and_how_to_test():
     assert "http://127.0.0.1:8050" in first_screen
 
 
+def on_the_fleets_ports(command: str, ports: Mapping[str, int]) -> str:
+    for part, port in DEFAULT_PORTS.items():
+        command = command.replace(f"127.0.0.1:{port}", f"127.0.0.1:{ports[part]}")
+    return command
+
+
 @pytest.mark.timeout(600)
 def test_every_command_of_the_readme_runs(fleet, tmp_path):
     for name in ("samples", "alerts", "Makefile", "pyproject.toml", "constraints.txt"):
@@ -41,10 +48,7 @@ def test_every_command_of_the_readme_runs(fleet, tmp_path):
             target = shlex.split(command, comments=True)[1]
             assert f"\n{target}:" in (ROOT / "Makefile").read_text(encoding="utf-8"), f"no such target: {command}"
             continue
-        for part, port in DEFAULT_PORTS.items():
-            command = command.replace(f"127.0.0.1:{port}", f"127.0.0.1:{fleet.ports[part]}")
-        done = subprocess.run(
-            ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
+        shell = ["bash", "-c", on_the_fleets_ports(command, fleet.ports)]
+        done = subprocess.run(shell, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     assert "<html" in (tmp_path / "twin.html").read_text(encoding="utf-8")[:2000].lower()
