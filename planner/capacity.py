@@ -1,0 +1,223 @@
+"""The highest rate that a fleet sustains under its promise, found by simulation, with an interval.
+
+The trace is played faster or slower (lengths and burstiness kept) until the promise just holds. Each seed plays its
+own order of the trace and its own step noise, the same at every rate (common random numbers); the seeds' answers make
+the interval.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import stats as statistics
+
+from planner.errors import CapacityError
+from planner.means import MeanFigure, mean_figure
+from planner.sim import Twin, play
+from planner.slo import Slo
+from planner.trace import Trace
+from planner.verdict import Verdict, judge
+from planner.workload import loop, speed, stats
+
+MIN_REQUESTS = 3000
+SEEDS = 3
+TOLERANCE = 0.01
+CONFIDENCE = 0.9
+_LARGEST_SPAN = 24
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One simulated load: requests per second of the whole fleet and how it went."""
+
+    requests_per_s: float
+    seed: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """Highest sustainable rate of a fleet, requests per second: mean over seeds and its confidence interval.
+
+    ``low``/``high`` are None with one seed. ``speed`` is the factor on the trace's own rate. ``bound_by`` names what
+    breaks just above. ``points`` are all loads that were simulated, by rate. ``looped`` tells that the trace was
+    repeated to have enough requests. ``mean_based`` is what sizing on means would say for the whole fleet.
+    """
+
+    replicas: int
+    requests_per_s: float
+    low: float | None
+    high: float | None
+    per_seed: tuple[float, ...]
+    speed: float
+    bound_by: str
+    points: tuple[Point, ...]
+    requests: int
+    looped: bool
+    mean_based: float | None
+    mean_based_optimism_ratio: float | None
+    outside_ratio: float
+
+
+def find_capacity(
+    trace: Trace,
+    twin: Twin,
+    slo: Slo,
+    *,
+    requests: int = MIN_REQUESTS,
+    seeds: int = SEEDS,
+    seed: int = 0,
+    tolerance: float = TOLERANCE,
+    note: Note | None = None,
+) -> Capacity:
+    """Bisect the speed of ``trace`` for the highest rate at which ``twin`` keeps ``slo``.
+
+    ``requests`` is the least number played per simulation; a shorter trace is repeated. ``note`` is told the progress.
+    Raises CapacityError when the promise breaks at any rate, or cannot be broken.
+    """
+    rate = stats(trace).mean_per_s
+    means = mean_figure(trace, twin.model, twin.scheduler, slo)
+    guess = means.requests_per_s * twin.replicas * 0.8 if means is not None else rate
+    points: list[Point] = []
+    answers: list[float] = []
+    broken: list[Verdict] = []
+    for index in range(seeds):
+        played = workload(trace, requests, seed + index)
+        search = _Search(played, twin, slo, seed + index, points)
+        low, high_verdict = search.bisect(guess, tolerance)
+        answers.append(low)
+        broken.append(high_verdict)
+        guess = low
+        if note is not None:
+            note(f"seed {index + 1} of {seeds}: {low:.4g} requests/s, then {high_verdict.bound_by} breaks")
+    mean = float(np.mean(answers))
+    spread = _half_width(answers)
+    mean_based = means.requests_per_s * twin.replicas if means is not None else None
+    return Capacity(
+        replicas=twin.replicas,
+        requests_per_s=mean,
+        low=None if spread is None else max(mean - spread, 0.0),
+        high=None if spread is None else mean + spread,
+        per_seed=tuple(answers),
+        speed=mean / rate,
+        bound_by=_most_common([verdict.bound_by for verdict in broken]),
+        points=tuple(sorted(points, key=lambda point: point.requests_per_s)),
+        requests=max(requests, len(trace)),
+        looped=len(trace) < requests,
+        mean_based=mean_based,
+        mean_based_optimism_ratio=mean_based / mean - 1 if mean_based is not None and mean > 0 else None,
+        outside_ratio=max(verdict.outside_ratio for verdict in broken),
+    )
+
+
+def search(trace: Trace, twin: Twin, slo: Slo, *, guess: float, seed: int, tolerance: float) -> Capacity:
+    """One search on a trace as it stands, for answers in a second: no repeats, no interval.
+
+    Raises CapacityError as ``find_capacity`` does.
+    """
+    points: list[Point] = []
+    low, broken = _Search(trace, twin, slo, seed, points).bisect(guess, tolerance)
+    return Capacity(
+        replicas=twin.replicas,
+        requests_per_s=low,
+        low=None,
+        high=None,
+        per_seed=(low,),
+        speed=low / stats(trace).mean_per_s,
+        bound_by=broken.bound_by,
+        points=tuple(sorted(points, key=lambda point: point.requests_per_s)),
+        requests=len(trace),
+        looped=False,
+        mean_based=None,
+        mean_based_optimism_ratio=None,
+        outside_ratio=broken.outside_ratio,
+    )
+
+
+def holds_at(trace: Trace, twin: Twin, slo: Slo, requests_per_s: float, *, requests: int, seed: int = 0) -> Verdict:
+    """How the fleet does at one rate of the trace's shape."""
+    return _Search(workload(trace, requests, seed), twin, slo, seed, []).at(requests_per_s)
+
+
+def workload(trace: Trace, requests: int, seed: int) -> Trace:
+    """The trace, repeated to at least ``requests``; with a seed above 0 its first lap too is in another order."""
+    if seed == 0 and len(trace) >= requests:
+        return trace
+    count = max(requests, len(trace))
+    if seed == 0:
+        return loop(trace, count, seed)
+    shuffled = loop(trace, len(trace) + count, seed)
+    rows = np.arange(len(trace), len(trace) + count)
+    lap = shuffled.take_rows(rows, name="lap", seed=seed)
+    return replace(lap, arrival_ns=lap.arrival_ns - lap.arrival_ns[0], row_id=np.arange(count, dtype=np.int64))
+
+
+class _Search:
+    """Bisection for one seed."""
+
+    def __init__(self, trace: Trace, twin: Twin, slo: Slo, seed: int, points: list[Point]) -> None:
+        self._trace = trace
+        self._twin = twin
+        self._slo = slo
+        self._seed = seed
+        self._points = points
+        self._rate = stats(trace).mean_per_s
+
+    def at(self, requests_per_s: float) -> Verdict:
+        """Simulate one rate."""
+        shaped = speed(self._trace, requests_per_s / self._rate)
+        verdict = judge(play(shaped, self._twin, seed=self._seed), shaped.output_tokens, self._slo)
+        self._points.append(Point(requests_per_s, self._seed, verdict))
+        return verdict
+
+    def bisect(self, guess: float, tolerance: float) -> tuple[float, Verdict]:
+        """(highest rate that held, how the lowest that broke went), at most ``tolerance`` apart."""
+        low, high, broken = self._bracket(guess)
+        while high / low > 1 + tolerance:
+            middle = float(np.sqrt(low * high))
+            verdict = self.at(middle)
+            if verdict.kept:
+                low = middle
+            else:
+                high, broken = middle, verdict
+        return low, broken
+
+    def _bracket(self, guess: float) -> tuple[float, float, Verdict]:
+        verdict = self.at(guess)
+        if verdict.kept:
+            low = guess
+            for _ in range(_LARGEST_SPAN):
+                verdict = self.at(low * 1.25)
+                if not verdict.kept:
+                    return low, low * 1.25, verdict
+                low *= 1.25
+            raise CapacityError(f"the promise holds even at {low:.4g} requests/s; there is no limit to find")
+        high, broken = guess, verdict
+        for attempt in range(_LARGEST_SPAN):
+            low = high / (1.25 if attempt < 3 else 2)
+            verdict = self.at(low)
+            if verdict.kept:
+                return low, high, broken
+            high, broken = low, verdict
+        raise CapacityError(self._never(broken))
+
+    def _never(self, verdict: Verdict) -> str:
+        worst = max(verdict.checks, key=lambda check: check.use_ratio)
+        found = "requests that never end" if worst.value is None else f"{worst.value:.4g}"
+        return f"the promise breaks at any rate: {worst.name} is {found}, its limit {worst.limit:.4g}"
+
+
+def _half_width(answers: Sequence[float]) -> float | None:
+    if len(answers) < 2:
+        return None
+    deviation = float(np.std(answers, ddof=1)) / len(answers) ** 0.5
+    return float(deviation * statistics.t.ppf(0.5 + CONFIDENCE / 2, len(answers) - 1))
+
+
+def _most_common(names: Sequence[str]) -> str:
+    return max(dict.fromkeys(names), key=list(names).count)
+
+
+__all__ = ["Capacity", "MeanFigure", "Point", "find_capacity", "holds_at", "search", "workload"]

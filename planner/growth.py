@@ -1,0 +1,127 @@
+"""How many replicas the coming months need, with some to spare for failures, each count verified by simulation."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+
+from planner.capacity import MIN_REQUESTS, Capacity, Note, holds_at
+from planner.errors import CapacityError
+from planner.sim import Twin
+from planner.slo import Slo
+from planner.trace import Trace
+from planner.verdict import Verdict
+
+REQUESTS_PER_REPLICA = 400
+MOST_SIMULATED = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What is expected: today's mean rate, how far the peak exceeds it, growth per month as a ratio, months ahead."""
+
+    baseline_per_s: float
+    peak_factor: float
+    growth_per_month: float
+    months: int
+
+    def __post_init__(self) -> None:
+        if not self.baseline_per_s > 0:
+            raise CapacityError(f"baseline {self.baseline_per_s:g} requests/s: must be above 0")
+        if self.peak_factor < 1:
+            raise CapacityError(f"peak factor {self.peak_factor:g}: must be at least 1")
+        if self.growth_per_month <= -1:
+            raise CapacityError(f"growth {self.growth_per_month:g} per month: must be above -1 (0.2 is 20%)")
+        if not 0 <= self.months <= 120:
+            raise CapacityError(f"months {self.months}: must be between 0 and 120")
+
+    def peak_per_s(self, month: int) -> float:
+        """Peak rate ``month`` months from now."""
+        return self.baseline_per_s * self.peak_factor * (1 + self.growth_per_month) ** month
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Replicas for one month's peak.
+
+    ``serving`` keep the promise at the peak; ``total`` adds the spares, so that with ``spare`` replicas gone the peak
+    is still served. ``verified``: simulated with the spares gone; beyond 32 replicas it is extrapolated instead.
+    """
+
+    month: int
+    peak_per_s: float
+    serving: int
+    total: int
+    verified: bool
+    ttft_p95_s: float | None
+    goodput_ratio: float | None
+
+
+def needs(
+    trace: Trace,
+    twin: Twin,
+    slo: Slo,
+    demand: Demand,
+    capacity: Capacity,
+    *,
+    spare: int = 2,
+    seed: int = 0,
+    note: Note | None = None,
+) -> tuple[Need, ...]:
+    """Replicas needed month by month; ``capacity`` is that of ``twin`` and gives the first guess.
+
+    Each count is the smallest that holds in simulation, found by stepping up or down from the guess.
+    """
+    per_replica = capacity.requests_per_s / capacity.replicas
+    cache: dict[tuple[int, float], Verdict] = {}
+
+    def verdict(replicas: int, rate: float) -> Verdict:
+        key = (replicas, rate)
+        if key not in cache:
+            fleet = with_replicas(twin, replicas)
+            requests = max(MIN_REQUESTS, REQUESTS_PER_REPLICA * replicas)
+            cache[key] = holds_at(trace, fleet, slo, rate, requests=requests, seed=seed)
+        return cache[key]
+
+    rows: list[Need] = []
+    for month in range(demand.months + 1):
+        rate = demand.peak_per_s(month)
+        guess = max(ceil(rate / per_replica), 1)
+        if guess > MOST_SIMULATED:
+            rows.append(Need(month, rate, guess, guess + spare, False, None, None))
+            continue
+        serving = _smallest(guess, lambda count, rate=rate: verdict(count, rate).kept)  # type: ignore[misc]
+        found = verdict(serving, rate)
+        rows.append(Need(month, rate, serving, serving + spare, True, found.value("TTFT p95"), found.value("Goodput")))
+        if note is not None:
+            note(
+                f"month {month}: {rate:.4g} requests/s at the peak need {serving}, with {spare} spare {serving + spare}"
+            )
+    return tuple(rows)
+
+
+def safe_months(needed: tuple[Need, ...], replicas: int) -> int | None:
+    """Last month whose peak ``replicas`` still serve with the spares gone; None when not even this month's."""
+    safe = None
+    for need in needed:
+        if need.total > replicas:
+            break
+        safe = need.month
+    return safe
+
+
+def with_replicas(twin: Twin, replicas: int) -> Twin:
+    """The same fleet with another number of replicas."""
+    return Twin(twin.scheduler, twin.model, replicas, twin.router, twin.noise, twin.hull, twin.overhead)
+
+
+def _smallest(guess: int, holds: Callable[[int], bool]) -> int:
+    """Smallest count that holds, at most 1.5 times the guess and two; counts are taken to be monotone."""
+    if holds(guess):
+        while guess > 1 and holds(guess - 1):
+            guess -= 1
+        return guess
+    most = ceil(guess * 1.5) + 2
+    for count in range(guess + 1, most + 1):
+        if holds(count):
+            return count
+    raise CapacityError(f"{most} replicas do not keep the promise at a load that {guess} should carry")
