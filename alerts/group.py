@@ -1,0 +1,225 @@
+"""Evaluates one group: its rules one after the other at the same moment, each failure kept to its own rule."""
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
+
+from alerts.alert import Alert, Alerts, LimitExceeded, advance, changed, is_active, needs_sending, restored, samples_of
+from alerts.errors import AlertsError
+from alerts.evaluation import alerts_found, recorded
+from alerts.rule import AlertRule, RecordRule, Rule, RuleGroup
+from alerts.writeback import Writeback, stale
+from collector.model.errors import CollectorError
+from collector.model.labels import Labels
+from collector.model.series import Sample, Series
+
+RESEND_DELAY_S = 60.0
+OUTAGE_TOLERANCE_S = 3600.0
+
+Health = Literal["unknown", "ok", "err"]
+
+_log = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """What a group asks of a Prometheus-compatible server; ``collector.client.Client`` is one."""
+
+    def query(self, expr: str, time_s: float | None = None) -> Sequence[Sample]:
+        """Evaluate at one moment."""
+        ...
+
+    def write(self, series: Iterable[Series]) -> None:
+        """Take samples."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RuleStatus:
+    """A rule as it stands after its last evaluation. ``series`` were written then."""
+
+    rule: Rule
+    health: Health = "unknown"
+    error: str = ""
+    evaluated_at_s: float | None = None
+    took_s: float = 0.0
+    alerts: Alerts = field(default_factory=dict)
+    series: frozenset[Labels] = frozenset()
+
+    @property
+    def active(self) -> list[Alert]:
+        """Pending and firing alerts, those that are active longest first."""
+        found = [alert for alert in self.alerts.values() if is_active(alert)]
+        return sorted(found, key=lambda alert: (alert.active_at_s, alert.labels))
+
+    @property
+    def state(self) -> str:
+        """The worst state of any of its alerts."""
+        states = {alert.state for alert in self.alerts.values()}
+        return next((state for state in ("firing", "pending") if state in states), "inactive")
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStatus:
+    """A group as it stands after its last evaluation."""
+
+    group: RuleGroup
+    rules: tuple[RuleStatus, ...]
+    evaluated_at_s: float | None = None
+    took_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What receivers must hear of one rule after one evaluation.
+
+    ``changed`` began to fire or resolved; ``due`` is what a receiver that expects repetition must hear now, until
+    ``valid_until_s``.
+    """
+
+    rule: AlertRule
+    group: RuleGroup
+    changed: tuple[Alert, ...]
+    due: tuple[Alert, ...]
+    valid_until_s: float
+
+
+class Group:
+    """Runs a ``RuleGroup`` against a source and keeps what its rules have come to.
+
+    ``interval_s`` stands where the group gives none. ``status`` may be read by any thread; ``evaluate`` is called by
+    one at a time. ``timer`` measures durations.
+    """
+
+    def __init__(
+        self,
+        group: RuleGroup,
+        source: Source,
+        writeback: Writeback,
+        *,
+        interval_s: float,
+        external_url: str = "",
+        timer: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.group = group
+        self.interval_s = group.interval_s or interval_s
+        self._source = source
+        self._writeback = writeback
+        self._external_url = external_url
+        self._timer = timer
+        self._lock = threading.Lock()
+        self._status = GroupStatus(group, tuple(RuleStatus(rule) for rule in group.rules))
+
+    @property
+    def key(self) -> str:
+        """Tells groups apart across files."""
+        return f"{self.group.file};{self.group.name}"
+
+    @property
+    def status(self) -> GroupStatus:
+        """The present status."""
+        with self._lock:
+            return self._status
+
+    def next_evaluation_s(self, after_s: float) -> float:
+        """The first moment after ``after_s`` at which the group is due.
+
+        Groups are spread over the interval by their key, and keep their moments over restarts.
+        """
+        digest = int.from_bytes(hashlib.sha256(self.key.encode()).digest()[:8])
+        offset_s = digest % round(self.interval_s * 1000) / 1000
+        return ((after_s - offset_s) // self.interval_s + 1) * self.interval_s + offset_s
+
+    def restore(self, alerts: Sequence[tuple[str, Alert]], evaluated_at_s: float, now_s: float) -> None:
+        """Take up the alerts (rule name, alert) of an earlier run that last evaluated at ``evaluated_at_s``."""
+        down_s = max(0.0, now_s - evaluated_at_s - self.interval_s)
+        kept = [(name, restored(alert, down_s, OUTAGE_TOLERANCE_S)) for name, alert in alerts]
+        rules = []
+        for status in self.status.rules:
+            rule = status.rule
+            if not isinstance(rule, AlertRule):
+                rules.append(status)
+                continue
+            own = {
+                alert.labels: alert for name, alert in kept if alert and name == rule.name and _fits(rule, alert.labels)
+            }
+            series = frozenset(sample.labels for sample in samples_of(list(own.values()), evaluated_at_s))
+            rules.append(replace(status, alerts=own, series=series))
+        self._publish(replace(self.status, rules=tuple(rules)))
+
+    def evaluate(self, now_s: float) -> list[Notice]:
+        """Evaluate every rule at ``now_s``; a rule that fails keeps its alerts, and the others go on."""
+        started = self._timer()
+        notices: list[Notice] = []
+        rules = list(self.status.rules)
+        for position, before in enumerate(rules):
+            after, notice = self._rule(before, now_s)
+            rules[position] = after
+            if notice is not None:
+                notices.append(notice)
+        self._publish(GroupStatus(self.group, tuple(rules), now_s, self._timer() - started))
+        return notices
+
+    def _rule(self, before: RuleStatus, now_s: float) -> tuple[RuleStatus, Notice | None]:
+        started = self._timer()
+        rule = before.rule
+        at_s = now_s - self.group.query_offset_s
+        notice = None
+        try:
+            samples = self._source.query(rule.expr, at_s)
+            if isinstance(rule, RecordRule):
+                written = recorded(rule, samples, at_s, self.group.limit)
+                after = before
+            else:
+                after, written, notice = self._alerts(rule, before, samples, now_s, at_s)
+        except (AlertsError, CollectorError) as error:
+            after = self._failed(before, error)
+            return replace(after, evaluated_at_s=now_s, took_s=self._timer() - started), None
+        series = frozenset(sample.labels for sample in written)
+        ended = stale(sorted(before.series - series), at_s)
+        self._writeback.send([*written, *ended], now_s)
+        if before.health == "err":
+            _log.info("rule %s (%s) can be evaluated again", rule.name, self.key)
+        after = replace(after, health="ok", error="", series=series)
+        return replace(after, evaluated_at_s=now_s, took_s=self._timer() - started), notice
+
+    def _alerts(
+        self, rule: AlertRule, before: RuleStatus, samples: Sequence[Sample], now_s: float, at_s: float
+    ) -> tuple[RuleStatus, list[Sample], Notice | None]:
+        found = alerts_found(rule, samples, now_s, lambda expr: self._source.query(expr, at_s), self._external_url)
+        alerts = dict(advance(rule, before.alerts, found, now_s, self.group.limit))
+        news = changed(before.alerts, alerts)
+        due = []
+        for labels, alert in alerts.items():
+            if needs_sending(alert, now_s, RESEND_DELAY_S):
+                alerts[labels] = replace(alert, last_sent_at_s=now_s)
+                due.append(alerts[labels])
+        _tell(rule, news)
+        valid_until_s = now_s + 4 * max(RESEND_DELAY_S, self.interval_s)
+        notice = Notice(rule, self.group, news, tuple(due), valid_until_s) if news or due else None
+        return replace(before, alerts=alerts), samples_of(list(alerts.values()), at_s), notice
+
+    def _failed(self, before: RuleStatus, error: AlertsError | CollectorError) -> RuleStatus:
+        if before.health != "err":
+            _log.warning("rule %s (%s) cannot be evaluated: %s", before.rule.name, self.key, error)
+        forgotten = isinstance(error, LimitExceeded)
+        return replace(before, health="err", error=str(error), alerts={} if forgotten else before.alerts)
+
+    def _publish(self, status: GroupStatus) -> None:
+        with self._lock:
+            self._status = status
+
+
+def _fits(rule: AlertRule, labels: Labels) -> bool:
+    """Whether an alert can be of this rule: its fixed labels are the rule's (two rules may share a name)."""
+    own = dict(labels)
+    return all("{{" in text or own.get(name, "") == text for name, text in rule.labels)
+
+
+def _tell(rule: AlertRule, news: Sequence[Alert]) -> None:
+    for alert in news:
+        state = "firing" if alert.state == "firing" else "resolved"
+        _log.info("alert %s is %s (%s): %s", rule.name, state, alert.fingerprint, dict(alert.labels))

@@ -1,0 +1,128 @@
+"""Keeps groups on their clocks: evaluates each when it is due, remembers the outcome, hands on what must be said."""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from alerts.errors import StateError
+from alerts.group import Group, GroupStatus
+from alerts.message import Links, Message, messages
+from alerts.notify import Notifier
+from alerts.state import State
+from alerts.telemetry import Telemetry
+from alerts.writeback import Writeback
+
+STOP_TIMEOUT_S = 3.0
+
+_log = logging.getLogger(__name__)
+
+
+class Manager:
+    """Runs groups and notifiers, each on a thread of its own between ``start`` and ``stop``.
+
+    ``evaluate`` does one evaluation of one group at a given moment and needs no threads. ``now`` answers Unix seconds.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        *,
+        state: State,
+        notifiers: Sequence[Notifier],
+        telemetry: Telemetry,
+        writeback: Writeback,
+        links: Links,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.groups = tuple(groups)
+        self._state = state
+        self._notifiers = tuple(notifiers)
+        self._telemetry = telemetry
+        self._writeback = writeback
+        self._links = links
+        self._now = now
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._state_troubled = False
+
+    def restore(self) -> None:
+        """Take up where an earlier process left off. Raises StateError."""
+        remembered = self._state.groups()
+        now_s = self._now()
+        for group in self.groups:
+            if memory := remembered.get(group.key):
+                group.restore(memory.alerts, memory.evaluated_at_s, now_s)
+
+    def evaluate(self, group: Group, now_s: float) -> None:
+        """Evaluate ``group`` at ``now_s``, remember what came of it and queue what must be said."""
+        notices = group.evaluate(now_s)
+        status = group.status
+        receivers = [notifier.receiver for notifier in self._notifiers]
+        found = [message for notice in notices for message in messages(notice, receivers, self._links, now_s)]
+        self._save(group, status, now_s, found)
+        for notifier in self._notifiers:
+            notifier.put(found)
+        failures = sum(rule.health == "err" for rule in status.rules)
+        self._telemetry.evaluated(group.key, status.took_s, len(status.rules), failures)
+
+    def statuses(self) -> tuple[GroupStatus, ...]:
+        """Every group as it stands."""
+        return tuple(group.status for group in self.groups)
+
+    def metrics_page(self) -> bytes:
+        """The ``/metrics`` page."""
+        counts = Counter({"pending": 0, "firing": 0})
+        counts.update(alert.state for status in self.statuses() for rule in status.rules for alert in rule.active)
+        waiting = {notifier.receiver.name: notifier.waiting for notifier in self._notifiers}
+        return self._telemetry.page(counts, waiting, self._writeback.failures)
+
+    def start(self) -> None:
+        """Start a thread for each group and each notifier."""
+        for group in self.groups:
+            self._spawn(f"group {group.group.name}", partial(self._run, group))
+        for notifier in self._notifiers:
+            self._spawn(notifier.receiver.name, partial(notifier.run, self._stop, self._now))
+
+    def stop(self) -> None:
+        """Stop all threads; what is not delivered waits in the state file."""
+        self._stop.set()
+        for notifier in self._notifiers:
+            notifier.wake()
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _spawn(self, name: str, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _run(self, group: Group) -> None:
+        due_s = group.next_evaluation_s(self._now())
+        while not self._stop.wait(max(0.0, due_s - self._now())):
+            try:
+                self.evaluate(group, due_s)
+            except Exception:
+                _log.exception("group %s: this evaluation failed; the next one is tried", group.key)
+            after_s = group.next_evaluation_s(max(self._now(), due_s))
+            missed = round((after_s - due_s) / group.interval_s) - 1
+            if missed > 0:
+                _log.warning("group %s: %d evaluations missed; this one took too long", group.key, missed)
+                self._telemetry.missed(group.key, missed)
+            due_s = after_s
+
+    def _save(self, group: Group, status: GroupStatus, now_s: float, found: Sequence[Message]) -> None:
+        alerts = [(rule.rule.name, alert) for rule in status.rules for alert in rule.alerts.values()]
+        try:
+            self._state.save(group.key, now_s, alerts, found)
+        except StateError as error:
+            if not self._state_troubled:
+                _log.error("alerts go on, but a restart would forget them: %s", error)
+            self._state_troubled = True
+        else:
+            if self._state_troubled:
+                _log.info("the state file can be written again")
+            self._state_troubled = False

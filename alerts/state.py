@@ -1,0 +1,151 @@
+"""What must outlive the process: each group's alerts, and the notifications that are not delivered yet.
+
+One SQLite file (WAL), written in one transaction per evaluation, so that after ``kill -9`` the alerts and what was to
+be said of them agree:
+
+    groups(key, evaluated_at_s)
+    alerts(group_key, rule, fingerprint, body)      body: the Alert as JSON
+    outbox(id, receiver, key, body, created_at_s)   (receiver, key) is unique: the later message takes the place
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import orjson
+
+from alerts.alert import Alert
+from alerts.errors import StateError
+from alerts.message import Message
+from collector.model.labels import Labels
+
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS groups (key TEXT PRIMARY KEY, evaluated_at_s REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS alerts (
+    group_key TEXT NOT NULL, rule TEXT NOT NULL, fingerprint TEXT NOT NULL, body BLOB NOT NULL,
+    PRIMARY KEY (group_key, rule, fingerprint)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS outbox (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, receiver TEXT NOT NULL, key TEXT NOT NULL, body BLOB NOT NULL,
+    created_at_s REAL NOT NULL, UNIQUE (receiver, key)
+);
+"""
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMemory:
+    """What is remembered of a group: (rule name, alert) pairs and when it was last evaluated."""
+
+    evaluated_at_s: float
+    alerts: tuple[tuple[str, Alert], ...]
+
+
+class State:
+    """The state file, or memory that ends with the process where ``path`` is None. Safe for many threads.
+
+    Only one process may have it open. Every method raises StateError.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        try:
+            self._database = sqlite3.connect(
+                ":memory:" if path is None else path, timeout=1.0, check_same_thread=False, isolation_level=None
+            )
+            self._prepare()
+        except sqlite3.Error as error:
+            reason = "another process has it open" if "locked" in str(error) else str(error)
+            raise StateError(f"{path}: cannot be used as state file: {reason}") from error
+
+    def _prepare(self) -> None:
+        self._database.execute("PRAGMA locking_mode=EXCLUSIVE")
+        self._database.execute("PRAGMA journal_mode=WAL")
+        self._database.execute("PRAGMA synchronous=NORMAL")
+        (version,) = self._database.execute("PRAGMA user_version").fetchone()
+        if version not in (0, SCHEMA_VERSION):
+            raise StateError(f"{self.path}: has schema version {version}; this program reads {SCHEMA_VERSION}")
+        self._database.executescript(_SCHEMA)
+        self._database.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+    def groups(self) -> dict[str, GroupMemory]:
+        """What is remembered, by group key."""
+        return self._do(lambda database: dict(_memories(database)))
+
+    def outbox(self, receiver: str) -> list[Message]:
+        """Messages to ``receiver`` that were not delivered, oldest first."""
+        query = "SELECT receiver, key, body FROM outbox WHERE receiver = ? ORDER BY id"
+        return self._do(lambda database: [Message(*row) for row in database.execute(query, (receiver,))])
+
+    def save(
+        self, key: str, evaluated_at_s: float, alerts: Iterable[tuple[str, Alert]], messages: Sequence[Message]
+    ) -> None:
+        """Remember a group as it stands after an evaluation, and what is to be delivered because of it."""
+        rows = [(key, rule, alert.fingerprint, orjson.dumps(asdict(alert))) for rule, alert in alerts]
+        posts = [(message.receiver, message.key, message.body, evaluated_at_s) for message in messages]
+
+        def write(database: sqlite3.Connection) -> None:
+            with _transaction(database):
+                database.execute("INSERT OR REPLACE INTO groups VALUES (?, ?)", (key, evaluated_at_s))
+                database.execute("DELETE FROM alerts WHERE group_key = ?", (key,))
+                database.executemany("INSERT OR REPLACE INTO alerts VALUES (?, ?, ?, ?)", rows)
+                database.executemany(
+                    "INSERT OR REPLACE INTO outbox (receiver, key, body, created_at_s) VALUES (?, ?, ?, ?)", posts
+                )
+
+        self._do(write)
+
+    def delivered(self, messages: Iterable[Message]) -> None:
+        """Forget messages that were delivered or given up; a newer message under the same key stays."""
+        rows = [(message.receiver, message.key, message.body) for message in messages]
+        forget = "DELETE FROM outbox WHERE receiver = ? AND key = ? AND body = ?"
+        self._do(lambda database: database.executemany(forget, rows))
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._database.close()
+
+    def _do(self, work: Callable[[sqlite3.Connection], Answer]) -> Answer:
+        try:
+            with self._lock:
+                return work(self._database)
+        except sqlite3.Error as error:
+            raise StateError(f"{self.path}: {error}") from error
+
+
+@contextmanager
+def _transaction(database: sqlite3.Connection) -> Iterator[None]:
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        database.execute("ROLLBACK")
+        raise
+    database.execute("COMMIT")
+
+
+def _memories(database: sqlite3.Connection) -> Iterator[tuple[str, GroupMemory]]:
+    for key, evaluated_at_s in database.execute("SELECT key, evaluated_at_s FROM groups").fetchall():
+        rows = database.execute("SELECT rule, body FROM alerts WHERE group_key = ?", (key,)).fetchall()
+        yield key, GroupMemory(evaluated_at_s, tuple((rule, _alert(body)) for rule, body in rows))
+
+
+def _alert(body: bytes) -> Alert:
+    try:
+        fields = orjson.loads(body)
+        return Alert(labels=_labels(fields.pop("labels")), annotations=_labels(fields.pop("annotations")), **fields)
+    except (ValueError, TypeError, KeyError) as error:
+        raise StateError(f"an alert in the state file cannot be read: {error}") from error
+
+
+def _labels(pairs: Iterable[Sequence[str]]) -> Labels:
+    return tuple((name, value) for name, value in pairs)
