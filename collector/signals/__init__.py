@@ -1,6 +1,6 @@
 """Engine-neutral signals: what panels, rules and plans ask for, and the PromQL that asks each engine for it."""
 
-from collector.signals.dialect import Candidate, Dialect, load_dialects, names_known, read_dialect
+from collector.signals.dialect import Candidate, Dialect, load_dialects, names_known, read_dialect, series_known
 from collector.signals.document import Node, parse_document
 from collector.signals.errors import DocumentError, SignalAbsent, SignalError, UnknownSignal
 from collector.signals.signals import SIGNALS, Signal
@@ -27,4 +27,5 @@ __all__ = [
     "names_known",
     "parse_document",
     "read_dialect",
+    "series_known",
 ]

@@ -104,7 +104,18 @@ def load_dialects(directory: Path = DIALECTS_DIR) -> tuple[Dialect, ...]:
 
 
 def names_known(dialects: tuple[Dialect, ...] | None = None) -> frozenset[str]:
-    """Every series name in any of ``dialects`` (default: all that come with Loadline), histogram suffixes included."""
+    """Every metric name in any of ``dialects`` (default: all that come with Loadline).
+
+    Histograms appear by family name and with ``_bucket``, ``_sum``, ``_count``.
+    """
+    known = load_dialects() if dialects is None else dialects
+    series = series_known(known)
+    ends = len("_bucket")
+    return series.union(name[:-ends] for name in series if name.endswith("_bucket"))
+
+
+def series_known(dialects: tuple[Dialect, ...] | None = None) -> frozenset[str]:
+    """Every series name in any of ``dialects``: what a PromQL selector may ask for."""
     known = load_dialects() if dialects is None else dialects
     return frozenset[str]().union(*(dialect.names() for dialect in known))
 
@@ -113,13 +124,12 @@ def read_dialect(text: str, path: str) -> Dialect:
     """Read one dialect; ``path`` is what errors call it. Raises DocumentError."""
     root = parse_document(text, path)
     fields = root.only(_DIALECT_FIELDS, "dialect")
-    engine = root.need("engine", "dialect").string("engine")
     signals = {
         _signal_name(key): _candidates(key.text, fields["signals"].mapping("signals")[key.text])
         for key in root.need("signals", "dialect").keys
     }
     return Dialect(
-        engine=engine,
+        engine=root.need("engine", "dialect").string("engine"),
         title=root.need("title", "dialect").string("title"),
         labels=_texts(fields.get("labels"), "labels"),
         marks=_strings(root.need("marks", "dialect"), "marks"),

@@ -160,16 +160,12 @@ class Vocabulary:
         """
         cut = Cut(window, tuple(by), where)
 
+        def term(use: Use, bound: float, share: float) -> str:
+            bucket = use.ranged("rate", cut, "_bucket", promql.le_matcher(bound))
+            return promql.scaled(promql.grouped("sum", use.own(cut.by), bucket), share)
+
         def one(use: Use) -> str:
-            terms = [
-                promql.scaled(
-                    promql.grouped(
-                        "sum", use.own(cut.by), use.ranged("rate", cut, "_bucket", promql.le_matcher(bound))
-                    ),
-                    share,
-                )
-                for bound, share in fraction_of(signal, use.candidate, threshold)
-            ]
+            terms = [term(use, bound, share) for bound, share in fraction_of(signal, use.candidate, threshold)]
             return terms[0] if len(terms) == 1 else f"({' + '.join(terms)})"
 
         below = self._merged("sum", cut.by, self._uses(signal, "histogram"), one)
