@@ -1,0 +1,85 @@
+"""The scraping part of prometheus.yml, and where its faults are."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from collector.model.errors import ConfigError
+from collector.scrape.configuration import parse_prometheus_yml, read_prometheus_yml
+
+GOOD = """\
+global:
+  scrape_interval: 10s
+  scrape_timeout: 4s
+scrape_configs:
+  - job_name: engines
+    scrape_interval: 1m
+    metrics_path: /prom
+    scheme: https
+    honor_labels: true
+    static_configs:
+      - targets: ["a:8000", b]
+        labels: {pool: large}
+  - job_name: node
+    static_configs: [{targets: [localhost:9100]}]
+"""
+
+
+def test_jobs_become_targets() -> None:
+    first, second, third = parse_prometheus_yml(GOOD, "prometheus.yml")
+    assert (first.url, first.interval_s, first.timeout_s) == ("https://a:8000/prom", 60.0, 4.0)
+    assert first.labels == (("instance", "a:8000"), ("job", "engines"), ("pool", "large"))
+    assert first.honor_labels
+    assert dict(second.labels)["instance"] == "b"
+    assert (third.url, third.interval_s, third.timeout_s) == ("http://localhost:9100/metrics", 10.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("a: [", "f.yml:1:5: not YAML"),
+        ("[]", "f.yml:1:1: the file should be a mapping"),
+        ("globals: {}", 'f.yml:1:1: the file: "globals" is not understood'),
+        ("global: {scrape_interval: 5 mins}", 'f.yml:1:27: scrape_interval is "5 mins"; a duration looks like'),
+        ("scrape_configs: {}", "f.yml:1:17: scrape_configs should be a list"),
+        ("scrape_configs:\n- static_configs: []", "f.yml:2:3: a scrape configuration needs a job_name"),
+        ("scrape_configs:\n- job_name: a\n- job_name: a", 'f.yml:3:13: job_name "a" is already on line 2'),
+        ("scrape_configs:\n- job_name: a\n  relabel_configs: []", '"relabel_configs" is not understood'),
+        ("scrape_configs:\n- job_name: a\n  scheme: ftp", 'f.yml:3:11: scheme is "ftp"; it may be http or https'),
+        (
+            "scrape_configs:\n- job_name: a\n  static_configs:\n  - targets: ['http://x:1/']",
+            'f.yml:4:15: target is "http://x:1/"; a target is HOST:PORT',
+        ),
+        (
+            "scrape_configs:\n- {job_name: a, scrape_interval: 5s, scrape_timeout: 6s}",
+            "scrape_timeout is longer than the interval of 5 s",
+        ),
+    ],
+)
+def test_a_fault_is_told_with_its_place(text: str, fault: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_prometheus_yml(text, "f.yml")
+    assert fault in str(caught.value)
+
+
+def test_every_fault_of_a_file_is_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_prometheus_yml("global: {a: 1, b: 2}\nrule_files: []\n", "f.yml")
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yml: cannot be read"):
+        read_prometheus_yml(tmp_path / "none.yml")
+
+
+@pytest.mark.peer
+def test_what_we_take_promtool_takes_too(tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    path = tmp_path / "prometheus.yml"
+    path.write_text(GOOD)
+    subprocess.run([promtool, "check", "config", path], check=True, capture_output=True)

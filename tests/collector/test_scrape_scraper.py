@@ -1,0 +1,170 @@
+"""One target from page to store: a real store, an in-memory HTTP server."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from collector.model.matchers import Matcher
+from collector.model.series import is_stale
+from collector.scrape.loop import every, next_step_s
+from collector.scrape.scraper import Scraper
+from collector.scrape.target import Target, make_target
+from collector.store import Store
+
+PAGE = b'# HELP a What.\n# TYPE a gauge\na{x="1"} 1\nb 2\n'
+
+
+class Exporter:
+    """A metrics server inside the process."""
+
+    def __init__(self) -> None:
+        self.body, self.status, self.delay_s = PAGE, 200, 0.0
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(self.delay_s)
+        if self.status == 0:
+            raise httpx.ConnectError("connection refused", request=request)
+        return httpx.Response(self.status, content=self.parts(), headers={"content-type": "text/plain"})
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        for start in range(0, len(self.body), 10):
+            yield self.body[start : start + 10]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path) as opened:
+        yield opened
+
+
+def scrape(store: Store, target: Target, pages: list[tuple[int, bytes]], status: list[int] | None = None) -> Scraper:
+    """Scrape one page after the other, each at its time in ms."""
+    exporter = Exporter()
+
+    async def run() -> Scraper:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(exporter)) as http:
+            scraper = Scraper(target, store, http)
+            for place, (timestamp_ms, body) in enumerate(pages):
+                exporter.body = body
+                exporter.status = status[place] if status else 200
+                await scraper.scrape(timestamp_ms)
+            return scraper
+
+    return asyncio.run(run())
+
+
+def values(store: Store, name: str) -> list[tuple[int, float]]:
+    found = []
+    for group in store.select([Matcher("__name__", "=", name)], 0, 1 << 50):
+        for column in range(len(group.labels)):
+            stale = is_stale(group.values[:, column])
+            found += [
+                (int(time), float(value))
+                for time, value, gone in zip(group.timestamps_ms, group.values[:, column], stale, strict=True)
+                if not gone
+            ]
+    return found
+
+
+TARGET = make_target("http://a:1/metrics", "engine")
+
+
+def test_a_page_is_stored_with_its_targets_labels_and_reports(store: Store) -> None:
+    scraper = scrape(store, TARGET, [(1000, PAGE), (6000, PAGE)])
+    assert values(store, "a") == [(1000, 1.0), (6000, 1.0)]
+    assert values(store, "up") == [(1000, 1.0), (6000, 1.0)]
+    assert values(store, "scrape_samples_scraped") == [(1000, 2.0), (6000, 2.0)]
+    assert len(values(store, "scrape_duration_seconds")) == 2
+    (labels,) = store.series([Matcher("__name__", "=", "a")], 0, 10_000)
+    assert dict(labels) == {"__name__": "a", "x": "1", "job": "engine", "instance": "a:1"}
+    assert store.metadata()["a"].help == "What."
+    assert (scraper.scrapes, scraper.failures, scraper.samples, scraper.failure) == (2, 0, 4, "")
+
+
+def test_a_failing_target_is_down_and_its_series_are_stale(store: Store) -> None:
+    scraper = scrape(store, TARGET, [(1000, PAGE), (6000, PAGE), (11_000, PAGE)], [200, 503, 200])
+    assert values(store, "up") == [(1000, 1.0), (6000, 0.0), (11_000, 1.0)]
+    assert values(store, "b") == [(1000, 2.0), (11_000, 2.0)]
+    (group,) = store.select([Matcher("__name__", "=", "b")], 0, 20_000)
+    assert is_stale(group.values[:, 0]).tolist() == [False, True, False]
+    assert (scraper.scrapes, scraper.failures) == (3, 1)
+
+
+def test_a_failure_is_said_when_it_begins_and_when_it_ends(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        scrape(store, TARGET, [(time * 1000, PAGE) for time in range(1, 7)], [200, 500, 500, 0, 200, 200])
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        "target http://a:1/metrics (job engine): answered 500 Internal Server Error",
+        "target http://a:1/metrics (job engine): answers again",
+    ]
+
+
+def test_an_unreachable_target_says_why(store: Store) -> None:
+    scraper = scrape(store, TARGET, [(1000, PAGE)], [0])
+    assert scraper.failure == "cannot be reached: connection refused"
+    assert values(store, "up") == [(1000, 0.0)]
+
+
+def test_bad_lines_are_said_once_and_the_rest_is_stored(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        scraper = scrape(store, TARGET, [(1000, b"a 1\nb two\n"), (2000, b"a 3\nb two\n")])
+    assert values(store, "a") == [(1000, 1.0), (2000, 3.0)]
+    assert scraper.bad_lines == 2
+    (record,) = caplog.records
+    assert "1 lines cannot be read, the first: line 2" in record.getMessage()
+
+
+def test_a_page_beyond_the_limits_is_refused_and_the_limit_named(store: Store) -> None:
+    labels = TARGET.labels
+    long = scrape(store, Target("http://a:1/metrics", labels, max_body_bytes=20), [(1000, PAGE)])
+    assert long.failure == "the page is longer than 20 bytes (max_body_bytes)"
+    many = scrape(store, Target("http://b:1/metrics", labels, max_series=1), [(1000, PAGE)])
+    assert many.failure == "the page has 2 series; at most 1 are taken (max_series)"
+
+
+def test_a_slow_target_is_given_up_after_its_timeout(store: Store) -> None:
+    exporter = Exporter()
+    exporter.delay_s = 30.0
+    target = Target("http://a:1/metrics", TARGET.labels, timeout_s=0.01)
+
+    async def run() -> Scraper:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(exporter)) as http:
+            scraper = Scraper(target, store, http)
+            await scraper.scrape(1000)
+            return scraper
+
+    assert asyncio.run(run()).failure == "no answer within 0.01 s"
+
+
+def test_a_clock_that_jumps_back_is_said_and_nothing_breaks(store: Store) -> None:
+    scraper = scrape(store, TARGET, [(5000, PAGE), (4000, PAGE)])
+    assert "was scraped but not stored" in scraper.failure
+    assert values(store, "a") == [(5000, 1.0)]
+
+
+def test_the_next_step_is_after_now_and_on_the_grid() -> None:
+    assert next_step_s(100.0, 5.0, 1.0) == 101.0
+    assert next_step_s(101.0, 5.0, 1.0) == 106.0
+
+
+def test_the_loop_acts_at_rising_times_until_stopped() -> None:
+    times: list[int] = []
+
+    async def run() -> None:
+        stop = asyncio.Event()
+
+        async def action(timestamp_ms: int) -> None:
+            times.append(timestamp_ms)
+            if len(times) == 3:
+                stop.set()
+
+        await every(0.01, 0.0, action, stop)
+
+    asyncio.run(run())
+    assert times == sorted(set(times))
+    assert len(times) == 3
