@@ -114,7 +114,7 @@ class Database:
     def vacuum(self, pages: int) -> None:
         """Give up to ``pages`` unused pages back to the file system."""
         with self.write_lock, self._named():
-            self._writer.execute(f"PRAGMA incremental_vacuum({int(pages)})").fetchall()
+            self._writer.executescript(f"PRAGMA incremental_vacuum({int(pages)})")  # execute() would free one page
 
     def pages(self) -> tuple[int, int]:
         """Pages of the file, and how many of them are unused."""

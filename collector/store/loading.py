@@ -65,7 +65,7 @@ def _replay(state: State, row: _Row) -> None:
     """Put one write-ahead row into its head, or note why not."""
     group_id, sequence = row.id >> WINDOW_BITS, row.id & _SEQUENCE
     try:
-        if checksum(row.payload) != row.crc:
+        if not isinstance(row.payload, bytes) or checksum(row.payload) != row.crc:
             raise CodecError("payload does not match its checksum")
         if group_id == RAGGED:
             _replay_batch(state, row.payload)

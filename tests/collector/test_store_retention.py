@@ -1,0 +1,95 @@
+"""Retention by age and by size, for samples, series and spans; unused pages go back to the file system."""
+
+from pathlib import Path
+
+import numpy as np
+
+from collector.model.labels import from_mapping
+from collector.model.series import Series
+from collector.model.spans import Span
+from collector.store import SpanStore, Store
+
+LAYOUT = [from_mapping({"__name__": "m", "i": str(i)}) for i in range(40)]
+OLD = from_mapping({"__name__": "old"})
+
+
+def fill(store: Store, first: int, last: int) -> None:
+    rng = np.random.default_rng(first)
+    for step in range(first, last):
+        store.append_scrape("target", LAYOUT, 1_000 * step, rng.random(40))
+
+
+def times(store: Store) -> list[int]:
+    return [int(time) for group in store.select([], 0, 10**12) for time in group.timestamps_ms]
+
+
+def test_samples_past_their_age_go_and_the_rest_stays(tmp_path: Path) -> None:
+    with Store.open(tmp_path, block_ms=10_000, retention_ms=30_000) as store:
+        fill(store, 0, 60)
+        store.maintain(61_000)
+        assert times(store) == [1_000 * step for step in range(30, 60)]
+        assert store.stats().chunks == 3
+    with Store.open(tmp_path) as store:
+        assert times(store) == [1_000 * step for step in range(30, 60)]
+
+
+def test_series_without_samples_are_forgotten_and_may_come_back(tmp_path: Path) -> None:
+    with Store.open(tmp_path, block_ms=10_000, retention_ms=30_000) as store:
+        store.append_series([Series(OLD, np.array([1_000], np.int64), np.ones(1))])
+        store.append_scrape("gone", [from_mapping({"__name__": "gone"})], 1_000, np.ones(1))
+        store.mark_stale("gone", 2_000)
+        fill(store, 0, 60)
+        assert (store.stats().series, store.stats().groups) == (42, 2)
+        store.maintain(61_000)
+        assert (store.stats().series, store.stats().groups) == (40, 1)
+        assert store.append_series([Series(OLD, np.array([500], np.int64), np.ones(1))]).accepted == 1
+        store.append_scrape("gone", [from_mapping({"__name__": "gone"})], 62_000, np.ones(1))
+    with Store.open(tmp_path) as store:
+        recovered = store.stats().recovered
+        assert recovered.damaged == 0, recovered.problems
+        assert OLD in store.series([], 0, 1_000)
+        assert store.stats().series == 42
+
+
+def test_the_oldest_windows_go_when_tiles_take_too_much_room(tmp_path: Path) -> None:
+    with Store.open(tmp_path, block_ms=10_000, retention_ms=None, retention_bytes=12_000) as store:
+        fill(store, 0, 100)
+        store.maintain(102_000)
+        stats = store.stats()
+        assert stats.bytes_per_sample is not None
+        assert 6_000 < stats.bytes_per_sample * stats.tile_samples <= 12_000
+        assert times(store)[-1] == 99_000
+
+
+def test_pages_go_back_to_the_file_system(tmp_path: Path) -> None:
+    with Store.open(tmp_path, block_ms=10_000, retention_ms=30_000) as store:
+        fill(store, 0, 600)
+        store.maintain(601_000)
+        store.maintain(601_000)
+        pages, unused = store.database.pages()
+        assert unused <= pages // 20 + 1
+        assert (tmp_path / "loadline.db").stat().st_size < 300_000
+
+
+def test_spans_past_their_age_go(tmp_path: Path) -> None:
+    with Store.open(tmp_path, block_ms=10_000, retention_ms=30_000) as store:
+        spans = SpanStore(store.database)
+        spans.append(
+            [
+                Span("ab" * 16, f"{number:016x}", None, "n", "s", "server", 10**9 * number, 10**9 * number + 1)
+                for number in range(60)
+            ]
+        )
+        store.maintain(61_000)
+        assert [span.start_ns // 10**9 for span in spans.trace("ab" * 16)] == list(range(31, 60))
+
+
+def test_a_reader_at_work_keeps_its_answer_while_retention_runs(tmp_path: Path) -> None:
+    with Store.open(tmp_path, block_ms=10_000, retention_ms=30_000) as store:
+        fill(store, 0, 60)
+        store.cut(61_000)
+        (before,) = store.select([], 0, 10**9)
+        kept = before.values.copy()
+        store.maintain(91_000)
+        assert before.values.tobytes() == kept.tobytes()
+        assert times(store) == []
