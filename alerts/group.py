@@ -67,6 +67,7 @@ class GroupStatus:
     """A group as it stands after its last evaluation."""
 
     group: RuleGroup
+    interval_s: float
     rules: tuple[RuleStatus, ...]
     evaluated_at_s: float | None = None
     took_s: float = 0.0
@@ -111,7 +112,7 @@ class Group:
         self._external_url = external_url
         self._timer = timer
         self._lock = threading.Lock()
-        self._status = GroupStatus(group, tuple(RuleStatus(rule) for rule in group.rules))
+        self._status = GroupStatus(group, self.interval_s, tuple(RuleStatus(rule) for rule in group.rules))
 
     @property
     def key(self) -> str:
@@ -160,7 +161,7 @@ class Group:
             rules[position] = after
             if notice is not None:
                 notices.append(notice)
-        self._publish(GroupStatus(self.group, tuple(rules), now_s, self._timer() - started))
+        self._publish(GroupStatus(self.group, self.interval_s, tuple(rules), now_s, self._timer() - started))
         return notices
 
     def _rule(self, before: RuleStatus, now_s: float) -> tuple[RuleStatus, Notice | None]:

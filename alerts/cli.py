@@ -1,0 +1,193 @@
+"""``loadline alerts``: serve, check, lint."""
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from alerts.errors import AlertsError, RuleFileError
+from collector.model.errors import CollectorError
+
+app = typer.Typer(help="Evaluate and check Prometheus-format rules.", no_args_is_help=True, add_completion=False)
+
+Files = Annotated[list[Path], typer.Argument(help="Rule files.", metavar="FILE...")]
+Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+
+
+@app.callback()
+def alerts() -> None:
+    """Evaluate and check Prometheus-format rules."""
+
+
+@app.command()
+def serve(
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on (127.0.0.1).", envvar="LOADLINE_ALERTS_HOST")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on (9193).", envvar="LOADLINE_ALERTS_PORT")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            help="Prometheus-compatible server to evaluate against (http://127.0.0.1:9190).",
+            envvar="LOADLINE_ALERTS_SOURCE",
+        ),
+    ] = None,
+    source_token_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the bearer token of the source.", envvar="LOADLINE_ALERTS_SOURCE_TOKEN_FILE"),
+    ] = None,
+    rules: Annotated[
+        list[str] | None,
+        typer.Option(help="Rule file; may be repeated (default: the packs).", envvar="LOADLINE_ALERTS_RULES"),
+    ] = None,
+    webhook: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address that gets Alertmanager's webhook payload; may be repeated.", envvar="LOADLINE_ALERTS_WEBHOOK"
+        ),
+    ] = None,
+    alertmanager: Annotated[
+        list[str] | None,
+        typer.Option(help="Alertmanager's root address; may be repeated.", envvar="LOADLINE_ALERTS_ALERTMANAGER"),
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            help="File that keeps alerts and undelivered notifications over a restart.", envvar="LOADLINE_ALERTS_STATE"
+        ),
+    ] = None,
+    interval: Annotated[
+        str | None,
+        typer.Option(
+            help="Time between evaluations of groups that give none (30s).", envvar="LOADLINE_ALERTS_INTERVAL"
+        ),
+    ] = None,
+    external_url: Annotated[
+        str | None,
+        typer.Option(help="Page for people that notifications link to.", envvar="LOADLINE_ALERTS_EXTERNAL_URL"),
+    ] = None,
+    auth_token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the bearer token that clients must send; needed beyond loopback.",
+            envvar="LOADLINE_ALERTS_AUTH_TOKEN_FILE",
+        ),
+    ] = None,
+) -> None:
+    """Evaluate rules against a Prometheus-compatible server, notify, and answer /api/v1/rules and /api/v1/alerts."""
+    given = {name: value for name, value in locals().items() if value is not None and value != []}
+    _log_to_stderr()
+    from pydantic import ValidationError
+
+    from alerts.settings import AlertsSettings
+
+    try:
+        settings = AlertsSettings.model_validate(given)
+    except ValidationError as error:
+        raise _refused(*(_setting_fault(fault) for fault in error.errors())) from error
+    from alerts.server import serve as run
+
+    try:
+        run(settings)
+    except (AlertsError, CollectorError) as error:
+        raise _refused(str(error)) from error
+
+
+@app.command()
+def check(files: Files, as_json: Json = False) -> None:
+    """Say whether rule files are valid; 0 if all are, 1 if one is not, 2 if one cannot be read."""
+    verdicts = [_verdict(path) for path in files]
+    if as_json:
+        print(json.dumps({"files": verdicts}, indent=2))
+    else:
+        for verdict in verdicts:
+            _show_verdict(verdict)
+    raise typer.Exit(max(verdict["code"] for verdict in verdicts))
+
+
+@app.command()
+def lint(files: Files, as_json: Json = False) -> None:
+    """Remark on what is valid but commonly wrong; 0 if nothing is, 1 if something is, 2 if a file cannot be read."""
+    from alerts.lint import lint as remarks_on
+    from alerts.rulefile import load_rule_file
+    from collector.signals import series_known
+
+    try:
+        read = [load_rule_file(path) for path in files]
+    except RuleFileError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise _refused(_unreadable(error)) from error
+    findings = remarks_on(read, series_known())
+    if as_json:
+        fields = ("path", "line", "rule", "code", "message")
+        print(json.dumps([{name: getattr(finding, name) for name in fields} for finding in findings], indent=2))
+    else:
+        print("\n".join(map(str, findings)) or f"{sum(len(file.rules) for file in read)} rules, no remarks")
+    raise typer.Exit(1 if findings else 0)
+
+
+def _verdict(path: Path) -> dict[str, Any]:
+    from alerts.rulefile import load_rule_file
+
+    try:
+        read = load_rule_file(path)
+    except RuleFileError as error:
+        return _answer(path, 1, problems=[str(problem) for problem in error.problems])
+    except (OSError, UnicodeDecodeError) as error:
+        return _answer(path, 2, problems=[f"{path}: cannot be read: {error}"])
+    return _answer(path, 0, rules=len(read.rules), warnings=read.warnings)
+
+
+def _answer(
+    path: Path, code: int, *, rules: int = 0, problems: Sequence[str] = (), warnings: Sequence[str] = ()
+) -> dict[str, Any]:
+    return {
+        "path": str(path),
+        "valid": code == 0,
+        "code": code,
+        "rules": rules,
+        "problems": list(problems),
+        "warnings": list(warnings),
+    }
+
+
+def _show_verdict(verdict: dict[str, Any]) -> None:
+    print(f"Checking {verdict['path']}")
+    if verdict["valid"]:
+        count = verdict["rules"]
+        print(f"  SUCCESS: {count} {'rule' if count == 1 else 'rules'} found")
+    else:
+        print("  FAILED:")
+    for line in verdict["problems"]:
+        print(f"    {line}")
+    for line in verdict["warnings"]:
+        print(f"  warning: {line}")
+
+
+def _setting_fault(fault: Any) -> str:
+    name = str(fault["loc"][0]).replace("_", "-")
+    reason = str(fault["msg"]).removeprefix("Value error, ")
+    return f"--{name} is {fault['input']!r}; {reason[:1].lower()}{reason[1:]}"
+
+
+def _unreadable(error: OSError | UnicodeDecodeError) -> str:
+    return f"{error.filename}: cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+
+
+def _refused(*lines: str) -> typer.Exit:
+    for line in lines:
+        print(line, file=sys.stderr)
+    return typer.Exit(2)
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -1,0 +1,137 @@
+"""``loadline alerts serve``: puts the parts together, listens, and stops cleanly."""
+
+import errno
+import logging
+import signal
+import socket
+import sys
+from ipaddress import ip_address
+from pathlib import Path
+
+import httpx
+import uvicorn
+
+from alerts.api import create_app
+from alerts.group import Group
+from alerts.manager import Manager
+from alerts.message import Links, Receiver
+from alerts.notify import Notifier
+from alerts.rule import RuleGroup
+from alerts.rulefile import load_rule_file, packs
+from alerts.settings import AlertsSettings
+from alerts.state import State
+from alerts.telemetry import Telemetry
+from alerts.writeback import Writeback
+from collector.client import Client
+from collector.model.errors import ConfigError
+
+_log = logging.getLogger(__name__)
+
+NOTIFY_TIMEOUT_S = 10.0
+
+
+def serve(settings: AlertsSettings) -> None:
+    """Evaluate rules and answer over HTTP until SIGINT or SIGTERM.
+
+    Raises ConfigError, AlertsError or SourceError where it cannot start.
+    """
+    token = _token(settings.auth_token_file)
+    if token is None and not _is_loopback(settings.host):
+        raise ConfigError(f"host is {settings.host}, which others can reach; --auth-token-file must name a token then")
+    listener = _listen(settings.host, settings.port)
+    state = State(settings.state)
+    client = Client(settings.source, token=_token(settings.source_token_file))
+    local = {"all://127.0.0.1": None, "all://localhost": None}
+    try:
+        with client, httpx.Client(timeout=NOTIFY_TIMEOUT_S, mounts=local) as http:
+            manager = create_manager(settings, client, state, http)
+            manager.restore()
+            manager.start()
+            try:
+                _run(manager, listener, token)
+            finally:
+                manager.stop()
+    finally:
+        state.close()
+        listener.close()
+
+
+def create_manager(settings: AlertsSettings, client: Client, state: State, http: httpx.Client) -> Manager:
+    """Read the rule files and put the parts together. Raises RuleFileError, ConfigError, StateError."""
+    telemetry = Telemetry()
+    writeback = Writeback(client.write)
+    groups = [
+        Group(group, client, writeback, interval_s=settings.interval_s, external_url=settings.external_url)
+        for path in settings.rules or packs()
+        for group in _read(path)
+    ]
+    receivers = [Receiver("webhook", url) for url in settings.webhook]
+    receivers += [Receiver("alertmanager", url) for url in settings.alertmanager]
+    return Manager(
+        groups,
+        state=state,
+        notifiers=[Notifier(receiver, state, telemetry, http) for receiver in receivers],
+        telemetry=telemetry,
+        writeback=writeback,
+        links=Links(settings.source, settings.external_url),
+    )
+
+
+def _read(path: Path) -> tuple[RuleGroup, ...]:
+    try:
+        read = load_rule_file(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    for warning in read.warnings:
+        _log.warning("%s", warning)
+    return read.groups
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        reason = (
+            "is in use; choose another with --port"
+            if error.errno == errno.EADDRINUSE
+            else f"cannot be listened on: {error}"
+        )
+        raise ConfigError(f"{host}:{port} {reason}") from error
+    listener.listen(128)
+    return listener
+
+
+def _run(manager: Manager, listener: socket.socket, token: str | None) -> None:
+    config = uvicorn.Config(
+        create_app(manager, token), log_level="warning", access_log=False, timeout_graceful_shutdown=1, lifespan="off"
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    sys.stderr.write(f"listening on http://{shown}:{port}\n")
+    sys.stderr.flush()
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _token(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: the token cannot be read: {error}") from error
+    if not token:
+        raise ConfigError(f"{path}: holds no token")
+    return token
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
