@@ -1,0 +1,113 @@
+"""The dashboard as a Dash application: registers pages, routes on the path alone, and guards every request."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from dash import ClientsideFunction, Dash, Input, Output, html
+
+from dashboard.page import Page
+from dashboard.pages.latency import PAGE as LATENCY
+from dashboard.pages.overview import PAGE as OVERVIEW
+from dashboard.parts.icon import hyphened
+from dashboard.parts.shell import shell
+from dashboard.security import protect, script_hash
+from dashboard.source import Source
+from planner.slo import Slo
+
+PAGES: tuple[Page, ...] = (OVERVIEW, LATENCY)
+HEALTH = "healthz"
+ASSET_MAX_AGE_S = 31_536_000
+"""Dash adds each asset's time of change to its address, so browsers may keep it."""
+
+PRE_PAINT = (
+    'try{var t=localStorage.getItem("loadline-theme")||'
+    '(matchMedia("(prefers-color-scheme: dark)").matches?"dark":"light");'
+    'document.documentElement.setAttribute("data-theme",t)}catch(e){}'
+)
+"""Sets the theme before the first paint, so that no page flashes white."""
+
+INDEX = """<!DOCTYPE html>
+<html lang="en">
+<head>
+{%metas%}
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{%title%}</title>
+<link rel="icon" type="image/svg+xml" href="FAVICON">
+<script>PRE_PAINT</script>
+{%css%}
+</head>
+<body>
+{%app_entry%}
+<footer>
+{%config%}
+{%scripts%}
+{%renderer%}
+</footer>
+</body>
+</html>"""
+
+
+def create_app(
+    source: Source,
+    slo: Slo,
+    *,
+    path_prefix: str = "/",
+    token: str | None = None,
+    pages: Sequence[Page] = PAGES,
+) -> Dash:
+    """The application over one source; its WSGI callable is ``.server``.
+
+    ``path_prefix`` begins and ends with a slash and stays in the addresses that reach this process. ``token`` guards
+    every path but ``healthz``.
+    """
+    app = Dash(
+        __name__,
+        title="Loadline",
+        update_title="",
+        url_base_pathname=path_prefix,
+        serve_locally=True,
+        compress=True,
+        suppress_callback_exceptions=True,
+        health_endpoint=HEALTH,
+        enable_mcp=False,
+        add_log_handler=False,
+        # the vendored bundle lies in assets; Dash would add its own, four times the size
+        external_scripts=[],
+    )
+    app.server.config["SEND_FILE_MAX_AGE_DEFAULT"] = ASSET_MAX_AGE_S
+    app.layout = shell(pages, path_prefix)
+    _route(app, pages, path_prefix)
+    for page in pages:
+        page.wire(app, source, slo)
+    app.index_string = INDEX.replace("PRE_PAINT", PRE_PAINT).replace("FAVICON", app.get_asset_url("favicon.svg"))
+    hashes = [script_hash(PRE_PAINT), *app.csp_hashes()]
+    protect(app.server, token=token, open_path=path_prefix + HEALTH, script_hashes=hashes)
+    return app
+
+
+def _route(app: Dash, pages: Sequence[Page], prefix: str) -> None:
+    by_path = {prefix + page.path.lstrip("/"): page for page in pages}
+
+    @app.callback(Output("main", "children"), Input("url", "pathname"))
+    def show(pathname: str | None) -> Any:
+        page = by_path.get(pathname or prefix)
+        return page.layout() if page is not None else not_found(pathname, prefix)
+
+    app.clientside_callback(
+        ClientsideFunction("loadline", "ask"),
+        Output("tick", "data"),
+        Input("url", "pathname"),
+        Input("url", "search"),
+    )
+
+
+def not_found(pathname: str | None, prefix: str) -> Any:
+    """What an address without a page shows."""
+    return html.Div(
+        [
+            html.H1(f"There is no page {pathname}"),
+            html.A("Overview", href=prefix, className="btn", **hyphened(data_nav="1")),
+        ],
+        className="lost",
+    )

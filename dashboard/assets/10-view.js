@@ -1,0 +1,159 @@
+/* The address is the truth. This file reads it, writes it, paints the header's controls from it, and asks for data.
+ *
+ * ask      address or clock -> store "tick" -> the page's one callback
+ * stamped  the page's answer arrived: how fresh it is, which pools there are
+ * A tick is skipped while an answer is awaited or the tab is hidden.
+ */
+(function () {
+  'use strict';
+  const RANGES = { '15m': 900, '1h': 3600, '6h': 21600, '24h': 86400, '7d': 604800 };
+  const DEFAULT_RANGE = '1h';
+  const GIVE_UP_MS = 20000;
+  let count = 0, askedAt = 0, waiting = false, stamp = null, stampedAt = 0;
+
+  const byId = id => document.getElementById(id);
+  const params = () => new URLSearchParams(location.search);
+  const offset = () => -new Date().getTimezoneOffset() * 60;
+  const say = text => { const live = byId('said'); if (live) { live.textContent = text; live.classList.add('on'); clearTimeout(say.timer); say.timer = setTimeout(() => live.classList.remove('on'), 1600); } };
+  const stored = (key, fallback) => { try { return localStorage.getItem(key) || fallback; } catch (e) { return fallback; } };
+  const store = (key, value) => { try { localStorage.setItem(key, value); } catch (e) { /* private window: not kept */ } };
+
+  function next() {
+    waiting = true; askedAt = Date.now();
+    return { n: ++count, search: location.search, offset_s: offset() };
+  }
+  function refresh() { if (window.dash_clientside && dash_clientside.set_props) dash_clientside.set_props('tick', { data: next() }); }
+
+  function go(path, query) {
+    const text = query.toString();
+    history.pushState(null, '', path + (text ? '?' + text : ''));
+    dispatchEvent(new PopStateEvent('popstate'));
+    paint();
+  }
+  function change(edit) { const query = params(); edit(query); go(location.pathname, query); }
+
+  /* ranges */
+  function fixed() { const q = params(); return q.has('from') && q.has('to') ? [+q.get('from'), +q.get('to')] : null; }
+  function relative() { return params().get('range') || DEFAULT_RANGE; }
+  function seconds(text) { const m = /^(\d+)([smhdw])$/.exec(text); return m ? m[1] * { s: 1, m: 60, h: 3600, d: 86400, w: 604800 }[m[2]] : RANGES[DEFAULT_RANGE]; }
+  function shown() { const f = fixed(); if (f) return f; const end = Math.floor(stamp ? stamp.now_s : Date.now() / 1000); return [end - seconds(relative()), end]; }
+  function setRange(text) { store('loadline-range', text); change(q => { q.delete('from'); q.delete('to'); if (text === DEFAULT_RANGE) q.delete('range'); else q.set('range', text); }); }
+  function setFixed(from, to) {
+    if (to - from < 60) { const middle = (from + to) / 2; from = middle - 30; to = middle + 30; }
+    change(q => { q.delete('range'); q.set('from', Math.round(from)); q.set('to', Math.round(to)); });
+  }
+  function shift(way) {
+    const [from, to] = shown(), span = to - from, now = stamp ? stamp.now_s : Date.now() / 1000;
+    if (way > 0 && to + span >= now) { setRange(stored('loadline-range', DEFAULT_RANGE)); return; }
+    setFixed(from + way * span, to + way * span);
+  }
+
+  /* painting */
+  function hour(time_s) { const d = new Date(time_s * 1000), pad = n => String(n).padStart(2, '0'); const day = new Date().toDateString() === d.toDateString() ? '' : `${d.getDate()} ${d.toLocaleString('en', { month: 'short' })} `; return `${day}${pad(d.getHours())}:${pad(d.getMinutes())}`; }
+  function paint() {
+    const f = fixed(), keep = params(), range = relative();
+    for (const key of [...keep.keys()]) if (!['range', 'from', 'to', 'pool'].includes(key)) keep.delete(key);
+    document.querySelectorAll('[data-range]').forEach(b => b.setAttribute('aria-pressed', String(!f && b.dataset.range === range)));
+    const chip = byId('fixed');
+    if (chip) { const odd = !f && !RANGES[range]; chip.hidden = !f && !odd; byId('fixed-text').textContent = f ? `${hour(f[0])} – ${hour(f[1])}` : range; }
+    document.querySelectorAll('.side a[data-path], a.brand').forEach(a => {
+      const path = a.dataset.path || a.pathname, text = keep.toString();
+      a.setAttribute('href', path + (text ? '?' + text : ''));
+      if (a.dataset.path === location.pathname) { a.setAttribute('aria-current', 'page'); document.title = `${a.textContent} – Loadline`; } else a.removeAttribute('aria-current');
+    });
+    const select = byId('refresh');
+    if (select) select.value = stored('loadline-refresh', '10');
+    paintPools();
+  }
+  function paintPools() {
+    const list = byId('pools-list'); if (!list || !stamp) return;
+    const chosen = params().getAll('pool'), all = [...new Set([...stamp.pools, ...chosen])].sort();
+    byId('pools-text').textContent = !chosen.length ? 'All pools' : chosen.length === 1 ? chosen[0] : `${chosen.length} pools`;
+    const key = JSON.stringify([all, chosen]); if (list.dataset.key === key) return;
+    const focused = document.activeElement && list.contains(document.activeElement) ? document.activeElement.value : null;
+    list.dataset.key = key; list.replaceChildren();
+    if (!all.length) { const none = document.createElement('p'); none.textContent = 'No pools seen yet'; list.append(none); }
+    for (const pool of all) {
+      const label = document.createElement('label'), box = document.createElement('input');
+      box.type = 'checkbox'; box.value = pool; box.checked = chosen.includes(pool);
+      box.addEventListener('change', () => change(q => { const rest = q.getAll('pool').filter(p => p !== pool); q.delete('pool'); (box.checked ? [...rest, pool] : rest).forEach(p => q.append('pool', p)); }));
+      label.append(box, ' ', pool); list.append(label); if (pool === focused) box.focus();
+    }
+  }
+  function age(s) { return s < 60 ? `${Math.round(s)} s` : s < 3600 ? `${Math.round(s / 60)} m` : s < 172800 ? `${Math.round(s / 3600)} h` : `${Math.round(s / 86400)} d`; }
+  function paintAge() {
+    const text = byId('fresh'), dot = byId('fresh-dot'); if (!text || !stamp) return;
+    if (stamp.newest_s === null) { text.textContent = stamp.error ? 'source down' : 'no samples'; dot.className = 'fresh fresh-breach'; text.title = stamp.error || 'the source holds no scrapes'; return; }
+    const old = Math.max(0, stamp.now_s - stamp.newest_s + (performance.now() - stampedAt) / 1000);
+    const state = old > 180 ? 'breach' : old > 45 ? 'warn' : 'ok';
+    text.textContent = state === 'ok' ? `${age(old)} ago` : `stale ${age(old)}`; dot.className = `fresh fresh-${state}`;
+    text.title = 'age of the newest sample';
+  }
+
+  /* clock */
+  setInterval(() => {
+    paintAge();
+    const every = +stored('loadline-refresh', '10') * 1000;
+    if (!every || document.hidden || (waiting && Date.now() - askedAt < GIVE_UP_MS)) return;
+    if (Date.now() - askedAt >= every) refresh();
+  }, 1000);
+  document.addEventListener('visibilitychange', () => { if (!document.hidden && Date.now() - askedAt > 5000 && +stored('loadline-refresh', '10')) refresh(); });
+  addEventListener('popstate', () => setTimeout(paint));
+
+  function copy(text, what) {
+    const done = () => say(`${what} copied`);
+    if (navigator.clipboard && isSecureContext) { navigator.clipboard.writeText(text).then(done, () => say('The browser does not allow copying')); return; }
+    const area = document.createElement('textarea'); area.value = text; document.body.append(area); area.select();
+    document.execCommand('copy'); area.remove(); done();
+  }
+  function share() {
+    const query = params(), [from, to] = shown();
+    query.delete('range'); query.set('from', from); query.set('to', to);
+    copy(`${location.origin}${location.pathname}?${query}`, 'Link');
+  }
+  function toggleTheme() {
+    const root = document.documentElement, theme = root.getAttribute('data-theme') === 'dark' ? 'light' : 'dark';
+    root.setAttribute('data-theme', theme); store('loadline-theme', theme); say(`${theme === 'dark' ? 'Dark' : 'Light'} theme`);
+  }
+
+  const ACTS = {
+    share, theme: toggleTheme, earlier: () => shift(-1), later: () => shift(1),
+    live: () => setRange(stored('loadline-range', DEFAULT_RANGE)),
+    copy: button => copy(button.dataset.copy, 'Query'),
+    table: button => window.loadline.charts.table(button.closest('.panel'), button),
+  };
+  document.addEventListener('click', event => {
+    const link = event.target.closest('a[data-nav]');
+    if (link && !event.metaKey && !event.ctrlKey && !event.shiftKey && event.button === 0) {
+      event.preventDefault(); const to = new URL(link.href); go(to.pathname, to.searchParams); scrollTo(0, 0); byId('main').focus({ preventScroll: true }); return;
+    }
+    const button = event.target.closest('[data-act]'); if (button) ACTS[button.dataset.act](button);
+    const range = event.target.closest('[data-range]'); if (range) setRange(range.dataset.range);
+    document.querySelectorAll('details[open]').forEach(d => { if (!d.contains(event.target)) d.open = false; });
+  });
+  document.addEventListener('change', event => { if (event.target.id === 'refresh') { store('loadline-refresh', event.target.value); say(event.target.value === '0' ? 'Refresh paused' : `Refresh every ${event.target.value} s`); } });
+
+  /* keys: g then a page's letter, t range, r refresh, Escape closes menus */
+  let g = 0;
+  document.addEventListener('keydown', event => {
+    if (event.key === 'Escape') { document.querySelectorAll('details[open]').forEach(d => { d.open = false; d.querySelector('summary').focus(); }); return; }
+    if (/^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName) || event.metaKey || event.ctrlKey || event.altKey) return;
+    if (event.key === 'g') { g = Date.now(); return; }
+    const link = Date.now() - g < 900 && document.querySelector(`.side a[data-key="${CSS.escape(event.key)}"]`); g = 0;
+    if (link) link.click();
+    else if (event.key === 't') (document.querySelector('[data-range][aria-pressed=true]') || document.querySelector('[data-range]')).focus();
+    else if (event.key === 'r') refresh();
+  });
+
+  window.loadline = { setFixed, offset, fixed, live: ACTS.live, age };
+  window.dash_clientside = Object.assign({}, window.dash_clientside, {
+    loadline: {
+      ask() { setTimeout(paint); return next(); },
+      stamped(data) {
+        if (!data) return;
+        waiting = false; stamp = data; stampedAt = performance.now();
+        paint(); paintAge(); window.loadline.charts.bind();
+      },
+    },
+  });
+})();

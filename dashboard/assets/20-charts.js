@@ -1,0 +1,79 @@
+/* What charts do together: one crosshair on all, drag to zoom all, legend hover, and any chart as a table. */
+(function () {
+  'use strict';
+  const plots = () => document.querySelectorAll('.js-plotly-plot');
+  const hairs = new WeakMap();
+
+  function hair(plot) {
+    let line = hairs.get(plot);
+    if (!line || !line.isConnected) { line = document.createElement('div'); line.className = 'xh'; plot.appendChild(line); hairs.set(plot, line); }
+    return line;
+  }
+  function cross(event) {
+    const point = event.points[0], x = +point.xaxis.d2c(point.x);
+    plots().forEach(plot => {
+      const layout = plot._fullLayout, axis = layout && layout.xaxis; if (!axis || axis.type !== 'date') return;
+      const line = hair(plot), at = axis.c2p(x);
+      if (at < 0 || at > axis._length) { line.style.opacity = 0; return; }
+      line.style.cssText = `opacity:1;left:${axis._offset + at}px;top:${layout._size.t}px;height:${layout._size.h}px`;
+    });
+  }
+  function uncross() { document.querySelectorAll('.xh').forEach(line => { line.style.opacity = 0; }); }
+  function unix(text) { return Date.parse(String(text).replace(' ', 'T') + 'Z') / 1000 - window.loadline.offset(); }
+  function zoomed(event) {
+    const from = event['xaxis.range[0]'], to = event['xaxis.range[1]'];
+    if (from !== undefined && to !== undefined) window.loadline.setFixed(unix(from), unix(to));
+  }
+  function bindOne(plot) {
+    if (plot.__loadline || !plot.on) return;
+    plot.__loadline = true;
+    plot.on('plotly_hover', cross); plot.on('plotly_unhover', uncross); plot.on('plotly_relayout', zoomed);
+    plot.on('plotly_doubleclick', () => { if (window.loadline.fixed()) window.loadline.live(); });
+    plot.on('plotly_afterplot', () => { const panel = plot.closest('.panel.as-table'); if (panel) fill(panel, plot); });
+  }
+  let queued = false;
+  function bind() { if (!queued) { queued = true; requestAnimationFrame(() => { queued = false; plots().forEach(bindOne); }); } }
+  new MutationObserver(bind).observe(document.documentElement, { childList: true, subtree: true });
+
+  /* legend hover: the same series stands out on every chart */
+  function emphasise(name) {
+    plots().forEach(plot => {
+      const data = (plot._fullData || []).filter(trace => trace.type === 'scatter' && trace.visible === true);
+      const known = name && data.some(trace => trace.name === name);
+      plot.querySelectorAll('.scatterlayer .trace').forEach((node, i) => { const trace = data[i]; node.style.opacity = known && trace && trace.name !== name ? 0.18 : ''; });
+    });
+  }
+  document.addEventListener('mouseover', event => { const row = event.target.closest && event.target.closest('tr[data-series]'); if (row) emphasise(row.dataset.series); });
+  document.addEventListener('mouseout', event => { if (event.target.closest && event.target.closest('tr[data-series]')) emphasise(null); });
+
+  /* view as table */
+  function cell(row, tag, text) { const c = document.createElement(tag); c.textContent = text; if (tag === 'th') c.scope = 'col'; row.append(c); }
+  function write(value) { return value === null || value === undefined ? '–' : String(+(+value).toPrecision(4)); }
+  function columns(plot) {
+    const out = [];
+    for (const trace of plot.data || []) {
+      if (trace.type === 'heatmap') (trace.z || []).forEach((row, i) => out.push({ name: trace.names ? trace.names[i] : (trace.meta || [])[i] || `bucket ${i + 1}`, x0: trace.x0, dx: trace.dx, y: row }));
+      else if (trace.name && trace.dx) out.push({ name: trace.name, x0: trace.x0, dx: trace.dx, y: trace.y || [] });
+    }
+    return out;
+  }
+  function fill(panel, plot) {
+    const box = panel.querySelector('.p-t'), series = columns(plot), table = document.createElement('table'), head = document.createElement('tr');
+    cell(head, 'th', 'time'); series.forEach(one => cell(head, 'th', one.name)); table.append(head);
+    const first = series[0], length = first ? first.y.length : 0;
+    for (let i = length - 1; i >= 0; i--) {
+      const row = document.createElement('tr');
+      cell(row, 'td', new Date(first.x0 + i * first.dx).toISOString().slice(5, 19).replace('T', ' '));
+      series.forEach(one => cell(row, 'td', write(one.y[i])));
+      table.append(row);
+    }
+    box.replaceChildren(table);
+  }
+  function table(panel, button) {
+    const on = panel.classList.toggle('as-table'), plot = panel.querySelector('.js-plotly-plot');
+    button.lastChild.textContent = on ? 'View as chart' : 'View as table';
+    if (on && plot) fill(panel, plot); else panel.querySelector('.p-t').replaceChildren();
+    panel.querySelector('details').open = false;
+  }
+  window.loadline.charts = { bind, table };
+})();

@@ -1,0 +1,112 @@
+"""What changed within the window, read from the data: versions, replicas, targets, restarts, alerts."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from collector.model.labels import get
+from dashboard.figures.chart import Mark
+from dashboard.source import Answer, Line
+from dashboard.view import Window
+
+MAX_CHANGES = 40
+POOL_LABELS = ("pool", "model_name")
+
+
+def changes(answers: Mapping[str, Answer], window: Window) -> tuple[Mark, ...]:
+    """Everything that happened, newest first; ``answers`` are those of ``queries.events``."""
+    found = [
+        *_deploys(answers["info"].lines, window),
+        *_scalings(answers["replicas"].lines, window),
+        *_targets(answers["up"].lines, window),
+        *_restarts(answers["started"].lines, window),
+        *_alerts(answers["alerts"].lines, window),
+    ]
+    return tuple(sorted(found, key=lambda one: -one.time_s)[:MAX_CHANGES])
+
+
+def _deploys(lines: Sequence[Line], window: Window) -> Iterator[Mark]:
+    """A version that appears beside or after another in one pool; the first that the window holds is no change."""
+    first_seen: dict[str, dict[str, int]] = defaultdict(dict)
+    for one in lines:
+        version, steps = get(one.labels, "version"), _present(one.values)
+        if version and steps:
+            seen = first_seen[pool_of(one)]
+            seen[version] = min(steps[0], seen.get(version, steps[0]))
+    for pool, versions in first_seen.items():
+        arrivals = sorted((step, version) for version, step in versions.items())
+        for step, version in arrivals[1:]:
+            yield Mark(_time(window, step), "deploy", f"deploy {version}" + (f" to {pool}" if pool else ""))
+
+
+def _scalings(lines: Sequence[Line], window: Window) -> Iterator[Mark]:
+    for one in lines:
+        for step, before, after in _steps(one.values):
+            text = f"{pool_of(one) or 'fleet'} scaled {before:.0f} to {after:.0f} replicas"
+            yield Mark(_time(window, step), "scale", text)
+
+
+def _targets(lines: Sequence[Line], window: Window) -> Iterator[Mark]:
+    for one in lines:
+        for step, before, after in _steps(one.values):
+            if (before > 0) != (after > 0):
+                yield Mark(_time(window, step), "target", f"{_who(one)} {'came back' if after > 0 else 'went down'}")
+
+
+def _restarts(lines: Sequence[Line], window: Window) -> Iterator[Mark]:
+    """A process whose start time moved on; a second of clock correction is no restart."""
+    for one in lines:
+        for step, before, after in _steps(one.values):
+            if after - before > 1:
+                yield Mark(_time(window, step), "restart", f"{_who(one)} restarted")
+
+
+def _alerts(lines: Sequence[Line], window: Window) -> Iterator[Mark]:
+    for one in lines:
+        steps = _present(one.values)
+        if not steps:
+            continue
+        name = get(one.labels, "alertname") + (f" on {pool_of(one)}" if pool_of(one) else "")
+        for first, last in _stretches(steps):
+            if first > 0:
+                yield Mark(_time(window, first), "alert", f"{name} began to fire")
+            if last < window.points - 2:
+                yield Mark(_time(window, last + 1), "resolved", f"{name} resolved")
+
+
+def _steps(values: Sequence[float | None]) -> Iterator[tuple[int, float, float]]:
+    """(step, before, after) wherever a value differs from the last one known."""
+    before: float | None = None
+    for step, value in enumerate(values):
+        if value is None:
+            continue
+        if before is not None and value != before:
+            yield step, before, value
+        before = value
+
+
+def _stretches(steps: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Runs of steps, bridging a single gap."""
+    first = last = steps[0]
+    for step in steps[1:]:
+        if step > last + 2:
+            yield first, last
+            first = step
+        last = step
+    yield first, last
+
+
+def _present(values: Iterable[float | None]) -> list[int]:
+    return [step for step, value in enumerate(values) if value is not None]
+
+
+def _time(window: Window, step: int) -> float:
+    return window.start_s + step * window.step_s
+
+
+def pool_of(one: Line) -> str:
+    """The pool that a raw series belongs to, under the canonical name or the engines' own."""
+    return next((value for name in POOL_LABELS if (value := get(one.labels, name))), "")
+
+
+def _who(one: Line) -> str:
+    return get(one.labels, "instance") or get(one.labels, "job") or "target"

@@ -1,0 +1,37 @@
+"""Where a request's time goes: queue, prefill, decode and what none of them explains, stacked."""
+
+from collections.abc import Mapping, Sequence
+
+from dashboard import theme
+from dashboard.figures import chart
+from dashboard.figures.chart import SECONDS, Clock, Figure, Mark
+
+PHASES = ("queue", "prefill", "decode", "other")
+
+
+def residual(whole: Sequence[float | None], parts: Sequence[Sequence[float | None]]) -> list[float | None]:
+    """What of ``whole`` no part explains, step by step; zero where parts that overlap exceed it, None where any lacks."""
+    rest: list[float | None] = []
+    for total, *known in zip(whole, *parts, strict=True):
+        values = [value for value in known if value is not None]
+        rest.append(None if total is None or len(values) < len(known) else max(0.0, total - sum(values)))
+    return rest
+
+
+def phases(
+    rows: Mapping[str, Sequence[float | None]], clock: Clock, *, height: int, marks: Sequence[Mark] = ()
+) -> Figure:
+    """Mean seconds per request by phase, stacked; ``rows`` by name of PHASES, those that are known."""
+    drawn = chart.layout(clock, SECONDS, height=height)
+    present = [name for name in PHASES if name in rows]
+    totals = [sum(value or 0.0 for value in step) for step in zip(*(rows[name] for name in present), strict=True)]
+    chart.span_y(drawn, chart.top_of([totals]))
+    traces = [
+        chart.line(
+            clock, name, rows[name], theme.PHASES[name], SECONDS, width=0.8, stackgroup="phases",
+            fillcolor=theme.PHASES[name] + "99",
+        )
+        for name in present
+    ]  # fmt: skip
+    chart.mark(drawn, clock, marks)
+    return {"data": traces, "layout": drawn}

@@ -1,0 +1,1 @@
+"""The pages, one per file, each with its layout beside its callback."""

@@ -1,0 +1,315 @@
+"""The page a person on call keeps open: are we keeping our promises, how far is the load line, what is wrong."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from dash import Dash, Input, Output, dcc, html
+from dash.exceptions import PreventUpdate
+
+from collector.signals import Vocabulary
+from dashboard import changes, judge, quantity, queries, theme, verdict
+from dashboard.cache import Held
+from dashboard.figures import chart, load_line, series
+from dashboard.figures.chart import Mark
+from dashboard.page import Page
+from dashboard.pages.fan import draw_fan
+from dashboard.parts import bars, tables
+from dashboard.parts import verdict as verdict_part
+from dashboard.parts.icon import Node, hyphened
+from dashboard.parts.panel import Drawn, Panel, chip, empty, legend, solid, stale, texts
+from dashboard.parts.tile import tile
+from dashboard.refresh import Refresh, begin
+from dashboard.source import Answer, Source
+from planner.slo import Slo
+
+if TYPE_CHECKING:
+    from planner.headroom import PoolHeadroom
+
+HEADROOM_TTL_S = 30.0
+HEADROOM_PATIENCE_S = 2.5
+KV_EVICTS_AT = 0.9
+
+HERO = Panel("ov-load", "Load against the load line", "req/s", span=8, height=272, legend=False)
+TTFT = Panel("ov-ttft", "TTFT")
+WAITING = Panel("ov-waiting", "Waiting requests")
+KV = Panel("ov-kv", "KV cache used", "%")
+PREEMPTIONS = Panel("ov-preemptions", "Preemptions", "/s")
+PANELS = (HERO, TTFT, WAITING, KV, PREEMPTIONS)
+
+BOXES = ("ov-verdict", "ov-tiles", "ov-bars", "ov-alerts", "ov-alerts-sub", "ov-changes", "ov-changes-sub")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """All that one refresh of this page knows."""
+
+    refresh: Refresh
+    answers: Mapping[str, Answer]
+    promises: Sequence[judge.Promise]
+    headroom: Sequence["PoolHeadroom"]
+    headroom_why: str
+    alerts: Held
+    changes: Sequence[Mark]
+    pools: Sequence[str]
+
+    @property
+    def palette(self) -> dict[str, str]:
+        """Colour of each pool."""
+        return series.colors(self.pools)
+
+    def focus(self) -> str:
+        """The pool that the hero shows: the one chosen, else the one nearest its load line, else the worst."""
+        if len(self.refresh.view.pools) == 1:
+            return self.refresh.view.pools[0]
+        lined = bars.by_risk(self.headroom)
+        worst = max(self.promises, key=lambda one: one.use).pool
+        return lined[0].pool if lined else worst or next(iter(self.pools), "")
+
+
+def layout() -> Node:
+    """The page before its data."""
+    return html.Div(
+        [
+            html.H1("Overview", className="vh"),
+            dcc.Store(id="ov-stamp"),
+            html.Div(html.Div(className="verdict"), id="ov-verdict"),
+            html.Div([html.Div(className="tile") for _ in range(5)], id="ov-tiles", className="tiles"),
+            html.Div(
+                [
+                    HERO.layout(),
+                    _box("Headroom by pool", "ov-bars", html.Div("sorted by risk", className="p-s"), 4),
+                    *(panel.layout() for panel in PANELS[1:]),
+                    _box("Firing alerts", "ov-alerts", html.Div(id="ov-alerts-sub", className="p-s"), 8),
+                    _box("Changes", "ov-changes", html.Div(id="ov-changes-sub", className="p-s"), 4),
+                ],
+                className="grid",
+            ),
+        ],
+        className="page",
+    )
+
+
+def _box(title: str, key: str, sub: Node, span: int) -> Node:
+    head = html.Header([html.H2(title), sub], className="p-h")
+    return html.Section(
+        [head, html.Div(id=key, className="p-x")], className=f"panel c{span}", **hyphened(aria_label=title)
+    )
+
+
+def wire(app: Dash, source: Source, slo: Slo) -> None:
+    """Register the page's one callback."""
+    prefix = app.config.requests_pathname_prefix
+    boxes = [Output(box, "children") for box in BOXES]
+    panels = [output for panel in PANELS for output in panel.outputs()]
+
+    @app.callback([*boxes, *panels, Output("ov-stamp", "data")], Input("tick", "data"))
+    def refresh(tick: Mapping[str, Any] | None) -> list[Any]:
+        if tick is None:
+            raise PreventUpdate
+        begun = begin(tick, source)
+        if begun.vocabulary is None or not begun.vocabulary.dialects:
+            return _unknown(begun, source)
+        return _known(see(begun, begun.vocabulary, source, slo), source, slo, prefix)
+
+    app.clientside_callback("(data) => window.dash_clientside.loadline.stamped(data)", Input("ov-stamp", "data"))
+
+
+def see(begun: Refresh, vocabulary: Vocabulary, source: Source, slo: Slo) -> Seen:
+    """Ask for everything that the page shows."""
+    window = begun.window
+    answers = source.ranges(queries.overview(vocabulary, slo, window), window)
+    budgets = source.instants(queries.budgets(vocabulary, slo, window), window.end_s)
+    promises = judge.promises(answers, budgets, slo, begun.view, window)
+    held = source.kept("headroom", lambda: _headroom(source, vocabulary, slo), HEADROOM_TTL_S, HEADROOM_PATIENCE_S)
+    headroom = [one for one in held.value or () if begun.view.wants(one.pool)]
+    pools = queries.pools({name: answer for name, answer in answers.items() if name not in ("alerts", "up", "info")})
+    return Seen(
+        begun,
+        answers,
+        promises,
+        headroom,
+        str(held.error or ""),
+        source.alerts(),
+        changes.changes(answers, window),
+        pools,
+    )
+
+
+def _headroom(source: Source, vocabulary: Vocabulary, slo: Slo) -> "tuple[PoolHeadroom, ...]":
+    from planner.headroom import live_headroom
+
+    return live_headroom(source.client, vocabulary, slo, source.clock())
+
+
+def _unknown(begun: Refresh, source: Source) -> list[Any]:
+    """The page where nothing can be asked: it says what to do."""
+    if begun.vocabulary is None:
+        said, why = verdict.no_source(source.address, begun.error), begun.error
+    else:
+        said, why = verdict.no_engine(source.address), "no engine is measured yet"
+    tiles = [
+        html.Div(html.Div(html.Span(title, className="t-l"), className="t-h"), className="tile") for title in TITLES
+    ]
+    none = html.P(why, className="none")
+    boxes = [verdict_part.band(said), tiles, none, none, None, none, None]
+    drawn = [value for panel in PANELS for value in empty(panel, begun.clock, (), why).values()]
+    return [*boxes, *drawn, begun.stamp(())]
+
+
+TITLES = ("TTFT p95", "ITL p95", "E2E p95", "Success", "Goodput")
+
+
+def _known(seen: Seen, source: Source, slo: Slo, prefix: str) -> list[Any]:
+    begun = seen.refresh
+    panels = (_hero(seen, slo), _ttft(seen, slo), _waiting(seen), _kv(seen), _preemptions(seen))
+    boxes = [
+        _verdict(seen, source, prefix),
+        _tiles(seen, prefix),
+        _bars(seen, prefix),
+        *_alerts(seen),
+        *_changes(seen),
+    ]
+    return [*boxes, *(value for drawn in panels for value in drawn.values()), begun.stamp(seen.pools)]
+
+
+def _verdict(seen: Seen, source: Source, prefix: str) -> Node:
+    begun = seen.refresh
+    facts = verdict.Facts(
+        promises=seen.promises,
+        headroom=seen.headroom,
+        targets=source.targets(),
+        alerts=seen.alerts.value or (),
+        changes=seen.changes,
+        newest_s=begun.newest_s,
+        now_s=begun.now_s,
+        live=begun.window.live,
+        silence=begun.error,
+    )
+    said = verdict.judge(facts)
+    if begun.misread:
+        note = (f"The address was not understood ({begun.misread}); the last hour is shown. ", "b")
+        said = replace(said, detail=(note, *said.detail))
+    actions = []
+    if said.pool:
+        actions = [(f"Latency of {said.pool}", f"{prefix}latency{begun.view.search(pool=said.pool)}")]
+    return verdict_part.band(said, actions)
+
+
+def _tiles(seen: Seen, prefix: str) -> Node:
+    view, period = seen.refresh.view, quantity.span(seen.refresh.window.span_s)
+    several = len(seen.pools) > 1 and len(view.pools) != 1
+    return [
+        tile(
+            one, f"{prefix}latency{view.search(pool=one.pool) if one.pool else view.search()}", period, several=several
+        )
+        for one in seen.promises
+    ]
+
+
+def _bars(seen: Seen, prefix: str) -> Node:
+    if not seen.headroom:
+        return html.P(_headroom_note(seen), className="none")
+    return bars.bars(seen.headroom, seen.refresh.view, prefix)
+
+
+def _headroom_note(seen: Seen) -> str:
+    return (
+        f"The load line is being worked out: {seen.headroom_why}" if seen.headroom_why else "no pool has load to judge"
+    )
+
+
+def _hero(seen: Seen, slo: Slo) -> Drawn:
+    begun, answer, pool = seen.refresh, seen.answers["load"], seen.focus()
+    rows = queries.by_pool(answer, begun.view)
+    headroom = next((one for one in seen.headroom if one.pool == pool), None)
+    if pool not in rows:
+        return empty(HERO, begun.clock, [answer], judge.why_empty(answer, rows))
+    figure = load_line.load_line(rows[pool], headroom, begun.clock, slo, height=HERO.height, marks=seen.changes)
+    sub = _hero_chips(pool, headroom, seen)
+    return Drawn(figure, sub, None, stale([answer], begun.now_s), texts([answer]))
+
+
+def _hero_chips(pool: str, headroom: "PoolHeadroom | None", seen: Seen) -> Node:
+    if headroom is None:
+        return [html.Span(pool), html.Span(_headroom_note(seen), className="hd-o")]
+    replicas = f"{headroom.replicas} replica{'' if headroom.replicas == 1 else 's'}"
+    chips = [html.Span(f"{pool}, {replicas}")]
+    if headroom.headroom_ratio is None:
+        return [*chips, html.Span(f", no load line: {headroom.reason or 'not known'}")]
+    kind = {"ok": "hd-o", "warn": "hd-w", "breach": "hd-b", "none": "hd-o"}[bars.state_of(headroom)]
+    left = f"{quantity.percent(headroom.headroom_ratio)} headroom" if headroom.headroom_ratio >= 0 else "no headroom"
+    chips.append(html.Strong(left, className=kind))
+    if (
+        headroom.crosses_at_s is not None
+        and headroom.crosses_at_s > seen.refresh.now_s
+        and headroom.headroom_ratio >= 0
+    ):
+        ahead = quantity.span(headroom.crosses_at_s - seen.refresh.now_s)
+        chips.append(html.Strong(f"crosses in {ahead}", className="hd-b"))
+    return chips
+
+
+def _ttft(seen: Seen, slo: Slo) -> Drawn:
+    begun = seen.refresh
+    answers = {q: seen.answers[f"ttft.{q}"] for q in series.FAN_STYLES}
+    return draw_fan(TTFT, answers, begun, slo.ttft_p95_s, seen.changes, name_pool=len(seen.pools) > 1)
+
+
+def _waiting(seen: Seen) -> Drawn:
+    return _by_pool(WAITING, seen, "waiting", quantity.count, floor_top=4)
+
+
+def _kv(seen: Seen) -> Drawn:
+    sub = chip(f"evicts above {quantity.threshold(KV_EVICTS_AT)}", "warn")
+    return _by_pool(KV, seen, "kv", quantity.percent, axis=chart.PERCENT, limit=KV_EVICTS_AT, sub=sub)
+
+
+def _preemptions(seen: Seen) -> Drawn:
+    return _by_pool(PREEMPTIONS, seen, "preemptions", quantity.count, floor_top=0.1)
+
+
+def _by_pool(
+    panel: Panel,
+    seen: Seen,
+    name: str,
+    write: quantity.Formatter,
+    *,
+    axis: chart.Axis = chart.PLAIN,
+    limit: float | None = None,
+    sub: Node = "by pool",
+    floor_top: float = 0.0,
+) -> Drawn:
+    begun, answer = seen.refresh, seen.answers[name]
+    rows = queries.by_pool(answer, begun.view)
+    if not any(value is not None for row in rows.values() for value in row):
+        return empty(panel, begun.clock, [answer], judge.why_empty(answer, rows), sub)
+    kept = series.top(rows) if axis.ceiling is None else series.highest(rows)
+    figure = series.lines(
+        kept, begun.clock, seen.palette, axis, height=panel.height, limit=limit, limit_color=theme.WARN,
+        marks=seen.changes, floor_top=floor_top,
+    )  # fmt: skip
+    table = legend(kept, solid({pool: seen.palette.get(pool, theme.OTHER) for pool in kept}), write)
+    return Drawn(figure, sub, table, stale([answer], begun.now_s), texts([answer]))
+
+
+def _alerts(seen: Seen) -> tuple[Node, Node]:
+    held = seen.alerts
+    if held.value is None:
+        return html.P(f"This source has no list of alerts: {held.error}", className="none"), None
+    active = [alert for alert in held.value if alert.get("state") in ("firing", "pending")]
+    firing = sum(alert.get("state") == "firing" for alert in active)
+    if not active:
+        return html.P("Nothing fires, nothing is pending.", className="none"), "none"
+    return tables.alert_rows(active, seen.refresh.now_s), f"{firing} firing, {len(active) - firing} pending"
+
+
+def _changes(seen: Seen) -> tuple[Node, Node]:
+    begun = seen.refresh
+    period = f"last {quantity.span(begun.window.span_s)}" if begun.window.live else "in this range"
+    if not seen.changes:
+        return html.P("No deploy, restart, scaling or alert.", className="none"), period
+    return tables.change_list(seen.changes, begun.offset_s, begun.now_s), period
+
+
+PAGE = Page(path="/", title="Overview", icon="gauge", key="o", layout=layout, wire=wire)

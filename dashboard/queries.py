@@ -1,0 +1,137 @@
+"""The questions that pages ask, in signals; the vocabulary turns them into the PromQL of the engines at hand."""
+
+from collections.abc import Callable, Mapping
+
+from collector.model.labels import get
+from collector.signals import SignalAbsent, SignalError, Vocabulary
+from dashboard.source import Answer, Question
+from dashboard.view import View, Window, promql_duration
+from planner.slo import Slo
+
+QUANTILES = (0.5, 0.95, 0.99)
+LATENCIES = ("ttft", "itl", "e2e_latency", "tpot")
+PHASES = ("queue_time", "prefill_time", "decode_time")
+HEADLINE = "p95"
+
+Rows = dict[str, list[float | None]]
+"""Values on a window's grid by name of pool."""
+
+
+def question(build: Callable[[], str]) -> Question:
+    """The PromQL that ``build`` writes, or why the source cannot be asked for it."""
+    try:
+        return Question(build())
+    except SignalAbsent as absent:
+        return Question(absent=str(absent.status))
+    except SignalError as error:
+        return Question(absent=str(error))
+
+
+def quantiles(vocabulary: Vocabulary, signal: str, window: Window) -> dict[str, Question]:
+    """``ttft.p50``, ``ttft.p95``, ``ttft.p99`` by pool."""
+    return {
+        f"{signal}.p{q * 100:.0f}": question(lambda q=q: vocabulary.quantile(signal, q, window.rate_window))  # type: ignore[misc]
+        for q in QUANTILES
+    }
+
+
+def within(vocabulary: Vocabulary, slo: Slo, rate_window: str) -> dict[str, Question]:
+    """Shares by pool of what met its threshold: ``within.ttft`` and so on, and ``within.success``."""
+    limits = {"ttft": slo.ttft_p95_s, "itl": slo.itl_p95_s, "e2e_latency": slo.e2e_p95_s, "tpot": slo.itl_p95_s}
+    shares = {
+        f"within.{signal}": question(
+            lambda signal=signal, limit=limit: vocabulary.fraction_below(signal, limit, rate_window)  # type: ignore[misc]
+        )
+        for signal, limit in limits.items()
+    }
+    return shares | {"within.success": question(lambda: success(vocabulary, rate_window))}
+
+
+def success(vocabulary: Vocabulary, rate_window: str) -> str:
+    """Share of requests that ended without an error, by pool."""
+    return f"1 - {vocabulary.ratio('errors', 'requests', rate_window)}"
+
+
+def load(vocabulary: Vocabulary, rate_window: str) -> str:
+    """Requests per second by pool: those that ended, counted as the planner counts them for its load line."""
+    signal = "e2e_latency" if vocabulary.present("e2e_latency") else "requests"
+    return vocabulary.rate(signal, rate_window)
+
+
+def causes(vocabulary: Vocabulary, window: Window) -> dict[str, Question]:
+    """Why latency is what it is: what waits, how full the KV cache is, what was preempted; by pool."""
+    return {
+        "waiting": question(lambda: vocabulary.gauge("waiting_requests")),
+        "kv": question(lambda: vocabulary.gauge("kv_usage", agg="max")),
+        "preemptions": question(lambda: vocabulary.rate("preemptions", window.rate_window)),
+    }
+
+
+def events(vocabulary: Vocabulary) -> dict[str, Question]:
+    """From which changes are read: targets, replicas, versions, alerts."""
+    return {
+        "up": Question("up"),
+        "replicas": question(lambda: vocabulary.replicas()),
+        "info": question(lambda: vocabulary.info("engine_info")),
+        "alerts": Question('ALERTS{alertstate="firing"}'),
+        "started": Question("process_start_time_seconds"),
+    }
+
+
+def overview(vocabulary: Vocabulary, slo: Slo, window: Window) -> dict[str, Question]:
+    """All range questions of the Overview."""
+    headline = {
+        f"{signal}.p95": question(lambda signal=signal: vocabulary.quantile(signal, 0.95, window.rate_window))  # type: ignore[misc]
+        for signal in ("itl", "e2e_latency")
+    }
+    return {
+        **quantiles(vocabulary, "ttft", window),
+        **headline,
+        **within(vocabulary, slo, window.rate_window),
+        "load": question(lambda: load(vocabulary, window.rate_window)),
+        **causes(vocabulary, window),
+        **events(vocabulary),
+    }
+
+
+def budgets(vocabulary: Vocabulary, slo: Slo, window: Window) -> dict[str, Question]:
+    """Shares within their thresholds over the whole window, as instant questions; from them, what budget is left."""
+    return within(vocabulary, slo, promql_duration(max(60, window.span_s)))
+
+
+def latency(vocabulary: Vocabulary, window: Window) -> dict[str, Question]:
+    """All range questions of the Latency page but the heat map's."""
+    asked: dict[str, Question] = {}
+    for signal in LATENCIES:
+        asked |= quantiles(vocabulary, signal, window)
+    for signal in (*PHASES, "e2e_latency"):
+        asked[f"{signal}.mean"] = question(
+            lambda signal=signal: vocabulary.mean(signal, window.rate_window)  # type: ignore[misc]
+        )
+    return asked
+
+
+def heat(vocabulary: Vocabulary, signal: str, window: Window, pool: str) -> Question:
+    """Cumulative bucket rates of ``signal`` by ``le`` in one pool."""
+    escaped = pool.replace("\\", "\\\\").replace('"', '\\"')
+    return question(lambda: vocabulary.buckets(signal, window.rate_window, where=f'pool="{escaped}"'))
+
+
+def by_pool(answer: Answer, view: View) -> Rows:
+    """Lines of an answer by the pool they belong to, those that the view shows, by name; a source without pools has
+    one, named ``all``."""
+    rows = {get(line.labels, "pool") or "all": line.values for line in answer.lines}
+    return {pool: rows[pool] for pool in sorted(rows) if view.wants(pool)}
+
+
+def pools(answers: Mapping[str, Answer]) -> tuple[str, ...]:
+    """Every pool that any answer speaks of."""
+    return tuple(sorted({get(line.labels, "pool") for one in answers.values() for line in one.lines} - {""}))
+
+
+def last(values: list[float | None], patience: int = 3) -> float | None:
+    """The newest value, if it is at most ``patience`` steps old."""
+    for value in reversed(values[-patience:]):
+        if value is not None:
+            return value
+    return None

@@ -1,0 +1,57 @@
+"""One refresh of a page: what the browser asked for, and the frame of time and vocabulary in which it is answered."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from collector.model.errors import SourceError
+from collector.signals import Vocabulary
+from dashboard.errors import ViewError
+from dashboard.figures.chart import Clock
+from dashboard.source import Source
+from dashboard.view import View, Window, parse
+
+Stamp = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """``clock`` places charts in the viewer's time; ``vocabulary`` is None where the source has never answered, and
+    ``error`` then says why. ``misread`` says what of the address could not be read."""
+
+    view: View
+    window: Window
+    clock: Clock
+    now_s: float
+    newest_s: float | None
+    vocabulary: Vocabulary | None
+    error: str
+    misread: str = ""
+
+    @property
+    def offset_s(self) -> int:
+        """The viewer's offset from UTC."""
+        return self.clock.offset_s
+
+    def stamp(self, pools: Sequence[str]) -> Stamp:
+        """What the browser is told of this refresh: how fresh it is, and the pools that there are."""
+        return {"now_s": self.now_s, "newest_s": self.newest_s, "pools": list(pools), "error": self.error}
+
+
+def begin(tick: Mapping[str, Any], source: Source) -> Refresh:
+    """Read a tick ({search, offset_s}) and ask the source what it speaks and how fresh it is."""
+    misread = ""
+    try:
+        view = parse(tick.get("search"))
+    except ViewError as error:
+        view, misread = View(), str(error)
+    now_s = source.clock()
+    window = view.window(now_s)
+    clock = Clock(window, int(tick.get("offset_s", 0)))
+    newest = source.newest()
+    error = str(newest.error) if newest.error is not None else ""
+    try:
+        vocabulary: Vocabulary | None = source.vocabulary()
+    except SourceError as failure:
+        vocabulary, error = None, str(failure)
+    return Refresh(view, window, clock, now_s, newest.value, vocabulary, error, misread)

@@ -1,0 +1,96 @@
+"""Serves the application until it is told to stop: tokens from files, a port of its own, signals."""
+
+import logging
+import signal
+import socket
+import sys
+from ipaddress import ip_address
+from pathlib import Path
+from types import FrameType
+from typing import Any, TextIO
+
+from waitress import create_server
+
+from collector.client import Client
+from dashboard.app import create_app
+from dashboard.errors import SettingsError
+from dashboard.settings import DashboardSettings
+from dashboard.source import Source
+from planner.errors import SloError
+from planner.slo import Slo, load_slo
+
+SOURCE_TIMEOUT_S = 10.0
+
+
+def serve(settings: DashboardSettings, promise: dict[str, float], said: TextIO = sys.stderr) -> None:
+    """Serve until SIGINT or SIGTERM. ``promise`` overrides single fields of the SLO. Raises SettingsError."""
+    if not _is_loopback(settings.host) and settings.auth_token_file is None:
+        raise SettingsError(f"--host is {settings.host}; beyond loopback the dashboard needs --auth-token-file")
+    token = read_token("--auth-token-file", settings.auth_token_file)
+    source_token = read_token("--source-token-file", settings.source_token_file)
+    slo = read_slo(settings.slo, promise)
+    listener = _listen(settings.host, settings.port)
+    source = Source(Client(settings.source, token=source_token, timeout_s=SOURCE_TIMEOUT_S))
+    try:
+        app = create_app(source, slo, path_prefix=settings.path_prefix, token=token)
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+        server = create_server(app.server, sockets=[listener], threads=settings.threads, ident="loadline")
+        signal.signal(signal.SIGTERM, _stop)
+        signal.signal(signal.SIGINT, _stop)
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        port = listener.getsockname()[1]
+        print(f"listening on http://{host}:{port}{settings.path_prefix.rstrip('/')}", file=said, flush=True)
+        server.run()
+    except SystemExit:
+        return
+    finally:
+        listener.close()
+        source.close()
+
+
+def read_slo(path: Path | None, promise: dict[str, float]) -> Slo:
+    """The promise of a file, or the default one, with single fields replaced. Raises SettingsError."""
+    try:
+        base = load_slo(path) if path is not None else Slo()
+        return Slo.model_validate(base.model_dump() | promise)
+    except SloError as error:
+        raise SettingsError(f"--slo: {error}") from error
+
+
+def read_token(flag: str, path: Path | None) -> str | None:
+    """The token in a file, less the white space around it; None without a file. Raises SettingsError."""
+    if path is None:
+        return None
+    try:
+        token = path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{flag}: {path} cannot be read: {error}") from error
+    if not token:
+        raise SettingsError(f"{flag}: {path} is empty")
+    return token
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise SettingsError(f"--host is {host}; it names no address: {error.strerror}") from error
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise SettingsError(f"{host}:{port} is in use; choose another with --port") from error
+    return listener
+
+
+def _stop(signum: int, frame: FrameType | None) -> Any:
+    raise SystemExit(0)

@@ -1,0 +1,177 @@
+"""The measurements that pages show: asks a Prometheus-compatible server through one cache for all viewers.
+
+Queries never carry the viewer's pools, so that everybody who looks at one range shares its answers.
+"""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from time import time
+from typing import Any
+
+import numpy as np
+
+from collector.client import Client, Target
+from collector.model.errors import SourceError
+from collector.model.labels import Labels
+from collector.model.series import Sample, Series
+from collector.signals import Vocabulary, detect
+from dashboard.cache import Cache, Held, Wanted
+from dashboard.view import Window
+
+WORKERS = 8
+LIVE_TTL_S = 4.0
+FIXED_TTL_S = 300.0
+VOCABULARY_TTL_S = 30.0
+TARGETS_TTL_S = 4.0
+ALERTS_TTL_S = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A PromQL ``text``, or why it cannot be asked (``absent``)."""
+
+    text: str = ""
+    absent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One series on the grid of a window: ``values`` has one entry per step, None where there is no sample."""
+
+    labels: Labels
+    values: list[float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a question.
+
+    ``lines`` on the window's grid; ``error`` says what failed; ``fetched_s`` beside an error is the age of stale
+    lines. ``absent`` says why the question could not be asked.
+    """
+
+    text: str = ""
+    lines: tuple[Line, ...] = ()
+    fetched_s: float | None = None
+    error: str = ""
+    absent: str = ""
+
+    @property
+    def stale(self) -> bool:
+        """Whether the lines are those of an earlier refresh."""
+        return bool(self.error) and self.fetched_s is not None
+
+
+class Source:
+    """One server, its cache and the threads that fetch."""
+
+    def __init__(self, client: Client, *, clock: Callable[[], float] = time, deadline_s: float = 8.0) -> None:
+        self.client = client
+        self.clock = clock
+        self._executor = ThreadPoolExecutor(WORKERS, thread_name_prefix="dashboard-source")
+        self._cache = Cache(self._executor, clock, deadline_s=deadline_s)
+
+    @property
+    def address(self) -> str:
+        """Where the measurements come from."""
+        return self.client.base_url
+
+    def vocabulary(self) -> Vocabulary:
+        """The signals that the server holds now. Raises SourceError where it has never answered."""
+        load: Callable[[], Vocabulary] = lambda: detect(self.client.metric_names())
+        held = self._one(Wanted("vocabulary", "vocabulary", load, VOCABULARY_TTL_S))
+        if held.value is None:
+            raise as_source_error(held.error)
+        vocabulary: Vocabulary = held.value
+        return vocabulary
+
+    def ranges(self, questions: Mapping[str, Question], window: Window) -> dict[str, Answer]:
+        """Ask all range questions at once; never raises."""
+        ttl_s = LIVE_TTL_S if window.live else FIXED_TTL_S
+        wanted = {name: self._range(one.text, window, ttl_s) for name, one in questions.items() if not one.absent}
+        held = self._cache.get(wanted)
+        return {name: _answer(one, held.get(name), window) for name, one in questions.items()}
+
+    def instants(self, questions: Mapping[str, Question], at_s: int) -> dict[str, Answer]:
+        """Ask all instant questions at one moment; each line has one value; never raises."""
+        moment = Window(at_s, at_s, 1)
+        wanted = {
+            name: Wanted(
+                ("instant", one.text, at_s),
+                ("instant", one.text),
+                lambda text=one.text: _as_series(self.client.query(text, at_s)),  # type: ignore[misc]
+                LIVE_TTL_S,
+            )
+            for name, one in questions.items()
+            if not one.absent
+        }
+        held = self._cache.get(wanted)
+        return {name: _answer(one, held.get(name), moment) for name, one in questions.items()}
+
+    def newest(self) -> Held:
+        """When the newest scrape that the server knows was taken, Unix seconds or None; an error beside it means that
+        the server does not answer now."""
+        return self._one(Wanted("newest", "newest", lambda: _first(self.client.query("max(timestamp(up))")), 1.0))
+
+    def targets(self) -> tuple[Target, ...]:
+        """What the server scrapes; empty where it does not say."""
+        held = self._one(Wanted("targets", "targets", self.client.targets, TARGETS_TTL_S))
+        targets: tuple[Target, ...] = held.value or ()
+        return targets
+
+    def alerts(self) -> Held:
+        """Active alerts as the server lists them, or why there is no list."""
+        return self._one(Wanted("alerts", "alerts", self.client.alerts, ALERTS_TTL_S))
+
+    def kept(self, name: str, load: Callable[[], Any], ttl_s: float, deadline_s: float | None = None) -> Held:
+        """Any other answer through the same cache, such as the planner's."""
+        return self._one(Wanted(name, name, load, ttl_s), deadline_s)
+
+    def close(self) -> None:
+        """Stop fetching and close the connections."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+        self.client.close()
+
+    def _one(self, wanted: Wanted, deadline_s: float | None = None) -> Held:
+        return self._cache.get({"": wanted}, deadline_s)[""]
+
+    def _range(self, text: str, window: Window, ttl_s: float) -> Wanted:
+        return Wanted(
+            ("range", text, window.start_s, window.end_s, window.step_s),
+            ("range", text, window.span_s, window.step_s, None if window.live else window.end_s),
+            lambda: self.client.query_range(text, window.start_s, window.end_s, window.step_s),
+            ttl_s,
+        )
+
+
+def as_source_error(error: Exception | None) -> SourceError:
+    """Whatever kept an answer away, as the error that says so."""
+    return error if isinstance(error, SourceError) else SourceError(str(error) or repr(error), "timeout")
+
+
+def on_grid(series: Series, window: Window) -> list[float | None]:
+    """Values of ``series`` at each step of ``window``; None for steps without a sample and for NaN and infinity."""
+    values: list[float | None] = [None] * window.points
+    steps = np.rint((series.timestamps_ms / 1000 - window.start_s) / window.step_s).astype(np.int64)
+    usable = np.isfinite(series.values) & (steps >= 0) & (steps < window.points)
+    for step, value in zip(steps[usable].tolist(), series.values[usable].tolist(), strict=True):
+        values[step] = value
+    return values
+
+
+def _answer(question: Question, held: Held | None, window: Window) -> Answer:
+    if held is None:
+        return Answer(question.text, absent=question.absent)
+    lines = tuple(Line(one.labels, on_grid(one, window)) for one in held.value or ())
+    return Answer(question.text, lines, held.fetched_s, str(held.error) if held.error else "")
+
+
+def _first(samples: tuple[Sample, ...]) -> float | None:
+    return samples[0].value if samples else None
+
+
+def _as_series(samples: tuple[Sample, ...]) -> tuple[Series, ...]:
+    return tuple(
+        Series(one.labels, np.array([one.timestamp_ms], dtype=np.int64), np.array([one.value])) for one in samples
+    )

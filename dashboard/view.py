@@ -1,0 +1,132 @@
+"""What a page shows: the time range and the pools, read from its address, which is the only truth.
+
+``?range=6h`` or ``?from=1795206600&to=1795210200`` (Unix seconds), and ``pool`` any number of times.
+"""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import parse_qs, urlencode
+
+from dashboard.errors import ViewError
+
+RANGES = ("15m", "1h", "6h", "24h", "7d")
+DEFAULT_RANGE = "1h"
+
+MAX_POINTS = 240
+_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400)
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_SHORTEST_S = 60
+_LONGEST_S = 366 * 86_400
+_MIN_RATE_WINDOW_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A stretch of time on a grid of steps, Unix seconds; both ends are points, so (end - start) / step + 1 of them.
+
+    ``live`` is whether the end moves on with the clock.
+    """
+
+    start_s: int
+    end_s: int
+    step_s: int
+    live: bool = True
+
+    @property
+    def span_s(self) -> int:
+        """Length in seconds."""
+        return self.end_s - self.start_s
+
+    @property
+    def points(self) -> int:
+        """How many steps a series has."""
+        return self.span_s // self.step_s + 1
+
+    @property
+    def rate_window(self) -> str:
+        """Range of a PromQL rate: at least a minute, and never less than a step, so that no sample falls between."""
+        return promql_duration(max(_MIN_RATE_WINDOW_S, self.step_s))
+
+    def times_s(self) -> range:
+        """The grid."""
+        return range(self.start_s, self.end_s + 1, self.step_s)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A range (``range_text`` and its length) or a fixed ``from_s`` to ``to_s``; empty ``pools`` means all."""
+
+    range_text: str = DEFAULT_RANGE
+    range_s: int = 3600
+    from_s: int | None = None
+    to_s: int | None = None
+    pools: tuple[str, ...] = ()
+
+    def window(self, now_s: float) -> Window:
+        """The grid of this view: at most 240 steps of a round length, with both ends on multiples of it."""
+        live = self.from_s is None or self.to_s is None
+        end = now_s if self.to_s is None else self.to_s
+        start = end - self.range_s if self.from_s is None else self.from_s
+        step = _step_s(end - start)
+        end_s = int(end // step * step)
+        start_s = end_s - self.range_s // step * step if live else int(start // step * step)
+        return Window(start_s, max(end_s, start_s + step), step, live)
+
+    def wants(self, pool: str) -> bool:
+        """Whether ``pool`` is shown."""
+        return not self.pools or pool in self.pools
+
+    def search(self, **changes: str) -> str:
+        """Query string of this view with further parameters, such as ``m``; only what is not the default."""
+        pairs: list[tuple[str, str]] = []
+        if self.from_s is not None and self.to_s is not None:
+            pairs += [("from", str(self.from_s)), ("to", str(self.to_s))]
+        elif self.range_text != DEFAULT_RANGE:
+            pairs.append(("range", self.range_text))
+        pools = (changes.pop("pool"),) if "pool" in changes else self.pools
+        pairs += [("pool", pool) for pool in pools]
+        pairs += list(changes.items())
+        return f"?{urlencode(pairs)}" if pairs else ""
+
+
+def parse(search: str | None) -> View:
+    """Read a query string; unknown parameters are left alone. Raises ViewError."""
+    given = parse_qs((search or "").lstrip("?"), keep_blank_values=True)
+    pools = tuple(dict.fromkeys(pool for pool in given.get("pool", ()) if pool))
+    if "from" in given or "to" in given:
+        from_s, to_s = _moment(given, "from"), _moment(given, "to")
+        if not _SHORTEST_S <= to_s - from_s <= _LONGEST_S:
+            raise ViewError(f"from={from_s}, to={to_s}: a range is at least 60 s and at most 366 d long")
+        return View(range_text="", range_s=to_s - from_s, from_s=from_s, to_s=to_s, pools=pools)
+    text = given.get("range", [DEFAULT_RANGE])[-1]
+    return View(range_text=text, range_s=_range_s(text), pools=pools)
+
+
+def _range_s(text: str) -> int:
+    match = re.fullmatch(r"(\d{1,6})([smhdw])", text)
+    seconds = int(match[1]) * _UNITS_S[match[2]] if match else 0
+    if not _SHORTEST_S <= seconds <= _LONGEST_S:
+        raise ViewError(f"range={text}: a range looks like 15m, 1h or 7d, from 1m to 366d")
+    return seconds
+
+
+def _moment(given: dict[str, list[str]], name: str) -> int:
+    text = given.get(name, [""])[-1]
+    if not re.fullmatch(r"\d{1,10}", text):
+        raise ViewError(f"{name}={text}: from and to come together, in Unix seconds such as 1795210200")
+    return int(text)
+
+
+def _step_s(span_s: float) -> int:
+    for step in _STEPS_S:
+        if span_s / step <= MAX_POINTS:
+            return step
+    return int(-(-span_s // MAX_POINTS // 86_400) * 86_400)
+
+
+def promql_duration(seconds: int) -> str:
+    """Seconds as PromQL writes them, in the largest unit that divides them: ``90s``, ``5m``, ``2h``."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds % size == 0 and seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"

@@ -1,0 +1,318 @@
+"""A fleet's history, made up but consistent, behind a Prometheus API that our own PromQL engine answers."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import httpx
+import numpy as np
+import orjson
+import pytest
+
+from collector.client import Client
+from collector.model.labels import Labels, from_mapping
+from collector.model.matchers import Matcher, all_match
+from collector.model.series import STALE_NAN, Series, SeriesGroup
+from collector.promql import Engine
+from collector.signals import load_dialects
+from dashboard.source import Source
+
+NOW_S = 1_795_210_200
+"""21:30 UTC."""
+STEP_S = 15
+MINUTES = 75
+PROMPT_TOKENS = 700.0
+SIGMAS = {
+    "ttft": 0.5, "itl": 0.12, "tpot": 0.1, "e2e_latency": 0.35, "queue_time": 0.6, "prefill_time": 0.4,
+    "decode_time": 0.35,
+}  # fmt: skip
+DEPLOY_AT_MIN, TROUBLE_AT_MIN = -12.7, -11.5
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A model and how it does: replicas, requests/s, median latencies, and whether it is the one in trouble."""
+
+    name: str
+    replicas: int
+    rate: float
+    ttft_s: float
+    itl_s: float
+    tokens: int
+    kv: float
+    trouble: bool = False
+
+
+POOLS = (
+    Pool("llama-70b", 8, 96, 0.20, 0.0165, 200, 0.66, trouble=True),
+    Pool("mixtral-8x22b", 3, 40, 0.17, 0.022, 240, 0.6),
+    Pool("qwen-32b", 5, 64, 0.14, 0.017, 210, 0.52),
+)
+CALM = (Pool("llama-8b", 1, 12, 0.08, 0.011, 120, 0.35),)
+
+
+@dataclass
+class Fleet:
+    """Raw series of ``pools`` under one dialect's names, scraped every 15 s until ``now_s``; also a Querier.
+
+    ``firing`` are alert names that fire since the trouble began; ``down`` are instances whose scrapes fail at the end.
+    """
+
+    pools: Sequence[Pool] = POOLS
+    engine: str = "loadline"
+    now_s: int = NOW_S
+    firing: Sequence[str] = ()
+    down: Sequence[str] = ()
+    groups: list[SeriesGroup] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.times_s = self.now_s - STEP_S * np.arange(MINUTES * 60 // STEP_S, -1, -1, dtype=np.int64)
+        dialects = {dialect.engine: dialect for dialect in load_dialects()}
+        self.dialect = dialects[self.engine]
+        seed = np.random.default_rng(7)
+        self.groups = [
+            self._instance(pool, f"{pool.name}-{replica}:8000", seed)
+            for pool in self.pools
+            for replica in range(pool.replicas)
+        ]
+        if self.firing:
+            self.groups.append(self._alerts())
+
+    def select(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> list[SeriesGroup]:
+        """Querier's promise."""
+        found = []
+        for group in self.groups:
+            columns = [index for index, labels in enumerate(group.labels) if all_match(matchers, labels)]
+            if columns:
+                rows = (group.timestamps_ms >= start_ms) & (group.timestamps_ms <= end_ms)
+                labels = tuple(group.labels[index] for index in columns)
+                found.append(SeriesGroup(labels, group.timestamps_ms[rows], group.values[rows][:, columns]))
+        return found
+
+    def names(self) -> list[str]:
+        """Metric names held."""
+        return sorted({dict(labels)["__name__"] for group in self.groups for labels in group.labels})
+
+    def targets(self) -> list[dict[str, object]]:
+        """As /api/v1/targets lists them."""
+        instances = [f"{pool.name}-{replica}:8000" for pool in self.pools for replica in range(pool.replicas)]
+        return [
+            {
+                "scrapeUrl": f"http://{one}/metrics", "labels": {"job": "engines", "instance": one},
+                "health": "down" if one in self.down else "up",
+                "lastError": "connection refused" if one in self.down else "",
+                "lastScrape": "2026-11-20T21:30:00Z", "lastScrapeDuration": 0.004,
+            }
+            for one in instances
+        ]  # fmt: skip
+
+    def _alerts(self) -> SeriesGroup:
+        labels = tuple(
+            from_mapping({"__name__": "ALERTS", "alertname": name, "alertstate": "firing", "pool": self.pools[0].name})
+            for name in self.firing
+        )
+        began = self.now_s + TROUBLE_AT_MIN * 60 + 60
+        firing = np.where(self.times_s >= began, 1.0, STALE_NAN)
+        return SeriesGroup(labels, self.times_s * 1000, np.repeat(firing[:, None], len(labels), axis=1))
+
+    def _instance(self, pool: Pool, instance: str, seed: np.random.Generator) -> SeriesGroup:
+        where = {"job": "engines", "instance": instance, self.dialect.labels["pool"]: pool.name}
+        columns: list[tuple[Labels, np.ndarray]] = []
+
+        def add(name: str, values: np.ndarray, **more: str) -> None:
+            columns.append((from_mapping({"__name__": name, **where, **more}), values))
+
+        trouble = self._trouble() if pool.trouble else np.zeros(len(self.times_s))
+        count = len(self.times_s)
+        wobble = 1 + 0.05 * _noise(seed, count) + 0.04 * np.sin(self.times_s / 1400.0)
+        usual = pool.rate / pool.replicas
+        rate = usual * wobble * (1 + 0.21 * trouble)
+        prompt = PROMPT_TOKENS * (1 + 0.3 * seed.uniform(-1, 1, count))
+        prefill_share = 0.2 * rate * prompt / (usual * PROMPT_TOKENS)
+        itl = 0.4 * pool.itl_s / (1 - prefill_share - 0.4 * rate / usual)
+        ttft = pool.ttft_s * wobble * (1 + 1.6 * trouble)
+        queue, prefill, decode = 0.25 * ttft * (1 + 1.2 * trouble), 0.7 * ttft, itl * pool.tokens
+        latencies = {
+            "ttft": (ttft, rate), "itl": (itl, rate * pool.tokens), "tpot": (itl, rate),
+            "e2e_latency": (ttft + decode, rate), "queue_time": (queue, rate), "prefill_time": (prefill, rate),
+            "decode_time": (decode, rate),
+        }  # fmt: skip
+        for signal, (median_s, per_s) in latencies.items():
+            self._histogram(signal, median_s, per_s, SIGMAS[signal], add)
+        self._histogram("prompt_length", prompt, rate, 0.5, add)
+        self._histogram("output_length", np.full(count, float(pool.tokens)), rate, 0.4, add)
+        self._steps(rate, prompt, itl, pool.tokens, add)
+        self._requests(np.cumsum(rate * STEP_S), rate * STEP_S * 0.0004 * (1 + 0.8 * trouble), add)
+        kv = np.minimum(0.995, pool.kv * wobble + 0.27 * trouble)
+        add(self._metric("kv_usage"), kv)
+        add(self._metric("running_requests"), np.round(rate * (ttft + decode)))
+        jitter = seed.uniform(0.4, 1.6, count)
+        add(self._metric("waiting_requests"), np.round((0.3 + 34 / pool.replicas * trouble) * jitter))
+        add(self._metric("preemptions"), np.cumsum((0.02 + 0.9 * trouble) / pool.replicas * STEP_S * jitter))
+        up = np.ones(len(self.times_s))
+        if instance in self.down:
+            up[-20:] = 0
+        for name, values in [("up", up), ("process_start_time_seconds", np.full(len(up), self.now_s - 400_000.0))]:
+            columns.append((from_mapping({"__name__": name, "job": "engines", "instance": instance}), values))
+        self._info(pool, add)
+        return SeriesGroup(
+            tuple(labels for labels, _ in columns), self.times_s * 1000, np.stack([row for _, row in columns], axis=1)
+        )
+
+    def _trouble(self) -> np.ndarray:
+        minutes = (self.times_s - self.now_s) / 60
+        return 1 / (1 + np.exp(-(minutes - TROUBLE_AT_MIN) * 2.2))
+
+    def _metric(self, signal: str) -> str:
+        return self.dialect.signals[signal][0].metric
+
+    def _histogram(self, signal: str, median_s: np.ndarray, per_s: np.ndarray, sigma: float, add) -> None:
+        candidate = self.dialect.signals[signal][0]
+        bounds = candidate.buckets or FALLBACK_BOUNDS
+        seen = per_s * STEP_S
+        for bound in bounds:
+            depth = np.log(bound / median_s) / (sigma * math.sqrt(2))
+            share = 0.5 * (1 + np.vectorize(math.erf)(depth))
+            add(candidate.metric + "_bucket", np.cumsum(seen * share), le=f"{bound:g}")
+        add(candidate.metric + "_bucket", np.cumsum(seen), le="+Inf")
+        add(candidate.metric + "_count", np.cumsum(seen))
+        add(candidate.metric + "_sum", np.cumsum(seen * median_s * math.exp(sigma**2 / 2)))
+
+    def _steps(self, rate: np.ndarray, prompt: np.ndarray, step_s: np.ndarray, tokens: int, add) -> None:
+        steps = STEP_S / step_s
+        decoded, taken_in = rate * tokens * STEP_S, rate * prompt * STEP_S
+        add(self._metric("generated_tokens"), np.cumsum(decoded))
+        self._histogram("iteration_tokens", (decoded + taken_in) / steps, steps / STEP_S, 0.3, add)
+        if self.engine != "loadline":
+            return
+        self._histogram("step_time", step_s, steps / STEP_S, 0.01, add)
+        add(self._metric("step_prefill_tokens"), np.cumsum(taken_in))
+        add(self._metric("step_prefill_attention"), np.cumsum(taken_in * prompt / 2))
+        add(self._metric("step_decode_sequences"), np.cumsum(decoded))
+        add(self._metric("step_decode_kv_tokens"), np.cumsum(decoded * (prompt + tokens / 2)))
+        add("loadline_kv_cache_blocks", np.full(len(rate), 8000.0))
+        add("loadline_kv_cache_block_size_tokens", np.full(len(rate), 16.0))
+
+    def _requests(self, ended: np.ndarray, failed: np.ndarray, add) -> None:
+        candidate = self.dialect.signals["requests"][0]
+        add(candidate.metric, ended, finished_reason="stop")
+        errors = self.dialect.signals["errors"][0]
+        if errors.where:
+            add(errors.metric, np.cumsum(failed), finished_reason="error")
+        else:
+            add(errors.metric, np.cumsum(failed), reason="engine")
+
+    def _info(self, pool: Pool, add) -> None:
+        if "engine_info" not in self.dialect.signals or self.engine != "loadline":
+            return
+        deploy = self.times_s >= self.now_s + DEPLOY_AT_MIN * 60
+        name = self._metric("engine_info")
+        old = np.where(deploy, STALE_NAN, 1.0) if pool.trouble else np.ones(len(self.times_s))
+        limits = {"max_num_batched_tokens": "2048", "max_num_seqs": "256", "max_model_len": "8192"}
+        add(name, old, version="v0.14.1", device="cuda", **limits)
+        if pool.trouble:
+            add(name, np.where(deploy, 1.0, STALE_NAN), version="v0.14.2", device="cuda", **limits)
+
+
+FALLBACK_BOUNDS = tuple(round(0.001 * 1.5**k, 6) for k in range(48))
+
+
+def _noise(seed: np.random.Generator, count: int) -> np.ndarray:
+    raw = seed.uniform(-1, 1, count)
+    smooth = np.empty(count)
+    state = 0.0
+    for index, value in enumerate(raw):
+        state = 0.9 * state + 0.22 * value
+        smooth[index] = state
+    return smooth
+
+
+class FakePrometheus(httpx.BaseTransport):
+    """Prometheus's HTTP API over a Querier: queries are evaluated for real. ``alerts`` are listed as they are given;
+    None stands for a server without that endpoint. ``dead`` refuses every connection."""
+
+    def __init__(self, fleet: Fleet, alerts: list[dict[str, object]] | None = None) -> None:
+        self.fleet = fleet
+        self.alerts = alerts
+        self.dead = False
+        self.asked: list[str] = []
+        self._engine = Engine()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer one request."""
+        if self.dead:
+            raise httpx.ConnectError("connection refused", request=request)
+        form = dict(httpx.QueryParams(request.content.decode())) if request.method == "POST" else {}
+        parameters = {**dict(request.url.params), **form}
+        return self._answer(request.url.path, parameters)
+
+    def _answer(self, path: str, asked: Mapping[str, str]) -> httpx.Response:
+        if path == "/api/v1/query":
+            self.asked.append(asked["query"])
+            at_ms = round(float(asked.get("time", self.fleet.now_s)) * 1000)
+            result = self._engine.instant(self.fleet, asked["query"], at_ms)
+            return _ok({"resultType": "vector", "result": [_vector(one) for one in result.series]})
+        if path == "/api/v1/query_range":
+            self.asked.append(asked["query"])
+            times = [round(float(asked[name]) * 1000) for name in ("start", "end", "step")]
+            result = self._engine.range(self.fleet, asked["query"], *times)
+            return _ok({"resultType": "matrix", "result": [_matrix(one) for one in result.series]})
+        if path == "/api/v1/label/__name__/values":
+            return _ok(self.fleet.names())
+        if path == "/api/v1/targets":
+            return _ok({"activeTargets": self.fleet.targets()})
+        if path == "/api/v1/alerts" and self.alerts is not None:
+            return _ok({"alerts": self.alerts})
+        if path == "/api/v1/series":
+            return _ok([dict(labels) for group in self.fleet.groups for labels in group.labels])
+        return httpx.Response(404, json={"status": "error", "errorType": "not_found", "error": f"no {path}"})
+
+
+def _ok(data: object) -> httpx.Response:
+    return httpx.Response(200, content=orjson.dumps({"status": "success", "data": data}))
+
+
+def _number(value: float) -> str:
+    return {math.inf: "+Inf", -math.inf: "-Inf"}.get(value, "NaN" if math.isnan(value) else repr(float(value)))
+
+
+def _vector(one: Series) -> dict[str, object]:
+    return {"metric": dict(one.labels), "value": [one.timestamps_ms[0] / 1000, _number(one.values[0])]}
+
+
+def _matrix(one: Series) -> dict[str, object]:
+    pairs = zip(one.timestamps_ms.tolist(), one.values.tolist(), strict=True)
+    return {"metric": dict(one.labels), "values": [[time / 1000, _number(value)] for time, value in pairs]}
+
+
+ALERTS = [
+    {
+        "labels": {"alertname": "TTFTBudgetBurnFast", "severity": "critical", "pool": "llama-70b"},
+        "annotations": {"summary": "TTFT budget burns 14 times too fast"}, "state": "firing",
+        "activeAt": "2026-11-20T21:21:30Z", "value": "14.2",
+    },
+    {
+        "labels": {"alertname": "KVCachePressure", "severity": "warning", "pool": "llama-70b"},
+        "annotations": {}, "state": "pending", "activeAt": "2026-11-20T21:27:00Z", "value": "0.97",
+    },
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Fleet:
+    """Three pools, one of which has been in trouble for ten minutes."""
+    return Fleet(firing=("TTFTBudgetBurnFast",))
+
+
+@pytest.fixture
+def prometheus(fleet: Fleet) -> FakePrometheus:
+    """The troubled fleet's server."""
+    return FakePrometheus(fleet, ALERTS)
+
+
+@pytest.fixture
+def source(prometheus: FakePrometheus) -> Iterator[Source]:
+    """A source over the troubled fleet, at its moment."""
+    made = Source(Client("http://prometheus.test", transport=prometheus), clock=lambda: float(NOW_S))
+    yield made
+    made.close()
