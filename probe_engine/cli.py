@@ -1,0 +1,157 @@
+"""``loadline engine``: serve a model, bench and profile it."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from probe_engine.errors import EngineError
+from probe_engine.sched import SchedulerError
+from probe_engine.settings import EngineSettings
+
+app = typer.Typer(help="Serve a model; bench and profile it.", no_args_is_help=True, pretty_exceptions_enable=False)
+
+DEFAULTS = EngineSettings()
+
+
+def option(name: str, text: str, flag: str | None = None) -> Any:
+    """A typer option with its environment variable."""
+    return typer.Option(flag or f"--{name.replace('_', '-')}", help=text, envvar=f"LOADLINE_ENGINE_{name.upper()}")
+
+
+def bench_option(name: str, text: str) -> Any:
+    """A typer option of the measuring commands, with its environment variable."""
+    return typer.Option(f"--{name.replace('_', '-')}", help=text, envvar=f"LOADLINE_ENGINE_BENCH_{name.upper()}")
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn what cannot be used into one line each on stderr and exit code 2."""
+    try:
+        yield
+    except ValidationError as error:
+        for detail in error.errors():
+            flag = "--" + str(detail["loc"][0]).replace("_", "-")
+            message = detail["msg"].removeprefix("Value error, ")
+            print(f"{flag} is {detail['input']!r}; {message[0].lower()}{message[1:]}", file=sys.stderr)
+        raise typer.Exit(2) from error
+    except (EngineError, SchedulerError) as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from error
+
+
+@app.command()
+def serve(
+    model: Annotated[str, option("model", "'tiny' (built in) or a Hugging Face model directory.")] = DEFAULTS.model,
+    host: Annotated[str, option("host", "Address to listen on.")] = DEFAULTS.host,
+    port: Annotated[int, option("port", "Port to listen on; 0 picks a free one.")] = DEFAULTS.port,
+    dtype: Annotated[str, option("dtype", "float32, bfloat16, float16 or auto (the checkpoint's).")] = DEFAULTS.dtype,
+    device: Annotated[str, option("device", "auto, cpu, cuda or cuda:N.")] = DEFAULTS.device,
+    threads: Annotated[int | None, option("threads", "CPU threads of the model; torch's choice if absent.")] = None,
+    kv_memory: Annotated[str, option("kv_memory", "Memory for keys and values, as 256MiB.")] = DEFAULTS.kv_memory,
+    num_blocks: Annotated[int | None, option("num_blocks", "KV blocks; instead of --kv-memory.")] = None,
+    block_size: Annotated[int, option("block_size", "Tokens in a KV block.")] = DEFAULTS.block_size,
+    max_num_batched_tokens: Annotated[
+        int, option("max_num_batched_tokens", "Most tokens computed in one step.")
+    ] = DEFAULTS.max_num_batched_tokens,
+    max_num_seqs: Annotated[int, option("max_num_seqs", "Most requests running at once.")] = DEFAULTS.max_num_seqs,
+    max_model_len: Annotated[
+        int | None, option("max_model_len", "Most tokens of one request, prompt and output; the model's if absent.")
+    ] = None,
+    prefix_cache: Annotated[
+        bool, option("prefix_cache", "Share KV blocks of equal prefixes.", "--prefix-cache/--no-prefix-cache")
+    ] = DEFAULTS.prefix_cache,
+    served_model_name: Annotated[
+        str | None, option("served_model_name", "Name that requests use; the model's own if absent.")
+    ] = None,
+    otlp_endpoint: Annotated[
+        str | None, option("otlp_endpoint", "Base URL that takes spans over OTLP/HTTP, as http://127.0.0.1:9190.")
+    ] = None,
+    auth_token_file: Annotated[
+        Path | None, option("auth_token_file", "File with the token that callers must show; needed beyond loopback.")
+    ] = None,
+    max_queue: Annotated[int, option("max_queue", "Most requests that may wait; more get 429.")] = DEFAULTS.max_queue,
+    seed: Annotated[int, option("seed", "Seeds tiny's weights and unseeded sampling.")] = DEFAULTS.seed,
+) -> None:
+    """Serve a model over the OpenAI API, with metrics and traces."""
+    arguments = dict(locals())
+    with refusals():
+        settings = EngineSettings.model_validate(arguments)
+        from probe_engine.server.serve import serve as run
+
+        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+        logging.getLogger("httpx").setLevel(logging.WARNING)
+        raise typer.Exit(run(settings))
+
+
+@app.command()
+def bench(
+    model: Annotated[str, option("model", "'tiny' (built in) or a Hugging Face model directory.")] = DEFAULTS.model,
+    requests: Annotated[int, bench_option("requests", "Requests, all there at once.")] = 64,
+    prompt_tokens: Annotated[int, bench_option("prompt_tokens", "Tokens of each prompt.")] = 128,
+    output_tokens: Annotated[int, bench_option("output_tokens", "Tokens that each request gets.")] = 64,
+    dtype: Annotated[str, option("dtype", "float32, bfloat16, float16 or auto (the checkpoint's).")] = DEFAULTS.dtype,
+    device: Annotated[str, option("device", "auto, cpu, cuda or cuda:N.")] = DEFAULTS.device,
+    threads: Annotated[int | None, option("threads", "CPU threads of the model; torch's choice if absent.")] = None,
+    seed: Annotated[int, option("seed", "Seeds prompts and tiny's weights.")] = DEFAULTS.seed,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Measure output tokens per second on a burst of equal requests, without the server."""
+    with refusals():
+        from probe_engine.profile.bench import run_bench
+
+        result = run_bench(
+            model, requests, prompt_tokens, output_tokens, dtype=dtype, threads=threads, seed=seed, device=device
+        )
+    report(result.to_json(), as_json)
+
+
+@app.command()
+def profile(
+    model: Annotated[str, option("model", "'tiny' (built in) or a Hugging Face model directory.")] = DEFAULTS.model,
+    dtype: Annotated[str, option("dtype", "float32, bfloat16, float16 or auto (the checkpoint's).")] = DEFAULTS.dtype,
+    device: Annotated[str, option("device", "auto, cpu, cuda or cuda:N.")] = DEFAULTS.device,
+    threads: Annotated[int | None, option("threads", "CPU threads of the model; torch's choice if absent.")] = None,
+    repeats: Annotated[int, bench_option("repeats", "Measurements of each point of the grid.")] = 3,
+    kv_memory: Annotated[str, option("kv_memory", "Memory for keys and values, as 1GiB.")] = "1GiB",
+    seed: Annotated[int, option("seed", "Seeds the order of the grid and tiny's weights.")] = DEFAULTS.seed,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Measure single steps over a grid of sizes; the planner fits its step-time model to the JSON."""
+    with refusals():
+        memory_bytes = EngineSettings(kv_memory=kv_memory).kv_memory_bytes
+        from probe_engine.profile.steps import profile_steps
+
+        result = profile_steps(
+            model,
+            dtype=dtype,
+            threads=threads,
+            seed=seed,
+            repeats=repeats,
+            memory_bytes=memory_bytes,
+            device=device,
+        )
+    report(result.to_json(), as_json)
+
+
+def report(result: Mapping[str, object], as_json: bool) -> None:
+    """Print a result: JSON, or a line per field."""
+    if as_json:
+        print(json.dumps(result))
+        return
+    for name, value in result.items():
+        if isinstance(value, list | tuple):
+            for row in value:
+                print("  ".join(f"{key} {_number(cell)}" for key, cell in row.items()))
+        else:
+            print(f"{name:24} {_number(value)}")
+
+
+def _number(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
