@@ -64,6 +64,7 @@ def needs(
     capacity: Capacity,
     *,
     spare: int = 2,
+    requests: int = MIN_REQUESTS,
     seed: int = 0,
     note: Note | None = None,
 ) -> tuple[Need, ...]:
@@ -78,8 +79,8 @@ def needs(
         key = (replicas, rate)
         if key not in cache:
             fleet = with_replicas(twin, replicas)
-            requests = max(MIN_REQUESTS, REQUESTS_PER_REPLICA * replicas)
-            cache[key] = holds_at(trace, fleet, slo, rate, requests=requests, seed=seed)
+            enough = max(requests, REQUESTS_PER_REPLICA * replicas)
+            cache[key] = holds_at(trace, fleet, slo, rate, requests=enough, seed=seed)
         return cache[key]
 
     rows: list[Need] = []

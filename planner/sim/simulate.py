@@ -1,7 +1,7 @@
 """Play a trace against the twin: requests in, one row per request out, in the schema that a replay has."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
 from typing import Any
@@ -191,7 +191,7 @@ def simulate(
         shaping=shaping or {},
         seed=seed,
         slo=slo,
-        versions={"loadline": _version()},
+        versions=versions(),
         details=_details(played, twin),
     )
     return Run(header, requests, tuple(_observation(log) for log in played.logs if log.steps))
@@ -241,19 +241,14 @@ def _details(played: Played, twin: Twin) -> dict[str, Any]:
         "preemptions": int(played.preemptions.sum()),
         "kv_peak_ratio": round(max(log.kv_peak_ratio for log in played.logs), 6),
         "busy_ratio": round(sum(log.busy_s for log in played.logs) / max(played.end_s * twin.replicas, 1e-12), 6),
-        "scheduler": {
-            name: getattr(twin.scheduler, name)
-            for name in (
-                "num_blocks",
-                "block_size",
-                "max_num_batched_tokens",
-                "max_num_seqs",
-                "max_model_len",
-                "prefix_cache",
-            )
-        },
+        "scheduler": scheduler_limits_of(twin.scheduler),
         "noise": "drawn from calibration residuals" if twin.noise else "none",
     }
+
+
+def scheduler_limits_of(config: SchedulerConfig) -> dict[str, Any]:
+    """The limits as a plain mapping, as model files and run headers keep them."""
+    return asdict(config)
 
 
 def _observation(log: StepLog) -> Observation:
@@ -267,8 +262,9 @@ def _observation(log: StepLog) -> Observation:
     )
 
 
-def _version() -> str:
+def versions() -> dict[str, str]:
+    """What made a result."""
     try:
-        return version("loadline")
+        return {"loadline": version("loadline")}
     except PackageNotFoundError:
-        return "unknown"
+        return {}

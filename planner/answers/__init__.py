@@ -1,0 +1,1 @@
+"""Answers as report documents: what was found, in words, tables and charts; one file per question."""

@@ -1,0 +1,145 @@
+"""How much the fleet carries and how many replicas the coming months need, as a report."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from planner.answers.inputs import plain, replicas_text, step_error, trace_inputs
+from planner.capacity import CONFIDENCE, Capacity
+from planner.growth import Demand, Need, safe_months
+from planner.latency import StepModel
+from planner.report import Cell, Chart, Mark, Report, Series, Table, shown
+from planner.sim import Twin
+from planner.sim.simulate import scheduler_limits_of
+from planner.slo import Slo
+from planner.trace import Trace
+
+
+def capacity_report(
+    trace: Trace,
+    twin: Twin,
+    model: StepModel,
+    slo: Slo,
+    capacity: Capacity,
+    demand: Demand,
+    needed: Sequence[Need],
+    *,
+    spare: int,
+    seed: int,
+    versions: dict[str, str],
+) -> Report:
+    """How much the fleet carries, how many replicas the coming months need, and what sizing on means would say."""
+    first, last = needed[0], needed[-1]
+    interval = f"{CONFIDENCE:.0%} interval {shown(capacity.low)} to {shown(capacity.high)}"
+    range_text = f" ({interval})" if capacity.low is not None else ""
+    findings = [
+        f"{replicas_text(capacity.replicas)} carry {shown(capacity.requests_per_s)} requests/s{range_text}; "
+        f"then {capacity.bound_by} breaks first",
+        f"this month's peak of {shown(first.peak_per_s)} requests/s needs {replicas_text(first.serving)}, "
+        f"{first.total} with N+{spare}",
+    ]
+    if last.month:
+        findings.append(
+            f"in {last.month} months, at {shown(last.peak_per_s)} requests/s, {last.serving}, "
+            f"{last.total} with N+{spare}"
+        )
+    safe = safe_months(tuple(needed), capacity.replicas)
+    if safe is None:
+        findings.append(f"{replicas_text(capacity.replicas)} do not carry this month's peak with {spare} of them gone")
+    else:
+        until = f"through month {safe}" + ("" if safe < last.month else ", the last one asked for")
+        findings.append(f"{replicas_text(capacity.replicas)} are enough, with {spare} of them gone, {until}")
+    notes = list(model.notes)
+    if capacity.looped:
+        notes.append(
+            f"the trace has {len(trace)} requests; {capacity.requests} were played, its blocks of 32 in another order "
+            "on each lap"
+        )
+    if capacity.mean_based is not None and capacity.mean_based_optimism_ratio is not None:
+        notes.append(
+            f"sizing on means (Little's law) says {shown(capacity.mean_based)} requests/s, "
+            f"{capacity.mean_based_optimism_ratio:+.0%} against the simulation: it sees no bursts and no long requests"
+        )
+    if not all(need.verified for need in needed):
+        notes.append("counts above 32 replicas are scaled from the simulated fleet, not simulated themselves")
+    return Report(
+        kind="capacity",
+        title=f"Capacity for {trace.header.source}",
+        findings=tuple(findings),
+        inputs={
+            **trace_inputs(trace),
+            "slo": slo.model_dump(),
+            "replicas_today": twin.replicas,
+            "router": twin.router,
+            "scheduler": scheduler_limits_of(twin.scheduler),
+            "model_source": model.source,
+            "demand": asdict(demand),
+            "spare_replicas": spare,
+        },
+        seed=seed,
+        model_error=step_error(model, capacity.outside_ratio),
+        tables=(_needs_table(needed, spare), _checks_table(capacity)),
+        charts=(_use_chart(capacity), _needs_chart(needed, capacity.replicas, spare)),
+        notes=tuple(notes),
+        result={"capacity": plain(asdict(capacity)), "needs": [asdict(need) for need in needed]},
+        versions=versions,
+    )
+
+
+def _needs_table(needed: Sequence[Need], spare: int) -> Table:
+    return Table(
+        title="Replicas needed",
+        columns=("month", "peak requests/s", "serving", f"with N+{spare}", "TTFT p95 s", "goodput", "simulated"),
+        rows=tuple(
+            (n.month, n.peak_per_s, n.serving, n.total, n.ttft_p95_s, n.goodput_ratio, n.verified) for n in needed
+        ),
+        note=f"TTFT and goodput are those of the peak with the {spare} spare replicas gone.",
+    )
+
+
+def _checks_table(capacity: Capacity) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for point in capacity.points:
+        values = [point.verdict.value(check.name) for check in point.verdict.checks]
+        rows.append((point.requests_per_s, point.seed, *values, point.verdict.kv_peak_ratio, point.verdict.kept))
+    names = tuple(check.name for check in capacity.points[0].verdict.checks)
+    return Table(
+        title="Loads simulated",
+        columns=("requests/s", "seed", *names, "KV peak", "kept"),
+        rows=tuple(rows),
+        note="Latencies in seconds; – where requests never ended.",
+    )
+
+
+def _use_chart(capacity: Capacity) -> Chart:
+    names = [check.name for check in capacity.points[0].verdict.checks if check.name != "Success"]
+    series = []
+    for name in names:
+        used = [
+            min(next(check.use_ratio for check in point.verdict.checks if check.name == name), 3.0)
+            for point in capacity.points
+        ]
+        rates = tuple(point.requests_per_s for point in capacity.points)
+        series.append(Series(name=name, x=rates, y=tuple(used), style="points"))
+    marks = [Mark(axis="y", at=1.0, text="limit")]
+    marks.append(Mark(axis="x", at=capacity.requests_per_s, text="highest sustainable rate"))
+    return Chart(
+        title="How much of each limit is used",
+        x_title="requests per second",
+        y_title="share of the limit (cut at 3)",
+        series=tuple(series),
+        marks=tuple(marks),
+    )
+
+
+def _needs_chart(needed: Sequence[Need], replicas: int, spare: int) -> Chart:
+    months = tuple(need.month for need in needed)
+    return Chart(
+        title="Replicas by month",
+        x_title="months from now",
+        y_title="replicas",
+        series=(
+            Series(name="serving the peak", x=months, y=tuple(float(n.serving) for n in needed), style="bars"),
+            Series(name=f"with N+{spare}", x=months, y=tuple(float(n.total) for n in needed), style="bars"),
+        ),
+        marks=(Mark(axis="y", at=float(replicas), text=f"today {replicas}"),),
+    )

@@ -1,0 +1,182 @@
+"""What serving costs under each plan and where they break even, as a report."""
+
+from fractions import Fraction
+from itertools import combinations, pairwise
+
+from planner.cost import PairAnswer, Plan, PriceTable, break_even, cheapest, tornado
+from planner.report import Cell, Chart, Mark, Report, Series, Table, shown
+
+POINTS = 121
+TORNADO_SWING = Fraction(1, 5)
+
+
+def cost_report(prices: PriceTable, source: str, tokens_per_day: Fraction | None) -> Report:
+    """Cheapest plan by volume, break-evens, claims held against them, and the bill at ``tokens_per_day``."""
+    plans, days = prices.plan, Fraction(prices.days_per_month)
+    pairs = [break_even(a, b) for a, b in combinations(plans, 2)]
+    reaches = cheapest(plans)
+    never = [plan.name for plan in plans if plan.name not in {reach.plan for reach in reaches}]
+    findings = [_order_words(reaches[0].plan, [(r.plan, r.from_tokens) for r in reaches[1:]], days)]
+    findings.extend(f"{name} is dominated: at every volume another plan is cheaper" for name in never)
+    findings.extend(_claims(prices, pairs))
+    tables = [_pairs_table(pairs, plans, days), _swing_table(plans, days)]
+    if tokens_per_day is not None:
+        tables.insert(0, _bill_table(plans, tokens_per_day * days))
+        bills = [(plan.usd_per_month(tokens_per_day * days), plan.name) for plan in plans]
+        findings.insert(
+            0, f"at {_tokens(tokens_per_day)} a day {min(bills)[1]} is cheapest: ${float(min(bills)[0]):,.2f} a month"
+        )
+    limits = {pair.searched_to for pair in pairs if pair.searched_to is not None}
+    notes = [f"staircases were searched up to {_tokens(max(limits))} a month"] if limits else []
+    if prices.note:
+        notes.append(prices.note)
+    return Report(
+        kind="cost",
+        title=f"Cost of the plans in {source}",
+        findings=tuple(findings),
+        inputs={
+            "price_table": source,
+            "days_per_month": float(days),
+            "tokens_per_day": None if tokens_per_day is None else float(tokens_per_day),
+        },
+        tables=tuple(tables),
+        charts=(_chart(plans, pairs, days),),
+        notes=tuple(notes),
+        result={
+            "break_even": [
+                {
+                    "a": pair.a,
+                    "b": pair.b,
+                    "verdict": pair.verdict,
+                    "cheaper": pair.cheaper,
+                    "searched_to_tokens_per_month": None if pair.searched_to is None else float(pair.searched_to),
+                    "crossovers": [
+                        {
+                            "tokens_per_month": float(change.tokens),
+                            "tokens_per_day": float(change.tokens / days),
+                            "kind": change.kind,
+                            "cheaper_below": change.cheaper_below,
+                            "cheaper_above": change.cheaper_above,
+                        }
+                        for change in pair.crossovers
+                    ],
+                }
+                for pair in pairs
+            ],
+            "cheapest": [
+                {
+                    "plan": reach.plan,
+                    "from_tokens_per_month": float(reach.from_tokens),
+                    "to_tokens_per_month": None if reach.to_tokens is None else float(reach.to_tokens),
+                }
+                for reach in reaches
+            ],
+            "dominated": never,
+        },
+    )
+
+
+def _order_words(first: str, later: list[tuple[str, Fraction]], days: Fraction) -> str:
+    text = f"{first} is cheapest from 0"
+    for name, tokens in later[:6]:
+        text += f", {name} from {_tokens(tokens)} a month ({_tokens(tokens / days)} a day)"
+    return text + (f", and {len(later) - 6} more changes" if len(later) > 6 else "")
+
+
+def _claims(prices: PriceTable, pairs: list[PairAnswer]) -> list[str]:
+    """Each claimed break-even against the true one of the same prices."""
+    days = Fraction(prices.days_per_month)
+    told = []
+    for plan in prices.plan:
+        if plan.claim_tokens_per_day is None or plan.claim_against is None:
+            continue
+        claimed = Fraction(plan.claim_tokens_per_day)
+        pair = next(pair for pair in pairs if {pair.a, pair.b} == {plan.name, plan.claim_against})
+        said = f"claimed: {plan.name} breaks even with {plan.claim_against} at {_tokens(claimed)} a day"
+        if pair.crossovers:
+            true = pair.crossovers[0].tokens / days
+            told.append(f"{said}; true: {_tokens(true)} a day, {shown(float(true / claimed))} times as much")
+        else:
+            told.append(f"{said}; true: {_verdict(pair)}")
+    return told
+
+
+def _verdict(pair: PairAnswer) -> str:
+    if pair.verdict == "same":
+        return "the same bill at every volume"
+    return f"never: {pair.cheaper} is cheaper at every volume"
+
+
+def _pairs_table(pairs: list[PairAnswer], plans: tuple[Plan, ...], days: Fraction) -> Table:
+    by_name = {plan.name: plan for plan in plans}
+    rows: list[tuple[Cell, ...]] = []
+    for pair in pairs:
+        if not pair.crossovers:
+            rows.append((f"{pair.a} / {pair.b}", None, None, None, _verdict(pair)))
+        for change in pair.crossovers:
+            bill = float(by_name[change.cheaper_above].usd_per_month(change.tokens))
+            words = f"{change.cheaper_above} above" + ("" if change.kind == "equal" else ", at a step")
+            month, day = (float(tokens / 1_000_000) for tokens in (change.tokens, change.tokens / days))
+            rows.append((f"{pair.a} / {pair.b}", month, day, bill, words))
+    return Table(
+        title="Break-even",
+        columns=("plans", "M tokens a month", "M tokens a day", "USD a month there", "cheaper"),
+        rows=tuple(rows),
+    )
+
+
+def _swing_table(plans: tuple[Plan, ...], days: Fraction) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for a, b in combinations(plans, 2):
+        for what, low, high in tornado(a, b, TORNADO_SWING):
+            ends = ("never" if end is None else float(end / days / 1_000_000) for end in (low, high))
+            rows.append((f"{a.name} / {b.name}", what, *ends))
+    return Table(
+        title="What moves the break-even",
+        columns=("plans", "price moved", "M tokens a day at -20%", "M tokens a day at +20%"),
+        rows=tuple(rows),
+    )
+
+
+def _bill_table(plans: tuple[Plan, ...], tokens: Fraction) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for plan in plans:
+        bill = plan.usd_per_month(tokens)
+        per_million = float(bill / tokens * 1_000_000) if tokens else None
+        rows.append((plan.name, plan.kind, float(bill), per_million, plan.replicas(tokens) or None))
+    return Table(
+        title=f"Bill at {_tokens(tokens)} a month",
+        columns=("plan", "kind", "USD a month", "USD per M tokens", "replicas"),
+        rows=tuple(rows),
+    )
+
+
+def _chart(plans: tuple[Plan, ...], pairs: list[PairAnswer], days: Fraction) -> Chart:
+    crossings = sorted({change.tokens for pair in pairs for change in pair.crossovers if change.kind == "equal"})
+    middle = [float(tokens / days) for tokens in crossings] or [1e6]
+    low, high = min(middle) / 20, max(middle) * 10
+    xs = [low * (high / low) ** (index / (POINTS - 1)) for index in range(POINTS)]
+    series = tuple(
+        Series(name=plan.name, x=tuple(xs), y=tuple(float(plan.usd_per_month(Fraction(x) * days)) for x in xs))
+        for plan in plans
+    )
+    apart = list(middle[:1])
+    apart.extend(after for before, after in pairwise(middle) if after > before * 1.5)
+    marks = tuple(Mark(axis="x", at=at, text=_tokens(Fraction(at))) for at in apart[:6])
+    return Chart(
+        title="Monthly bill by volume",
+        x_title="tokens per day",
+        y_title="USD per month",
+        series=series,
+        marks=marks,
+        x_log=True,
+        y_log=True,
+    )
+
+
+def _tokens(count: Fraction) -> str:
+    value = float(count)
+    for size, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if value >= size:
+            return f"{value / size:,.2f} {name} tokens".replace(".00 ", " ")
+    return f"{value:,.0f} tokens"

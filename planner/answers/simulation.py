@@ -1,0 +1,181 @@
+"""A twin's run, alone or beside a measured one, as a report."""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from planner.answers.inputs import in_ms, milli, plain, step_error, trace_inputs
+from planner.compare import Comparison
+from planner.latency import StepModel
+from planner.report import Cell, Chart, Report, Series, Table, shown
+from planner.result import Run, Summary
+from planner.trace import Trace
+
+NAMES = {
+    "ttft_due_s": "TTFT from due",
+    "ttft_sent_s": "TTFT",
+    "itl_s": "ITL",
+    "tpot_s": "TPOT",
+    "e2e_due_s": "E2E from due",
+    "e2e_sent_s": "E2E",
+}
+STATISTICS = ("p50", "p90", "p95", "p99", "mean")
+
+
+def simulation_report(
+    run: Run, summary: Summary, trace: Trace, model: StepModel, measured: tuple[str, Run, Comparison] | None
+) -> Report:
+    """A twin's run in numbers, beside a measured one where there is one."""
+    slo = run.header.slo
+    ttft, itl, e2e = (in_ms(summary.latency[name].p95) for name in ("ttft_due_s", "itl_s", "e2e_due_s"))
+    findings = [
+        f"{summary.by_status.get('ok', 0)} of {summary.requests} requests served at {shown(summary.requests_per_s)} "
+        f"per second; TTFT p95 {ttft}, ITL p95 {itl}, E2E p95 {e2e}"
+    ]
+    if summary.goodput_ratio is not None and slo is not None:
+        findings.append(f"{summary.goodput_ratio:.2%} of requests meet every latency of the promise")
+    tables = [_latency_table("Latencies of the twin", summary)]
+    charts: list[Chart] = []
+    notes = list(model.notes)
+    result: dict[str, Any] = {"summary": plain(asdict(summary)), "twin": run.header.details}
+    if measured is not None:
+        name, real, comparison = measured
+        findings.append(_error_words(comparison))
+        tables.append(_comparison_table(comparison, name))
+        charts.append(_error_chart(comparison, name))
+        notes.extend(_comparison_notes(comparison, real, run))
+        result["comparison"] = plain(asdict(comparison))
+    charts.append(_distribution_chart(run, measured))
+    return Report(
+        kind="simulation",
+        title=f"Twin of {model.engine.get('model') or model.source} under {trace.header.source}",
+        findings=tuple(findings),
+        inputs={
+            **trace_inputs(trace),
+            "slo": slo.model_dump() if slo else None,
+            "replicas": run.header.details["replicas"],
+            "router": run.header.details["router"],
+            "scheduler": run.header.details["scheduler"],
+            "noise": run.header.details["noise"],
+            "model_source": model.source,
+        },
+        seed=run.header.seed,
+        model_error=step_error(model, float(run.header.details["steps_outside_hull_ratio"])),
+        tables=tuple(tables),
+        charts=tuple(charts),
+        notes=tuple(notes),
+        result=result,
+        versions=run.header.versions,
+    )
+
+
+def validation_report(
+    name: str, model: StepModel, comparison: Comparison, split: float, real: Run, twin: Run, versions: dict[str, str]
+) -> Report:
+    """The twin's error on the part of a run that it was not calibrated on."""
+    return Report(
+        kind="validation",
+        title=f"Twin against {name}",
+        findings=(_error_words(comparison),),
+        inputs={
+            "run": name,
+            "calibrated_on": f"the first {split:.0%} of the run's observations",
+            "compared_on": f"requests sent after that: {comparison.joined}",
+            "scheduler": twin.header.details["scheduler"],
+        },
+        seed=twin.header.seed,
+        model_error=step_error(model, float(twin.header.details["steps_outside_hull_ratio"])),
+        tables=(_comparison_table(comparison, "run"),),
+        charts=(_error_chart(comparison, "run"), _distribution_chart(twin, (name, real, comparison))),
+        notes=(*model.notes, *_comparison_notes(comparison, real, twin)),
+        result={"comparison": plain(asdict(comparison)), "model": model.model_dump(mode="json")},
+        versions=versions,
+    )
+
+
+def _latency_table(title: str, summary: Summary) -> Table:
+    rows = [
+        (NAMES[name], d.n, *(milli(value) for value in (d.mean, d.p50, d.p90, d.p95, d.p99, d.max)))
+        for name, d in summary.latency.items()
+        if name != "lag_s"
+    ]
+    return Table(title=title, columns=("ms", "n", "mean", "p50", "p90", "p95", "p99", "max"), rows=tuple(rows))
+
+
+def _comparison_table(comparison: Comparison, name: str) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for metric, found in comparison.metrics.items():
+        for statistic in STATISTICS:
+            error = found.error.get(statistic)
+            if error is not None:
+                pair = (milli(getattr(found.a, statistic)), milli(getattr(found.b, statistic)))
+                rows.append((NAMES[metric], statistic, *pair, f"{error:+.1%}"))
+    return Table(
+        title="Measured and twin",
+        columns=("latency", "statistic", f"{name} ms", "twin ms", "error"),
+        rows=tuple(rows),
+        note=f"Over the {comparison.joined} requests that ended well in both.",
+    )
+
+
+def _error_words(comparison: Comparison) -> str:
+    def of(metric: str, statistic: str) -> str:
+        error = comparison.metrics[metric].error.get(statistic)
+        return "–" if error is None else f"{error:+.1%}"
+
+    return (
+        f"the twin's error on {comparison.joined} requests: E2E p50 {of('e2e_sent_s', 'p50')}, "
+        f"p99 {of('e2e_sent_s', 'p99')}; TTFT p50 {of('ttft_sent_s', 'p50')}, p99 {of('ttft_sent_s', 'p99')}; "
+        f"TPOT p50 {of('tpot_s', 'p50')}, p99 {of('tpot_s', 'p99')}"
+    )
+
+
+def _comparison_notes(comparison: Comparison, real: Run, twin: Run) -> list[str]:
+    notes = []
+    if comparison.only_a or comparison.only_b:
+        notes.append(f"{comparison.only_a} requests are only in the run, {comparison.only_b} only in the twin")
+    wanted, given = twin.requests.output_tokens.sum(), real.requests.output_tokens.sum()
+    if not comparison.only_a and not comparison.only_b and wanted and abs(given / wanted - 1) > 0.01:
+        notes.append(f"the server gave {given:,} output tokens, the trace asks for {wanted:,}: the loads differ")
+    return notes
+
+
+def _error_chart(comparison: Comparison, name: str) -> Chart:
+    metrics = ("ttft_sent_s", "tpot_s", "e2e_sent_s")
+    x = tuple(f"{NAMES[metric]} {statistic}" for metric in metrics for statistic in STATISTICS[:4])
+
+    def values(side: str) -> tuple[float | None, ...]:
+        return tuple(
+            milli(getattr(getattr(comparison.metrics[metric], side), statistic))
+            for metric in metrics
+            for statistic in STATISTICS[:4]
+        )
+
+    return Chart(
+        title="Percentiles side by side",
+        x_title="",
+        y_title="ms",
+        series=(
+            Series(name=name, x=x, y=values("a"), style="bars"),
+            Series(name="twin", x=x, y=values("b"), style="bars"),
+        ),
+        y_log=True,
+    )
+
+
+def _distribution_chart(run: Run, measured: tuple[str, Run, Comparison] | None) -> Chart:
+    shares = np.linspace(0.01, 0.99, 99)
+
+    def curve(name: str, one: Run) -> Series:
+        values = one.latencies()["ttft_sent_s"]
+        kept = values[~np.isnan(values)]
+        x = tuple(float(v) * 1e3 for v in np.quantile(kept, shares)) if len(kept) else ()
+        return Series(name=name, x=x, y=tuple(float(s) for s in shares) if x else ())
+
+    series = [curve("twin", run)]
+    if measured is not None:
+        series.insert(0, curve(measured[0], measured[1]))
+    return Chart(
+        title="Time to first token", x_title="ms", y_title="share of requests", series=tuple(series), x_log=True
+    )

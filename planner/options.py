@@ -1,0 +1,158 @@
+"""Options that several ``loadline plan`` commands share, and what they are turned into."""
+
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from collector.model.errors import CollectorError
+from planner.errors import PlannerError
+
+if TYPE_CHECKING:
+    from planner.latency import StepModel
+    from planner.report import Report
+    from planner.sim import Twin
+    from planner.slo import Slo
+    from planner.trace import Trace
+    from planner.workload import Shaping
+
+
+def _env(name: str) -> str:
+    return f"LOADLINE_PLAN_{name}"
+
+
+TracePath = Annotated[Path, typer.Argument(help="Trace file; its format is told by its content.")]
+ModelPath = Annotated[
+    Path, typer.Option("--model", help="Step-time model written by plan calibrate.", envvar=_env("MODEL"))
+]
+Window = Annotated[
+    str | None, typer.Option(help="Only arrivals in START:END seconds of the trace.", envvar=_env("WINDOW"))
+]
+Speed = Annotated[float, typer.Option(help="Play this many times as fast.", envvar=_env("SPEED"))]
+TokenScale = Annotated[float, typer.Option(help="Factor on prompt and output lengths.", envvar=_env("TOKEN_SCALE"))]
+MaxRequests = Annotated[int | None, typer.Option(help="Only the first N requests.", envvar=_env("MAX_REQUESTS"))]
+Strict = Annotated[bool, typer.Option(help="Stop at the first row that cannot be used.", envvar=_env("STRICT"))]
+Replicas = Annotated[int, typer.Option(help="Replicas of the engine.", envvar=_env("REPLICAS"))]
+RouterName = Annotated[str, typer.Option(help="least_load or round_robin.", envvar=_env("ROUTER"))]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.", envvar=_env("SEED"))]
+Noise = Annotated[
+    bool, typer.Option(help="Draw step times from the calibration's residuals, not their mean.", envvar=_env("NOISE"))
+]
+NumBlocks = Annotated[int | None, typer.Option(help="KV blocks of a replica.", envvar=_env("NUM_BLOCKS"))]
+BlockSize = Annotated[int | None, typer.Option(help="Tokens in a KV block.", envvar=_env("BLOCK_SIZE"))]
+BatchedTokens = Annotated[
+    int | None, typer.Option(help="Most tokens computed in one step.", envvar=_env("MAX_NUM_BATCHED_TOKENS"))
+]
+NumSeqs = Annotated[int | None, typer.Option(help="Most requests running at once.", envvar=_env("MAX_NUM_SEQS"))]
+ModelLen = Annotated[
+    int | None, typer.Option(help="Most tokens of prompt and output together.", envvar=_env("MAX_MODEL_LEN"))
+]
+SloPath = Annotated[
+    Path | None, typer.Option("--slo", help="TOML file with the promise, in its table [slo].", envvar=_env("SLO"))
+]
+TtftP95 = Annotated[float | None, typer.Option(help="TTFT p95 limit, seconds.", envvar=_env("TTFT_P95"))]
+ItlP95 = Annotated[float | None, typer.Option(help="ITL p95 limit, seconds.", envvar=_env("ITL_P95"))]
+E2eP95 = Annotated[float | None, typer.Option(help="E2E p95 limit, seconds.", envvar=_env("E2E_P95"))]
+Success = Annotated[float | None, typer.Option(help="Share of requests that must succeed.", envvar=_env("SUCCESS"))]
+Goodput = Annotated[
+    float | None, typer.Option(help="Share of requests that must meet every latency.", envvar=_env("GOODPUT"))
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+HtmlPath = Annotated[
+    Path | None, typer.Option("--html", help="Write the report as one HTML page.", envvar=_env("HTML"))
+]
+
+
+class one_line_errors:  # noqa: N801 — reads as a statement
+    """Turns an error raised on purpose into its line on stderr and exit code 2."""
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Print and exit, for errors raised on purpose."""
+        if isinstance(error, PlannerError | CollectorError):
+            typer.echo(str(error), err=True)
+            raise typer.Exit(2) from error
+
+
+def note(text: str) -> None:
+    """Tell progress on stderr."""
+    typer.echo(text, err=True)
+
+
+def read_told(path: Path, *, strict: bool = False) -> "Trace":
+    """Read a trace; tell of rows with problems on stderr and put those set aside into ``PATH.quarantine.jsonl``."""
+    from planner.readers import problems, read_trace, write_quarantine
+
+    read = read_trace(path, strict=strict)
+    for line in problems(path, read):
+        note(line)
+    if read.quarantine:
+        side = path.with_name(path.name + ".quarantine.jsonl")
+        try:
+            write_quarantine(side, read.quarantine)
+            note(f"{side}: the {len(read.quarantine)} rows that were set aside")
+        except OSError as error:
+            note(f"{side}: cannot be written: {error.strerror}; the rows set aside are not kept")
+    return read.trace
+
+
+def shaping(window: str | None, speed: float, token_scale: float, max_requests: int | None) -> "Shaping":
+    """The shaping options as a value. Raises WorkloadError."""
+    from pydantic import ValidationError
+
+    from planner.errors import WorkloadError
+    from planner.slo import first_fault
+    from planner.workload import Shaping, parse_window
+
+    start_s, end_s = parse_window(window) if window else (None, None)
+    try:
+        return Shaping(
+            window_start_s=start_s, window_end_s=end_s, max_requests=max_requests, speed=speed, token_scale=token_scale
+        )
+    except ValidationError as error:
+        raise WorkloadError(first_fault(error)) from error
+
+
+def promise(path: Path | None, **limits: float | None) -> "Slo":
+    """The promise of a file (or the default one), single limits replaced. Raises SloError."""
+    from pydantic import ValidationError
+
+    from planner.errors import SloError
+    from planner.slo import Slo, first_fault, load_slo
+
+    base = load_slo(path) if path is not None else Slo()
+    given = {name: value for name, value in limits.items() if value is not None}
+    try:
+        return Slo.model_validate({**base.model_dump(), **given})
+    except ValidationError as error:
+        raise SloError(f"promise: {first_fault(error)}") from error
+
+
+def fleet(model: "StepModel", replicas: int, router: str, noise: bool, limits: dict[str, Any]) -> "Twin":
+    """The twin that the options describe; tells on stderr when noise is asked for and unknown."""
+    from planner.sim import Twin
+
+    twin = Twin.of(model, replicas=replicas, router=router, noise=noise, **limits)
+    if noise and not twin.noise:
+        note("the model was fitted on sums over intervals: the noise of single steps is unknown and left out")
+    return twin
+
+
+def deliver(report: "Report", *, as_json: bool, html: Path | None) -> None:
+    """Print the report on stdout and write its page. Raises PlannerError when the page cannot be written."""
+    from planner.report import to_html, to_markdown
+
+    if html is not None:
+        page = to_html(report)
+        try:
+            html.write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise PlannerError(f"{html}: cannot be written: {error.strerror}") from error
+        note(f"wrote {html}")
+    sys.stdout.write(report.to_json() + "\n" if as_json else to_markdown(report))
