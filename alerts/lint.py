@@ -69,7 +69,7 @@ def _quantiles(expr: Expr) -> Iterator[tuple[str, str]]:
         ):
             yield (
                 "quantile-without-rate",
-                "histogram_quantile over raw buckets answers for all time since the start; put rate(...[5m]) around them",
+                "histogram_quantile over raw buckets answers for all time since start; put rate(...[5m]) around them",
             )
         for inner in walk(buckets):
             if isinstance(inner, Aggregation) and ("le" in inner.grouping) == inner.without:

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 _VERB = re.compile(r"%(?P<flags>[-+# 0]*)(?P<width>\d+)?(?:\.(?P<precision>\d*))?(?P<verb>.?)", re.DOTALL)
-_EXPONENT_FROM = 21
+_EXPONENT_FROM = 6
 
 
 def show(value: Any) -> str:
@@ -24,7 +24,7 @@ def show(value: Any) -> str:
 
 
 def show_float(value: float) -> str:
-    """``%v`` of a float64: shortest digits, an exponent below 1e-4 and from 1e21."""
+    """``%v`` of a float64: shortest digits, an exponent below 1e-4 and from 1e6."""
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
