@@ -1,0 +1,89 @@
+"""Answers in Prometheus's JSON, built from bytes: values are texts, times are seconds.
+
+A range query's answer is mostly numbers, so they are rendered in bulk and joined, never one object each.
+"""
+
+from collections.abc import Iterable, Sequence
+from operator import add
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from collector.api.errors import ApiError
+from collector.model.float_text import float_texts
+from collector.model.labels import Labels
+from collector.model.series import Int64Array, Series
+from collector.promql import Result
+
+MEDIA_TYPE = "application/json"
+
+
+def success(data: bytes, warnings: Sequence[str] = (), infos: Sequence[str] = ()) -> Response:
+    """``{"status":"success","data":…}`` with what was remarked."""
+    body = b'{"status":"success","data":' + data
+    if warnings:
+        body += b',"warnings":' + orjson.dumps(list(warnings))
+    if infos:
+        body += b',"infos":' + orjson.dumps(list(infos))
+    return Response(body + b"}", media_type=MEDIA_TYPE)
+
+
+def success_json(data: Any, warnings: Sequence[str] = ()) -> Response:
+    """``success`` of plain values."""
+    return success(orjson.dumps(data), warnings)
+
+
+def failure(error: ApiError) -> Response:
+    """``{"status":"error",…}`` with the error's HTTP status."""
+    body = orjson.dumps({"status": "error", "errorType": error.kind, "error": str(error)})
+    headers = {"Retry-After": "5"} if error.status == 503 else None
+    return Response(body, status_code=error.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def query_data(result: Result, limit: int = 0) -> tuple[bytes, tuple[str, ...]]:
+    """The ``data`` of a query's answer, at most ``limit`` series (0: all), and its warnings."""
+    if result.kind in ("scalar", "string"):
+        (only,) = result.series
+        text = orjson.dumps(result.text or "") if result.kind == "string" else b'"%b"' % float_texts(only.values)[0]
+        value = b"[%b,%b]" % (time_texts(only.timestamps_ms)[0], text)
+        return b'{"resultType":"%b","result":%b}' % (result.kind.encode(), value), result.warnings
+    series, warnings = result.series, result.warnings
+    if limit and len(series) > limit:
+        series, warnings = series[:limit], (*warnings, "results truncated due to limit")
+    render = _vector if result.kind == "vector" else _matrix
+    return b'{"resultType":"%b","result":[%b]}' % (result.kind.encode(), b",".join(render(series))), warnings
+
+
+def label_sets(found: Iterable[Labels]) -> bytes:
+    """A list of label sets."""
+    return b"[%b]" % b",".join(orjson.dumps(dict(labels)) for labels in found)
+
+
+def time_texts(timestamps_ms: Int64Array) -> list[bytes]:
+    """Unix seconds, with three digits after the point where they are not whole."""
+    texts = []
+    for time_ms in timestamps_ms.tolist():
+        sign = b"-" if time_ms < 0 else b""
+        whole, rest = divmod(abs(time_ms), 1000)
+        texts.append(b"%b%d.%03d" % (sign, whole, rest) if rest else b"%b%d" % (sign, whole))
+    return texts
+
+
+def _vector(series: Sequence[Series]) -> Iterable[bytes]:
+    for one in series:
+        metric, time, value = orjson.dumps(dict(one.labels)), time_texts(one.timestamps_ms), float_texts(one.values)
+        yield b'{"metric":%b,"value":[%b,"%b"]}' % (metric, time[0], value[0])
+
+
+def _matrix(series: Sequence[Series]) -> Iterable[bytes]:
+    heads_of: dict[bytes, list[bytes]] = {}
+    for one in series:
+        if not len(one.values):
+            continue
+        key = one.timestamps_ms.tobytes()
+        heads = heads_of.get(key)
+        if heads is None:
+            heads = heads_of[key] = [b'[%b,"' % time for time in time_texts(one.timestamps_ms)]
+        points = b'"],'.join(map(add, heads, float_texts(one.values)))
+        yield b'{"metric":%b,"values":[%b"]]}' % (orjson.dumps(dict(one.labels)), points)

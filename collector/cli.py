@@ -1,0 +1,246 @@
+"""``loadline collector``: serve, query, check, stats."""
+
+import asyncio
+import json
+import logging
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from collector.model.errors import CollectorError, ConfigError
+
+app = typer.Typer(help="Scrape, store and answer PromQL.", no_args_is_help=True, add_completion=False)
+
+Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+
+
+@app.callback()
+def collector() -> None:
+    """Scrape, store and answer PromQL."""
+
+
+@app.command()
+def serve(
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on (127.0.0.1).", envvar="LOADLINE_COLLECTOR_HOST")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the API (9190).", envvar="LOADLINE_COLLECTOR_PORT")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Directory of the data (data/collector).", envvar="LOADLINE_COLLECTOR_DATA"),
+    ] = None,
+    scrape: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address to scrape, with the labels to attach: URL[,job=NAME][,label=value]; may be repeated.",
+            envvar="LOADLINE_COLLECTOR_SCRAPE",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="prometheus.yml whose scrape_configs to scrape.", envvar="LOADLINE_COLLECTOR_CONFIG"),
+    ] = None,
+    interval: Annotated[
+        str | None,
+        typer.Option(help="Time between two scrapes of a --scrape target (5s).", envvar="LOADLINE_COLLECTOR_INTERVAL"),
+    ] = None,
+    timeout: Annotated[
+        str | None, typer.Option(help="Longest wait for a scrape (5s).", envvar="LOADLINE_COLLECTOR_TIMEOUT")
+    ] = None,
+    retention: Annotated[
+        str | None,
+        typer.Option(help="How long samples and spans are kept (15d).", envvar="LOADLINE_COLLECTOR_RETENTION"),
+    ] = None,
+    lookback: Annotated[
+        str | None,
+        typer.Option(help="How old a sample may be to count as current (5m).", envvar="LOADLINE_COLLECTOR_LOOKBACK"),
+    ] = None,
+    query_timeout: Annotated[
+        str | None, typer.Option(help="Longest time for a query (2m).", envvar="LOADLINE_COLLECTOR_QUERY_TIMEOUT")
+    ] = None,
+    query_max_samples: Annotated[
+        int | None,
+        typer.Option(help="Most samples that a query may touch.", envvar="LOADLINE_COLLECTOR_QUERY_MAX_SAMPLES"),
+    ] = None,
+    max_body_bytes: Annotated[
+        int | None,
+        typer.Option(help="Longest pushed body, uncompressed.", envvar="LOADLINE_COLLECTOR_MAX_BODY_BYTES"),
+    ] = None,
+    alerts_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Alerts process that answers rules and alerts (http://127.0.0.1:9193).",
+            envvar="LOADLINE_COLLECTOR_ALERTS_URL",
+        ),
+    ] = None,
+    otlp_port: Annotated[
+        int | None,
+        typer.Option(help="Port for OTLP/HTTP beside the API's, such as 4318.", envvar="LOADLINE_COLLECTOR_OTLP_PORT"),
+    ] = None,
+    auth_token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the bearer token that clients must send; needed beyond loopback.",
+            envvar="LOADLINE_COLLECTOR_AUTH_TOKEN_FILE",
+        ),
+    ] = None,
+    telemetry: Annotated[
+        bool | None,
+        typer.Option(
+            "--telemetry/--no-telemetry",
+            help="Record this machine's processors, memory and GPUs (on).",
+            envvar="LOADLINE_COLLECTOR_TELEMETRY",
+        ),
+    ] = None,
+) -> None:
+    """Scrape targets, take pushes, keep everything and answer Prometheus's API."""
+    given = {name: value for name, value in locals().items() if value is not None}
+    try:
+        settings = _settings(given)
+        from collector import server
+
+        logging.basicConfig(
+            stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        )
+        for chatty in ("httpx", "httpcore", "uvicorn.error"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
+        asyncio.run(server.serve(settings, lambda line: print(line, file=sys.stderr, flush=True)))
+    except CollectorError as error:
+        _refuse(error)
+
+
+@app.command()
+def query(
+    expr: Annotated[str, typer.Argument(help="PromQL expression.")],
+    url: Annotated[
+        str, typer.Option(help="Prometheus-compatible server to ask.", envvar="LOADLINE_COLLECTOR_URL")
+    ] = "http://127.0.0.1:9190",
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Data directory to read instead of asking a server.", envvar="LOADLINE_COLLECTOR_QUERY_DATA"),
+    ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(help="Moment, in Unix seconds or RFC 3339 (now).", envvar="LOADLINE_COLLECTOR_QUERY_TIME"),
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option(help="Begin of a range.", envvar="LOADLINE_COLLECTOR_QUERY_START")
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option(help="End of a range (now).", envvar="LOADLINE_COLLECTOR_QUERY_END")
+    ] = None,
+    step: Annotated[
+        str, typer.Option(help="Distance of the range's points.", envvar="LOADLINE_COLLECTOR_QUERY_STEP")
+    ] = "1m",
+    as_json: Json = False,
+) -> None:
+    """Evaluate a PromQL expression at one moment or over a range."""
+    from collector import asking
+
+    try:
+        with asking.source(url, data) as source:
+            if start is None:
+                moments: list[dict[str, Any]] = asking.instant(source, expr, time)
+            else:
+                moments = asking.over_range(source, expr, start, end, step)
+    except CollectorError as error:
+        _refuse(error)
+    if as_json:
+        print(json.dumps(moments, indent=2))
+    else:
+        _print_answer(expr, moments)
+
+
+@app.command()
+def check(
+    files: Annotated[list[Path], typer.Argument(help="Metrics pages or prometheus.yml files.", metavar="FILE...")],
+    as_json: Json = False,
+) -> None:
+    """Tell whether metrics pages and prometheus.yml files can be read; exit code 1 if one cannot."""
+    from collector.checking import check_file
+
+    try:
+        verdicts = [check_file(path) for path in files]
+    except CollectorError as error:
+        _refuse(error)
+    if as_json:
+        print(json.dumps([asdict(verdict) | {"file": str(verdict.file)} for verdict in verdicts], indent=2))
+    else:
+        for verdict in verdicts:
+            for fault in verdict.faults:
+                print(fault)
+            print(f"{verdict.file}: {verdict.summary}")
+    if any(verdict.faults for verdict in verdicts):
+        raise typer.Exit(1)
+
+
+@app.command()
+def stats(
+    directory: Annotated[Path, typer.Argument(help="Data directory of a collector, running or not.", metavar="DIR")],
+    as_json: Json = False,
+) -> None:
+    """Tell what a data directory holds."""
+    from collector.asking import data_directory
+    from collector.store import Store
+
+    try:
+        with Store.open(data_directory(directory), read_only=True) as store:
+            figures = asdict(store.stats())
+    except CollectorError as error:
+        _refuse(error)
+    if as_json:
+        print(json.dumps(figures, indent=2))
+        return
+    for name, value in figures.items():
+        print(f"{name:<18} {_figure(name, value)}")
+
+
+def _settings(given: dict[str, Any]) -> Any:
+    from pydantic import ValidationError
+
+    from collector.settings import CollectorSettings
+
+    try:
+        return CollectorSettings(**given)
+    except ValidationError as error:
+        lines = []
+        for fault in error.errors():
+            option = "--" + str(fault["loc"][0]).replace("_", "-")
+            lines.append(f"{option} is {fault['input']}; {fault['msg'].removeprefix('Value error, ')}")
+        raise ConfigError("\n".join(lines)) from error
+
+
+def _refuse(error: CollectorError) -> NoReturn:
+    print(error, file=sys.stderr)
+    raise typer.Exit(2) from error
+
+
+def _print_answer(expr: str, answer: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if not answer:
+        print(f"no data for {expr}", file=sys.stderr)
+        return
+    table = Table("series", "time", "value", box=None, pad_edge=False)
+    for series in answer:
+        for place, (moment_s, value) in enumerate(series["values"]):
+            moment = datetime.fromtimestamp(moment_s, UTC).isoformat(timespec="milliseconds")
+            table.add_row(series["series"] if place == 0 else "", moment.replace("+00:00", "Z"), value)
+    Console(highlight=False, markup=False).print(table)
+
+
+def _figure(name: str, value: Any) -> str:
+    if value is None:
+        return "none"
+    if name.endswith("_ms"):
+        return datetime.fromtimestamp(value / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_figure(key, inner)}" for key, inner in value.items())
+    if isinstance(value, (list, tuple)):
+        return "; ".join(map(str, value)) or "none"
+    return f"{value:,.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else f"{value:,}"

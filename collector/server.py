@@ -1,0 +1,239 @@
+"""The collector as one process: scraping, telemetry, upkeep and the API on one event loop, and a clean stop."""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import httpx
+import uvicorn
+from starlette.types import ASGIApp
+
+from collector.api.app import create_app, create_otlp_app
+from collector.api.parts import Parts
+from collector.gpu.nvml import Nvml
+from collector.host.readings import Psutil
+from collector.host.telemetry import Telemetry
+from collector.ingest.remote_write import RemoteWriteReceiver
+from collector.model.errors import ConfigError, StoreError
+from collector.promql import Limits
+from collector.scrape.configuration import read_prometheus_yml
+from collector.scrape.loop import every
+from collector.scrape.scraper import Scraper
+from collector.scrape.target import Target, parse_target
+from collector.settings import CollectorSettings, seconds
+from collector.store import SpanStore, Store
+
+UPKEEP_INTERVAL_S = 60.0
+STOP_GRACE_S = 1.0
+"""How long running scrapes and requests may take to end after a stop is asked for."""
+
+_log = logging.getLogger(__name__)
+
+
+def targets_of(settings: CollectorSettings) -> tuple[Target, ...]:
+    """Targets of the settings and of the configuration file they name; ConfigError where one is given twice."""
+    interval_s, timeout_s = seconds(settings.interval), seconds(settings.timeout)
+    targets = [parse_target(text, interval_s=interval_s, timeout_s=timeout_s) for text in settings.scrape]
+    if settings.config is not None:
+        targets += read_prometheus_yml(settings.config)
+    for key, count in Counter(target.key for target in targets).items():
+        if count > 1:
+            raise ConfigError(f"target {key.removeprefix('scrape ')} is given {count} times")
+    return tuple(targets)
+
+
+def token_of(settings: CollectorSettings) -> str | None:
+    """The bearer token, if one is set; ConfigError where it cannot be read, or is needed and absent."""
+    path = settings.auth_token_file
+    if path is None:
+        if not _is_loopback(settings.host):
+            raise ConfigError(f"host is {settings.host}; listening beyond this machine needs --auth-token-file")
+        return None
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"auth token file {path}: cannot be read: {error}") from error
+    if not token:
+        raise ConfigError(f"auth token file {path}: is empty")
+    return token
+
+
+def listen(host: str, port: int, option: str = "--port") -> socket.socket:
+    """A bound socket; ConfigError with one line where the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        if isinstance(error, socket.gaierror):
+            raise ConfigError(f"host is {host}; it is no address of this machine") from error
+        raise ConfigError(f"{host}:{port} is in use; choose another with {option}") from error
+
+
+async def serve(settings: CollectorSettings, say: Callable[[str], None]) -> None:
+    """Run until SIGINT or SIGTERM; ``say`` is told the address once requests are answered.
+
+    Raises ConfigError or StoreError where it cannot start.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    token, targets = token_of(settings), targets_of(settings)
+    with contextlib.ExitStack() as sockets:
+        ports = [(sockets.enter_context(listen(settings.host, settings.port)), create_app)]
+        if settings.otlp_port is not None:
+            ports.append(
+                (sockets.enter_context(listen(settings.host, settings.otlp_port, "--otlp-port")), create_otlp_app)
+            )
+        async with opened(settings, targets) as parts:
+            servers = [_Server(create(parts, token), listener) for listener, create in ports]
+            await _run(settings, parts, servers, stop, say)
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: CollectorSettings, targets: tuple[Target, ...]) -> AsyncIterator[Parts]:
+    """The collector's parts over an open store; closed when the block ends, after every thread has."""
+    retention_ms = round(seconds(settings.retention) * 1000)
+    limits = Limits(max_samples=settings.query_max_samples, timeout_s=seconds(settings.query_timeout))
+    connections = httpx.Limits(max_connections=None, max_keepalive_connections=1000, keepalive_expiry=120.0)
+    async with httpx.AsyncClient(trust_env=False, follow_redirects=True, limits=connections) as http:
+        with Store.open(settings.data, retention_ms=retention_ms) as store:
+            try:
+                yield Parts(
+                    store=store,
+                    spans=SpanStore(store.database),
+                    receiver=RemoteWriteReceiver(store, settings.max_body_bytes),
+                    http=http,
+                    scrapers=tuple(Scraper(target, store, http) for target in targets),
+                    alerts_url=settings.alerts_url,
+                    limits=limits,
+                    lookback_ms=round(seconds(settings.lookback) * 1000),
+                    max_body_bytes=settings.max_body_bytes,
+                )
+            finally:
+                await asyncio.get_running_loop().shutdown_default_executor()
+
+
+async def _run(
+    settings: CollectorSettings,
+    parts: Parts,
+    servers: "list[_Server]",
+    stop: asyncio.Event,
+    say: Callable[[str], None],
+) -> None:
+    tasks = [asyncio.create_task(work) for work in _works(settings, parts, stop)]
+    serving = [asyncio.create_task(server.serve(stop)) for server in servers]
+    started = asyncio.create_task(_announce(servers, say))
+    stopped = asyncio.create_task(_wait(stop))
+    try:
+        await asyncio.wait([stopped, *serving, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stop.set()
+        started.cancel()
+        _, late = await asyncio.wait([*tasks, *serving], timeout=STOP_GRACE_S)
+        for task in late:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, *serving, return_exceptions=True)
+    for outcome in ended:
+        if isinstance(outcome, Exception):
+            raise outcome
+
+
+async def _announce(servers: "list[_Server]", say: Callable[[str], None]) -> None:
+    for server in servers:
+        await server.is_up.wait()
+    say(f"listening on http://{_address(servers[0].listener)}")
+
+
+async def _wait(stop: asyncio.Event) -> None:
+    await stop.wait()
+
+
+def _works(settings: CollectorSettings, parts: Parts, stop: asyncio.Event) -> Iterator["asyncio._CoroutineLike[None]"]:
+    for scraper in parts.scrapers:
+        yield every(scraper.target.interval_s, scraper.target.offset_s, scraper.scrape, stop)
+    if settings.telemetry:
+        yield _observe_machine(seconds(settings.interval), parts.store, stop)
+    yield every(UPKEEP_INTERVAL_S, time.time() % UPKEEP_INTERVAL_S, Upkeep(parts.store).run, stop)
+
+
+async def _observe_machine(interval_s: float, store: Store, stop: asyncio.Event) -> None:
+    telemetry = await asyncio.to_thread(Telemetry, store, Psutil(), Nvml, socket.gethostname())
+    try:
+        await every(interval_s, 0.0, telemetry.record, stop)
+    finally:
+        telemetry.close()
+
+
+class Upkeep:
+    """Lets the store cut, retire and tidy; trouble is said when it begins."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._trouble = False
+
+    async def run(self, timestamp_ms: int) -> None:
+        """Do it once."""
+        try:
+            await asyncio.to_thread(self._store.maintain, timestamp_ms)
+            self._trouble = False
+        except StoreError as error:
+            if not self._trouble:
+                _log.warning("store upkeep: %s", error)
+            self._trouble = True
+
+
+class _Server(uvicorn.Server):
+    """One application on one bound socket; stops with the event, leaves signals alone."""
+
+    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                server_header=False,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        self.listener = listener
+        self.is_up = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_up.set()
+
+    async def serve(self, stop: asyncio.Event) -> None:  # type: ignore[override]
+        async def follow() -> None:
+            await stop.wait()
+            self.should_exit = True
+
+        following = asyncio.create_task(follow())
+        try:
+            await super().serve([self.listener])
+        finally:
+            following.cancel()
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
