@@ -94,7 +94,7 @@ def _route(app: Dash, pages: Sequence[Page], prefix: str) -> None:
         page = by_path.get(pathname or prefix)
         return page.layout() if page is not None else not_found(pathname, prefix)
 
-    app.clientside_callback(
+    app.clientside_callback(  # type: ignore[no-untyped-call]
         ClientsideFunction("loadline", "ask"),
         Output("tick", "data"),
         Input("url", "pathname"),

@@ -1,4 +1,4 @@
-"""Answers kept for everybody: one fetch per key at a time, a time to live, and the last good answer while a new one is late.
+"""Answers kept for everybody: one fetch per key at a time, a time to live, the last good answer while one is late.
 
 It knows nothing of PromQL. All threads of the process share one.
 """

@@ -71,7 +71,7 @@ def events(vocabulary: Vocabulary) -> dict[str, Question]:
     """From which changes are read: targets, replicas, versions, alerts."""
     return {
         "up": Question("up"),
-        "replicas": question(lambda: vocabulary.replicas()),
+        "replicas": question(vocabulary.replicas),
         "info": question(lambda: vocabulary.info("engine_info")),
         "alerts": Question('ALERTS{alertstate="firing"}'),
         "started": Question("process_start_time_seconds"),

@@ -43,8 +43,8 @@ def begin(tick: Mapping[str, Any], source: Source) -> Refresh:
     misread = ""
     try:
         view = parse(tick.get("search"))
-    except ViewError as error:
-        view, misread = View(), str(error)
+    except ViewError as failure:
+        view, misread = View(), str(failure)
     now_s = source.clock()
     window = view.window(now_s)
     clock = Clock(window, int(tick.get("offset_s", 0)))

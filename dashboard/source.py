@@ -79,8 +79,9 @@ class Source:
 
     def vocabulary(self) -> Vocabulary:
         """The signals that the server holds now. Raises SourceError where it has never answered."""
-        load: Callable[[], Vocabulary] = lambda: detect(self.client.metric_names())
-        held = self._one(Wanted("vocabulary", "vocabulary", load, VOCABULARY_TTL_S))
+        held = self._one(
+            Wanted("vocabulary", "vocabulary", lambda: detect(self.client.metric_names()), VOCABULARY_TTL_S)
+        )
         if held.value is None:
             raise as_source_error(held.error)
         vocabulary: Vocabulary = held.value

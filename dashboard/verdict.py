@@ -68,6 +68,11 @@ def no_engine(address: str) -> Verdict:
     return Verdict("none", "No engine is measured yet.", f" {address} holds no engine's metrics.", detail)
 
 
+def worst_broken(promises: Sequence[Promise]) -> Promise | None:
+    """The promise whose breach matters most; None where all are kept."""
+    return min((one for one in promises if one.state == "breach"), key=_severity, default=None)
+
+
 def judge(facts: Facts) -> Verdict:
     """The worst fact."""
     down = [target for target in facts.targets if target.health == "down"]

@@ -50,12 +50,12 @@
   function cell(row, tag, text) { const c = document.createElement(tag); c.textContent = text; if (tag === 'th') c.scope = 'col'; row.append(c); }
   function write(value) { return value === null || value === undefined ? '–' : String(+(+value).toPrecision(4)); }
   function columns(plot) {
-    const out = [];
+    const out = [], suffix = ((plot.layout.yaxis || {}).ticksuffix || '').trim(), unit = suffix ? `, ${suffix}` : '';
     for (const trace of plot.data || []) {
-      if (trace.type === 'heatmap') (trace.z || []).forEach((row, i) => out.push({ name: trace.names ? trace.names[i] : (trace.meta || [])[i] || `bucket ${i + 1}`, x0: trace.x0, dx: trace.dx, y: row }));
-      else if (trace.name && trace.dx) out.push({ name: trace.name, x0: trace.x0, dx: trace.dx, y: trace.y || [] });
+      if (trace.type === 'heatmap') (trace.z || []).forEach((row, i) => out.push({ name: (trace.meta || [])[i] || `bucket ${i + 1}`, x0: trace.x0, dx: trace.dx, y: row }));
+      else if (trace.name && trace.dx) out.push({ name: trace.name + unit, x0: trace.x0, dx: trace.dx, y: trace.y || [] });
     }
-    return out;
+    return out.sort((a, b) => plot.data[0].type === 'heatmap' ? 0 : a.name < b.name ? -1 : 1);
   }
   function fill(panel, plot) {
     const box = panel.querySelector('.p-t'), series = columns(plot), table = document.createElement('table'), head = document.createElement('tr');

@@ -13,7 +13,13 @@ from dashboard.view import Window
 Figure = dict[str, Any]
 Layout = dict[str, Any]
 
-CONFIG = {"displayModeBar": False, "displaylogo": False, "responsive": True, "doubleClick": False}
+CONFIG: Any = {
+    "displayModeBar": False,
+    "displaylogo": False,
+    "responsive": True,
+    "doubleClick": False,
+    "showTips": False,
+}
 """Options of every graph; a double click is answered by the page (back to the range before the zoom)."""
 
 
@@ -44,7 +50,7 @@ class Axis:
 
     suffix: str = ""
     tick_format: str = ""
-    hover: str = "%{y:.3s}"
+    hover: str = "%{y:.3~g}"
     ceiling: float | None = None
 
 
@@ -127,7 +133,7 @@ def tint_above(drawn: Layout, y: float, color: str = theme.BREACH) -> None:
             "opacity": 0.07,
             "line": {"width": 0},
             "layer": "below",
-        }  # fmt: skip
+        }
     )
 
 
@@ -152,7 +158,7 @@ def mark(drawn: Layout, clock: Clock, marks: Sequence[Mark], *, words: bool = Fa
                 "y0": 0,
                 "y1": 1,
                 "line": {"color": color, "width": 1, "dash": "1px 2px"},
-            }  # fmt: skip
+            }
         )
         if words and one.kind == "deploy":
             drawn["annotations"].append(

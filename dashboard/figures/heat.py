@@ -9,6 +9,8 @@ from dashboard.figures import chart
 from dashboard.figures.chart import Clock, Figure, Mark
 
 MAX_ROWS = 24
+NEGLIGIBLE = 1e-5
+"""Rows at the ends that never hold more than this share of the busiest cell are rounding, not requests."""
 SCALE = [
     [0, "rgba(47,111,222,0)"],
     [0.02, "rgba(47,111,222,.14)"],
@@ -27,7 +29,7 @@ class Buckets:
 
 
 def apart(cumulative: Mapping[float, Sequence[float | None]]) -> Buckets:
-    """Cumulative buckets by upper bound as separate ones; those empty at both ends of the range of bounds are dropped."""
+    """Cumulative buckets by upper bound as separate ones; the empty ones at both ends are dropped."""
     bounds = sorted(cumulative)
     rates: list[tuple[float | None, ...]] = []
     below: Sequence[float | None] | None = None
@@ -37,7 +39,8 @@ def apart(cumulative: Mapping[float, Sequence[float | None]]) -> Buckets:
             tuple(row) if below is None else tuple(_minus(high, low) for high, low in zip(row, below, strict=True))
         )
         below = row
-    used = [index for index, row in enumerate(rates) if any(value for value in row)]
+    busiest = [max((value for value in row if value is not None), default=0.0) for row in rates]
+    used = [index for index, value in enumerate(busiest) if value > NEGLIGIBLE * max(busiest)]
     if not used:
         return Buckets((), ())
     kept = slice(used[0], used[-1] + 1)
@@ -67,7 +70,7 @@ def _sum(values: Sequence[float | None]) -> float | None:
 
 
 def place(bounds_s: Sequence[float], value_s: float) -> float | None:
-    """Height of ``value_s`` on an axis where bucket ``i`` covers ``i`` to ``i + 1``; None beyond the last finite bound."""
+    """Height of ``value_s`` where bucket ``i`` covers ``i`` to ``i + 1``; None beyond the last finite bound."""
     low = 0.0
     for index, high in enumerate(bounds_s):
         if value_s <= high:
@@ -90,6 +93,7 @@ def heat(buckets: Buckets, clock: Clock, *, height: int, limit: float | None, ma
         "type": "heatmap", "x0": clock.ms(clock.window.start_s), "dx": clock.window.step_s * 1000, "y0": 0.5, "dy": 1,
         "z": [chart.rounded(row) for row in buckets.rates], "colorscale": SCALE, "showscale": False, "zmin": 0,
         "hoverongaps": False, "ygap": 1,
+        "meta": [f"≤ {_bound(bound)}" if math.isfinite(bound) else "more" for bound in buckets.bounds_s],
         "hovertemplate": "%{z:.3~g} req/s<extra></extra>",
     }  # fmt: skip
     if limit is not None and (height_of := place(buckets.bounds_s, limit)) is not None:
@@ -99,4 +103,4 @@ def heat(buckets: Buckets, clock: Clock, *, height: int, limit: float | None, ma
 
 
 def _bound(bound_s: float) -> str:
-    return quantity.duration(bound_s) if math.isfinite(bound_s) else "more"
+    return quantity.threshold_s(bound_s) if math.isfinite(bound_s) else "more"

@@ -32,7 +32,7 @@ def load_line(
     highest = [value for value in load if value is not None]
     if headroom is not None:
         line_at, n2_at = headroom.load_line_req_per_s, headroom.n2_line_req_per_s
-        ahead = _ahead(headroom.forecast, clock) if headroom.forecast is not None and clock.window.live else None
+        ahead = _ahead(headroom.forecast, clock) if headroom.forecast is not None else None
         if ahead is not None:
             traces += _forecast(ahead, clock)
             highest += ahead["high"]
@@ -101,7 +101,7 @@ def _line(drawn: chart.Layout, line_at: float, top: float, what: str) -> None:
             "opacity": 0.07,
             "line": {"width": 0},
             "layer": "below",
-        }  # fmt: skip
+        }
     )
     chart.threshold(drawn, line_at, dash="", width=2)
     text = f"<b>Load line {quantity.per_second(line_at)}</b>  {what}"
@@ -113,7 +113,8 @@ def _now(drawn: chart.Layout, clock: Clock) -> None:
     drawn["shapes"].append(
         {"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": theme.NOW, "width": 1}}
     )
-    drawn["annotations"].append(chart.label(x, 0.02, "now", theme.INK, yref="paper", yanchor="bottom", xshift=4))
+    if clock.window.live:
+        drawn["annotations"].append(chart.label(x, 0.02, "now", theme.INK, yref="paper", yanchor="bottom", xshift=4))
 
 
 def _gap(drawn: chart.Layout, clock: Clock, load: Sequence[float | None], line_at: float) -> None:
@@ -136,5 +137,5 @@ def _crossing(crosses_at_s: float, line_at: float, clock: Clock, until_s: float)
             "y": [line_at],
             "marker": marker,
             "hoverinfo": "skip",
-        }  # fmt: skip
+        }
     ]

@@ -59,7 +59,7 @@ def lines(
     marks: Sequence[Mark] = (),
     floor_top: float = 0.0,
 ) -> Figure:
-    """One line per pool, the first heavier; ``limit`` is drawn across, ``floor_top`` is the least height of the axis."""
+    """One line per pool, the first heavier; ``limit`` is drawn across, ``floor_top`` is the least top of the axis."""
     drawn = chart.layout(clock, axis, height=height)
     if axis.ceiling is None:
         chart.span_y(drawn, chart.top_of(rows.values(), floor_top))
@@ -85,7 +85,7 @@ def fan(
     drawn = chart.layout(clock, axis, height=height)
     values = percentiles.values()
     chart.span_y(drawn, chart.top_of(values, limit or 0, room=1.15))
-    traces = []
+    traces: list[Figure] = []
     for name in ("p50", "p99", "p95"):
         if name in percentiles:
             _, width, dash = FAN_STYLES[name]

@@ -10,7 +10,7 @@ PHASES = ("queue", "prefill", "decode", "other")
 
 
 def residual(whole: Sequence[float | None], parts: Sequence[Sequence[float | None]]) -> list[float | None]:
-    """What of ``whole`` no part explains, step by step; zero where parts that overlap exceed it, None where any lacks."""
+    """What of ``whole`` no part explains by step; zero where parts that overlap exceed it, None where any lacks."""
     rest: list[float | None] = []
     for total, *known in zip(whole, *parts, strict=True):
         values = [value for value in known if value is not None]

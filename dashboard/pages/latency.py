@@ -24,7 +24,7 @@ from planner.slo import Slo
 TITLES = {"ttft": "TTFT", "itl": "ITL", "e2e_latency": "E2E", "tpot": "TPOT"}
 FANS = {signal: Panel(f"la-{signal}", title) for signal, title in TITLES.items()}
 BY_POOL = {signal: Panel(f"la-pool-{signal}", f"{title} p95 by pool") for signal, title in TITLES.items()}
-HEAT = Panel("la-heat", "All TTFTs over time", "req/s by bucket", span=8, height=236, legend=False)
+HEAT = Panel("la-heat", "All TTFTs over time", "req/s by bucket", span=8, height=262, legend=False)
 STACK = Panel("la-stack", "Where the time goes", "mean per request", span=4, height=168)
 PANELS = (*FANS.values(), HEAT, STACK, *BY_POOL.values())
 
@@ -73,7 +73,7 @@ def wire(app: Dash, source: Source, slo: Slo) -> None:
         values = [value for one in draw(seen, slo) for value in one.values()]
         return [_note(begun), *values, begun.stamp(seen.pools)]
 
-    app.clientside_callback("(data) => window.dash_clientside.loadline.stamped(data)", Input("la-stamp", "data"))
+    app.clientside_callback("(data) => window.dash_clientside.loadline.stamped(data)", Input("la-stamp", "data"))  # type: ignore[no-untyped-call]
 
 
 def see(begun: Refresh, vocabulary: Vocabulary, source: Source) -> Seen:

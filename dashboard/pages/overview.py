@@ -9,7 +9,7 @@ from dash.exceptions import PreventUpdate
 
 from collector.signals import Vocabulary
 from dashboard import changes, judge, quantity, queries, theme, verdict
-from dashboard.cache import Held
+from dashboard.cache import Held, Late
 from dashboard.figures import chart, load_line, series
 from dashboard.figures.chart import Mark
 from dashboard.page import Page
@@ -48,10 +48,15 @@ class Seen:
     answers: Mapping[str, Answer]
     promises: Sequence[judge.Promise]
     headroom: Sequence["PoolHeadroom"]
-    headroom_why: str
+    headroom_error: Exception | None
     alerts: Held
     changes: Sequence[Mark]
     pools: Sequence[str]
+
+    @property
+    def at_s(self) -> float:
+        """The moment that is judged: now, or the end of a fixed range."""
+        return self.refresh.now_s if self.refresh.window.live else float(self.refresh.window.end_s)
 
     @property
     def palette(self) -> dict[str, str]:
@@ -59,9 +64,13 @@ class Seen:
         return series.colors(self.pools)
 
     def focus(self) -> str:
-        """The pool that the hero shows: the one chosen, else the one nearest its load line, else the worst."""
+        """The pool that the hero shows: the one chosen, else one that breaks a promise, else the one nearest its load
+        line, else the worst."""
         if len(self.refresh.view.pools) == 1:
             return self.refresh.view.pools[0]
+        broken = verdict.worst_broken(self.promises)
+        if broken is not None:
+            return broken.pool
         lined = bars.by_risk(self.headroom)
         worst = max(self.promises, key=lambda one: one.use).pool
         return lined[0].pool if lined else worst or next(iter(self.pools), "")
@@ -112,7 +121,7 @@ def wire(app: Dash, source: Source, slo: Slo) -> None:
             return _unknown(begun, source)
         return _known(see(begun, begun.vocabulary, source, slo), source, slo, prefix)
 
-    app.clientside_callback("(data) => window.dash_clientside.loadline.stamped(data)", Input("ov-stamp", "data"))
+    app.clientside_callback("(data) => window.dash_clientside.loadline.stamped(data)", Input("ov-stamp", "data"))  # type: ignore[no-untyped-call]
 
 
 def see(begun: Refresh, vocabulary: Vocabulary, source: Source, slo: Slo) -> Seen:
@@ -121,7 +130,8 @@ def see(begun: Refresh, vocabulary: Vocabulary, source: Source, slo: Slo) -> See
     answers = source.ranges(queries.overview(vocabulary, slo, window), window)
     budgets = source.instants(queries.budgets(vocabulary, slo, window), window.end_s)
     promises = judge.promises(answers, budgets, slo, begun.view, window)
-    held = source.kept("headroom", lambda: _headroom(source, vocabulary, slo), HEADROOM_TTL_S, HEADROOM_PATIENCE_S)
+    at_s, name = (begun.now_s, "headroom") if window.live else (float(window.end_s), f"headroom at {window.end_s}")
+    held = source.kept(name, lambda: _headroom(source, vocabulary, slo, at_s), HEADROOM_TTL_S, HEADROOM_PATIENCE_S)
     headroom = [one for one in held.value or () if begun.view.wants(one.pool)]
     pools = queries.pools({name: answer for name, answer in answers.items() if name not in ("alerts", "up", "info")})
     return Seen(
@@ -129,17 +139,17 @@ def see(begun: Refresh, vocabulary: Vocabulary, source: Source, slo: Slo) -> See
         answers,
         promises,
         headroom,
-        str(held.error or ""),
+        held.error,
         source.alerts(),
         changes.changes(answers, window),
         pools,
     )
 
 
-def _headroom(source: Source, vocabulary: Vocabulary, slo: Slo) -> "tuple[PoolHeadroom, ...]":
+def _headroom(source: Source, vocabulary: Vocabulary, slo: Slo, at_s: float) -> "tuple[PoolHeadroom, ...]":
     from planner.headroom import live_headroom
 
-    return live_headroom(source.client, vocabulary, slo, source.clock())
+    return live_headroom(source.client, vocabulary, slo, at_s)
 
 
 def _unknown(begun: Refresh, source: Source) -> list[Any]:
@@ -178,11 +188,11 @@ def _verdict(seen: Seen, source: Source, prefix: str) -> Node:
     facts = verdict.Facts(
         promises=seen.promises,
         headroom=seen.headroom,
-        targets=source.targets(),
-        alerts=seen.alerts.value or (),
+        targets=source.targets() if begun.window.live else (),
+        alerts=(seen.alerts.value or ()) if begun.window.live else (),
         changes=seen.changes,
         newest_s=begun.newest_s,
-        now_s=begun.now_s,
+        now_s=seen.at_s,
         live=begun.window.live,
         silence=begun.error,
     )
@@ -214,9 +224,9 @@ def _bars(seen: Seen, prefix: str) -> Node:
 
 
 def _headroom_note(seen: Seen) -> str:
-    return (
-        f"The load line is being worked out: {seen.headroom_why}" if seen.headroom_why else "no pool has load to judge"
-    )
+    if isinstance(seen.headroom_error, Late):
+        return "The load line is being worked out."
+    return f"No load line: {seen.headroom_error}." if seen.headroom_error else "No pool is measured."
 
 
 def _hero(seen: Seen, slo: Slo) -> Drawn:
@@ -232,20 +242,16 @@ def _hero(seen: Seen, slo: Slo) -> Drawn:
 
 def _hero_chips(pool: str, headroom: "PoolHeadroom | None", seen: Seen) -> Node:
     if headroom is None:
-        return [html.Span(pool), html.Span(_headroom_note(seen), className="hd-o")]
+        return [html.Span(pool), html.Span(_headroom_note(seen), className="hd-n")]
     replicas = f"{headroom.replicas} replica{'' if headroom.replicas == 1 else 's'}"
-    chips = [html.Span(f"{pool}, {replicas}")]
+    chips: list[Node] = [html.Span(f"{pool}, {replicas}")]
     if headroom.headroom_ratio is None:
         return [*chips, html.Span(f", no load line: {headroom.reason or 'not known'}")]
     kind = {"ok": "hd-o", "warn": "hd-w", "breach": "hd-b", "none": "hd-o"}[bars.state_of(headroom)]
     left = f"{quantity.percent(headroom.headroom_ratio)} headroom" if headroom.headroom_ratio >= 0 else "no headroom"
     chips.append(html.Strong(left, className=kind))
-    if (
-        headroom.crosses_at_s is not None
-        and headroom.crosses_at_s > seen.refresh.now_s
-        and headroom.headroom_ratio >= 0
-    ):
-        ahead = quantity.span(headroom.crosses_at_s - seen.refresh.now_s)
+    if headroom.crosses_at_s is not None and headroom.crosses_at_s > seen.at_s and headroom.headroom_ratio >= 0:
+        ahead = quantity.span(headroom.crosses_at_s - seen.at_s)
         chips.append(html.Strong(f"crosses in {ahead}", className="hd-b"))
     return chips
 
@@ -301,7 +307,8 @@ def _alerts(seen: Seen) -> tuple[Node, Node]:
     firing = sum(alert.get("state") == "firing" for alert in active)
     if not active:
         return html.P("Nothing fires, nothing is pending.", className="none"), "none"
-    return tables.alert_rows(active, seen.refresh.now_s), f"{firing} firing, {len(active) - firing} pending"
+    when = "" if seen.refresh.window.live else "now: "
+    return tables.alert_rows(active, seen.refresh.now_s), f"{when}{firing} firing, {len(active) - firing} pending"
 
 
 def _changes(seen: Seen) -> tuple[Node, Node]:

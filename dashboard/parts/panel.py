@@ -63,7 +63,7 @@ class Panel:
         )
 
     def _head(self) -> Node:
-        title = [self.title, html.Span(self.unit, className="p-u")] if self.unit else [self.title]
+        title: Node = [self.title, html.Span(self.unit, className="p-u")] if self.unit else [self.title]
         menu = html.Details(
             [
                 html.Summary(icon("dots"), **hyphened(aria_label=f"{self.title}: panel menu")),

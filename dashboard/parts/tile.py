@@ -30,7 +30,7 @@ def tile(promise: Promise, href: str, period: str, *, several: bool) -> Node:
         else ""
     )
     if promise.key == "goodput":
-        left = "of requests meet every SLO"
+        left = "meet every SLO"
     if promise.value is None:
         left = ""
     word = None if promise.value is not None or not promise.values else "Idle"
