@@ -5,6 +5,7 @@ import logging
 import signal
 import socket
 import sys
+from contextlib import ExitStack, closing
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -38,22 +39,17 @@ def serve(settings: AlertsSettings) -> None:
     token = _token(settings.auth_token_file)
     if token is None and not _is_loopback(settings.host):
         raise ConfigError(f"host is {settings.host}, which others can reach; --auth-token-file must name a token then")
-    listener = _listen(settings.host, settings.port)
-    state = State(settings.state)
-    client = Client(settings.source, token=_token(settings.source_token_file))
     local = {"all://127.0.0.1": None, "all://localhost": None}
-    try:
-        with client, httpx.Client(timeout=NOTIFY_TIMEOUT_S, mounts=local) as http:
-            manager = create_manager(settings, client, state, http)
-            manager.restore()
-            manager.start()
-            try:
-                _run(manager, listener, token)
-            finally:
-                manager.stop()
-    finally:
-        state.close()
-        listener.close()
+    with ExitStack() as parts:
+        listener = parts.enter_context(_listen(settings.host, settings.port))
+        client = parts.enter_context(Client(settings.source, token=_token(settings.source_token_file)))
+        http = parts.enter_context(httpx.Client(timeout=NOTIFY_TIMEOUT_S, mounts=local))
+        state = parts.enter_context(closing(State(settings.state)))
+        manager = create_manager(settings, client, state, http)
+        manager.restore()
+        parts.callback(manager.stop)
+        manager.start()
+        _run(manager, listener, token)
 
 
 def create_manager(settings: AlertsSettings, client: Client, state: State, http: httpx.Client) -> Manager:

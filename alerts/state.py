@@ -61,8 +61,12 @@ class State:
             self._database = sqlite3.connect(
                 ":memory:" if path is None else path, timeout=1.0, check_same_thread=False, isolation_level=None
             )
+        except sqlite3.Error as error:
+            raise StateError(f"{path}: cannot be used as state file: {error}") from error
+        try:
             self._prepare()
         except sqlite3.Error as error:
+            self._database.close()
             reason = "another process has it open" if "locked" in str(error) else str(error)
             raise StateError(f"{path}: cannot be used as state file: {reason}") from error
 
@@ -89,7 +93,7 @@ class State:
         self, key: str, evaluated_at_s: float, alerts: Iterable[tuple[str, Alert]], messages: Sequence[Message]
     ) -> None:
         """Remember a group as it stands after an evaluation, and what is to be delivered because of it."""
-        rows = [(key, rule, alert.fingerprint, orjson.dumps(asdict(alert))) for rule, alert in alerts]
+        rows = [(key, rule, alert.fingerprint, _body(alert)) for rule, alert in alerts]
         posts = [(message.receiver, message.key, message.body, evaluated_at_s) for message in messages]
 
         def write(database: sqlite3.Connection) -> None:
@@ -139,9 +143,15 @@ def _memories(database: sqlite3.Connection) -> Iterator[tuple[str, GroupMemory]]
         yield key, GroupMemory(evaluated_at_s, tuple((rule, _alert(body)) for rule, body in rows))
 
 
+def _body(alert: Alert) -> bytes:
+    """JSON; the value as a text, because JSON knows neither NaN nor infinity."""
+    return orjson.dumps(asdict(alert) | {"value": repr(alert.value)})
+
+
 def _alert(body: bytes) -> Alert:
     try:
         fields = orjson.loads(body)
+        fields["value"] = float(fields["value"])
         return Alert(labels=_labels(fields.pop("labels")), annotations=_labels(fields.pop("annotations")), **fields)
     except (ValueError, TypeError, KeyError) as error:
         raise StateError(f"an alert in the state file cannot be read: {error}") from error
