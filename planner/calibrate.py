@@ -118,7 +118,7 @@ def from_engine(base_url: str, *, transport: httpx.BaseTransport | None = None) 
         source=evidence.source,
         observations=evidence.observations,
         scheduler={**evidence.scheduler, **find_limits(metadata)},
-        engine={**evidence.engine, **{k: str(metadata[k]) for k in ("model", "version", "device") if k in metadata}},
+        engine={**evidence.engine, **_identity(metadata)},
     )
 
 
@@ -217,6 +217,15 @@ def find_limits(metadata: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, Mapping):
             limits |= scheduler_limits(value)
     return limits
+
+
+def _identity(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Model, numbers, device and version out of an engine's metadata, where it tells them."""
+    told = {key: metadata[key] for key in ("model", "dtype", "device", "version") if key in metadata}
+    model = told.get("model")
+    if isinstance(model, Mapping):
+        told["model"] = model.get("name", "")
+    return {key: str(value) for key, value in told.items() if value}
 
 
 def _slope(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> float:

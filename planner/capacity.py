@@ -204,7 +204,7 @@ class _Search:
         raise CapacityError(self._never(broken))
 
     def _never(self, verdict: Verdict) -> str:
-        worst = max(verdict.checks, key=lambda check: check.use_ratio)
+        worst = max(verdict.checks, key=lambda check: (not check.kept and check.name != "Goodput", check.use_ratio))
         found = "requests that never end" if worst.value is None else f"{worst.value:.4g}"
         return f"the promise breaks at any rate: {worst.name} is {found}, its limit {worst.limit:.4g}"
 

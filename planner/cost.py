@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from planner.errors import CostError
 from planner.slo import first_fault
 
-MAX_STEPS = 2000
+MAX_STEPS = 1000
 
 Swing = tuple[str, Fraction | None, Fraction | None]
 """What was moved, and the break-even with it lower and higher."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.errors import TraceError
@@ -88,6 +88,7 @@ def test_a_zone_is_taken_into_account() -> None:
     assert parse_time_ns("2024-05-10 02:00:00.009930+02:00")[0] == parse_time_ns("2024-05-10 00:00:00.00993Z")[0]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_reconcile_or_give_one_clear_error(tmp_path_factory: pytest.TempPathFactory, body: bytes) -> None:
     path = tmp_path_factory.mktemp("any") / "t.csv"
