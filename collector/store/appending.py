@@ -1,15 +1,16 @@
 """Appends: a write-ahead row first, then the head. When an append returns, kill -9 cannot undo it."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import orjson
 
 from collector.model.errors import StoreError
 from collector.model.labels import Labels, render
-from collector.model.series import BoolArray, Float64Array, Int64Array, Series
+from collector.model.series import Float64Array, Int64Array, Series
 from collector.store.database import Database
 from collector.store.errors import OutOfOrder
 from collector.store.holes import without_holes
@@ -18,11 +19,22 @@ from collector.store.state import Group, Layout, State
 from collector.store.stats import AppendResult
 from collector.store.wal import Batch, checksum, encode_batch, encode_scrape
 
+T = TypeVar("T")
+
 _NONE = np.empty(0, np.int64)
 _NO_VALUES = np.empty(0, np.float64)
 _INSERT_WAL = "INSERT INTO wal (id, layout, timestamp_ms, crc, payload) VALUES (?, ?, ?, ?, ?)"
 MIN_MS, MAX_MS = -(1 << 53), 1 << 53
 """Timestamps that are kept: those that a float64 of milliseconds holds exactly."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Accepted samples of one series, (samples,) each."""
+
+    series_id: int
+    timestamps_ms: Int64Array
+    values: Float64Array
 
 
 @dataclass(slots=True)
@@ -47,7 +59,7 @@ class Appender:
         """See ``Store.append_scrape``."""
         if len(layout) != len(values):
             raise StoreError(f"group {group_key!r}: {len(values)} values for {len(layout)} series")
-        _check_time(f"group {group_key!r}", timestamp_ms)
+        _check_time("group {!r}".format, group_key, timestamp_ms)
         values = without_holes(values)
         with self._database.write_lock:
             group = self._state.groups.get(group_key)
@@ -69,36 +81,34 @@ class Appender:
 
     def series(self, given: Iterable[Series]) -> AppendResult:
         """See ``Store.append_series``."""
-        state = self._state
-        accepted: dict[int, list[tuple[Int64Array, Float64Array]]] = {}
+        accepted: list[_Run] = []
         last_ms: dict[int, int] = {}
         pending = _Pending({})
         duplicate = out_of_order = 0
+        known_last_ms = self._state.ragged_last_ms
         with self._database.write_lock:
             for one in given:
                 if len(one.timestamps_ms) != len(one.values):
-                    raise StoreError(
-                        f"{render(one.labels)}: {len(one.values)} values for {len(one.timestamps_ms)} times"
-                    )
+                    times, values = len(one.timestamps_ms), len(one.values)
+                    raise StoreError(f"{render(one.labels)}: {values} values for {times} times")
                 if not len(one.values):
                     continue
                 series_id = self._id_of(one.labels, pending)
-                before = last_ms.get(series_id, state.ragged_last_ms.get(series_id, MIN_MS - 1))
-                timestamps_ms = np.asarray(one.timestamps_ms, np.int64)
-                keep, repeated = _in_order(timestamps_ms, before)
+                before_ms = last_ms.get(series_id)
+                if before_ms is None:
+                    before_ms = known_last_ms.get(series_id, MIN_MS - 1)
+                run, repeated, late = _in_order(series_id, one, before_ms)
                 duplicate += repeated
-                out_of_order += len(keep) - int(np.count_nonzero(keep)) - repeated
-                if not keep.any():
-                    continue
-                kept = timestamps_ms[keep]
-                _check_time(render(one.labels), int(kept[-1]))
-                last_ms[series_id] = int(kept[-1])
-                accepted.setdefault(series_id, []).append((kept, without_holes(one.values)[keep]))
+                out_of_order += late
+                if run is not None:
+                    last_ms[series_id] = int(run.timestamps_ms[-1])
+                    _check_time(render, one.labels, last_ms[series_id])
+                    accepted.append(run)
             if accepted:
                 self._write_batch(accepted, last_ms, pending)
             self.duplicate += duplicate
             self.out_of_order += out_of_order
-        return AppendResult(sum(len(part[1]) for parts in accepted.values() for part in parts), duplicate, out_of_order)
+        return AppendResult(sum(len(run.values) for run in accepted), duplicate, out_of_order)
 
     def _new_layout(
         self, group: Group | None, group_key: str, layout: Sequence[Labels], timestamp_ms: int, values: Float64Array
@@ -155,32 +165,24 @@ class Appender:
             group.alive, group.last_ms = layout, timestamp_ms
             group.next_sequence += 1
 
-    def _write_batch(
-        self,
-        accepted: dict[int, list[tuple[Int64Array, Float64Array]]],
-        last_ms: dict[int, int],
-        pending: _Pending,
-    ) -> None:
+    def _write_batch(self, accepted: list[_Run], last_ms: dict[int, int], pending: _Pending) -> None:
         state = self._state
-        parts = [part for series_parts in accepted.values() for part in series_parts]
-        batch = Batch(
-            np.fromiter(accepted, np.int64, len(accepted)),
-            np.array([sum(len(part[0]) for part in series_parts) for series_parts in accepted.values()], np.int64),
-            np.concatenate([part[0] for part in parts]),
-            np.concatenate([part[1] for part in parts]),
-        )
-        payload = encode_batch(batch)
-        row_id = RAGGED << WINDOW_BITS | state.ragged_sequence
+        values = without_holes(np.concatenate([run.values for run in accepted]))
+        counts = [len(run.values) for run in accepted]
+        ids = np.array([run.series_id for run in accepted], np.int64)
+        times = np.concatenate([run.timestamps_ms for run in accepted])
+        payload = encode_batch(Batch(ids, np.array(counts, np.int64), times, values))
+        row = (RAGGED << WINDOW_BITS | state.ragged_sequence, None, int(times.max()), checksum(payload), payload)
         with self._database.transaction() as connection:
             self._write_pending(connection, pending)
-            latest = int(batch.timestamps_ms.max())
-            connection.execute(_INSERT_WAL, (row_id, None, latest, checksum(payload), payload))
+            connection.execute(_INSERT_WAL, row)
         with state.lock:
             self._publish(pending)
-            state.settle(batch.ids, RAGGED)
-            for series_id, series_parts in accepted.items():
-                for timestamps_ms, values in series_parts:
-                    state.ragged.append(series_id, timestamps_ms, values)
+            state.settle(ids, RAGGED)
+            first = 0
+            for run, count in zip(accepted, counts, strict=True):
+                state.ragged.append(run.series_id, run.timestamps_ms, values[first : first + count])
+                first += count
             state.ragged_last_ms.update(last_ms)
             state.ragged_sequence += 1
 
@@ -215,21 +217,23 @@ def insert_layout(connection: sqlite3.Connection, layout: Layout) -> None:
     connection.execute("INSERT INTO layouts (id, series) VALUES (?, ?)", (layout.id, blob))
 
 
-def _check_time(subject: str, timestamp_ms: int) -> None:
+def _check_time(show: Callable[[T], str], subject: T, timestamp_ms: int) -> None:
     if not MIN_MS <= timestamp_ms <= MAX_MS:
-        raise StoreError(f"{subject}: timestamp {timestamp_ms} ms is beyond ±2**53 ms")
+        raise StoreError(f"{show(subject)}: timestamp {timestamp_ms} ms is beyond ±2**53 ms")
 
 
-def _in_order(timestamps_ms: Int64Array, before_ms: int) -> tuple[BoolArray, int]:
-    """Which samples come after all before them, and how many of the others repeat the last time."""
-    keep = np.ones(len(timestamps_ms), np.bool_)
-    if timestamps_ms[0] > before_ms and (len(timestamps_ms) == 1 or (np.diff(timestamps_ms) > 0).all()):
-        return keep, 0
+def _in_order(series_id: int, series: Series, before_ms: int) -> tuple[_Run | None, int, int]:
+    """The samples that come after all before them; how many of the others repeat the last time, and how many not."""
+    timestamps_ms, values = series.timestamps_ms, series.values
+    if timestamps_ms[0] > before_ms and (len(values) == 1 or (timestamps_ms[1:] > timestamps_ms[:-1]).all()):
+        return _Run(series_id, timestamps_ms, values), 0, 0
+    kept: list[int] = []
     repeated = 0
     for place, timestamp_ms in enumerate(timestamps_ms.tolist()):
         if timestamp_ms > before_ms:
             before_ms = timestamp_ms
-            continue
-        keep[place] = False
-        repeated += timestamp_ms == before_ms
-    return keep, repeated
+            kept.append(place)
+        else:
+            repeated += timestamp_ms == before_ms
+    run = _Run(series_id, timestamps_ms[kept], values[kept]) if kept else None
+    return run, repeated, len(values) - len(kept) - repeated

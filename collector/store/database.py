@@ -23,6 +23,9 @@ LOCK_NAME = "loadline.lock"
 CHECKPOINT_PAGES = 16_384
 """Appends checkpoint on their own only past this many pages (64 MiB): otherwise ``checkpoint`` does, beside them."""
 
+LOG_BYTES = 16 << 20
+"""SQLite's log shrinks back to this once it has been checkpointed."""
+
 _WAL_HEADER = 32
 _FRAME_HEADER = 24
 
@@ -144,6 +147,7 @@ class Database:
         uri = f"{self.file.absolute().as_uri()}?mode={mode}"
         connection = sqlite3.connect(uri, uri=True, timeout=10.0, isolation_level=None, check_same_thread=False)
         connection.execute(f"PRAGMA synchronous={self._synchronous}")
+        connection.execute(f"PRAGMA journal_size_limit={LOG_BYTES}").fetchall()
         connection.execute(f"PRAGMA wal_autocheckpoint={0 if reading else CHECKPOINT_PAGES}")
         return connection
 

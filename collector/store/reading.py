@@ -5,7 +5,7 @@ scrape group stay together in one matrix. Series that came one at a time are joi
 A series that several groups know is merged into one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,12 +106,7 @@ class Reader:
             homes = state.homes(ids)
             shared = ids[homes == MANY]
             groups = []
-            if len(shared):
-                numbers = list(state.groups_by_id)
-            else:
-                numbers = [number for number in np.unique(homes).tolist() if number not in (RAGGED, NOWHERE)]
-            for number in numbers:
-                wanted = ids[(homes == number) | (homes == MANY)]
+            for number, wanted in _by_group(ids, homes, state.groups_by_id if len(shared) else ()):
                 group = state.groups_by_id[number]
                 groups.append(_GroupView(wanted, group.chunks, group.head.rows()))
             alone = ids[(homes == RAGGED) | (homes == MANY)]
@@ -135,6 +130,19 @@ class Reader:
         points.update({series_id: _merge(parts) for series_id, parts in pieces.items() if parts})
         _add_ragged(answer, points, snapshot.labels)
         return answer
+
+
+def _by_group(ids: Int64Array, homes: Int64Array, everywhere: Iterable[int]) -> list[tuple[int, Int64Array]]:
+    """Scrape groups with the series to look for in each; those of several groups are looked for ``everywhere``."""
+    order = np.argsort(homes, kind="stable")
+    numbers, begins = np.unique(homes[order], return_index=True)
+    own = dict(zip(numbers.tolist(), np.split(ids[order], begins[1:]), strict=True)) if len(ids) else {}
+    shared = own.pop(MANY, None)
+    own.pop(NOWHERE, None)
+    own.pop(RAGGED, None)
+    if shared is None:
+        return list(own.items())
+    return [(number, np.concatenate([own.get(number, ids[:0]), shared])) for number in everywhere]
 
 
 def _seen(snapshot: _Snapshot, start_ms: int, end_ms: int) -> set[int]:

@@ -30,9 +30,15 @@ def cut():
 
 threading.Thread(target=cut, daemon=True).start()
 first = 0 if store.stats().newest_ms is None else store.stats().newest_ms // 1000 + 1
+
+def push(step):
+    store.append_series([Series(pushed, np.array([1000 * step]), np.array([step * 0.5]))])
+
+if first:  # killed between the two appends of a step, the push is missing; otherwise it is a duplicate
+    push(first - 1)
 for step in range(first, first + 5_000):
     store.append_scrape("target", layout, 1000 * step, np.random.default_rng(step).random(100))
-    store.append_series([Series(pushed, np.array([1000 * step]), np.array([step * 0.5]))])
+    push(step)
     newest[0] = 1000 * step
     print(step, flush=True)
 """
@@ -46,7 +52,8 @@ def run_and_kill(directory: Path, acknowledgements: int) -> int:
             line = process.stdout.readline()
         process.send_signal(signal.SIGKILL)
         rest = process.stdout.read()
-    return int((rest.split() or [line])[-1]) if rest.endswith("\n") or not rest else int(line)
+    whole = rest[: rest.rfind("\n") + 1].split()
+    return int((whole or [line])[-1])
 
 
 def assert_steps(directory: Path, acknowledged: int) -> None:
