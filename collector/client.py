@@ -53,7 +53,7 @@ class Client:
 
     ``base_url`` may carry a path prefix (``http://mimir/prometheus``). ``transport`` is httpx's seam for tests.
     ``on_warning(expr, warning)`` is told what the server remarked beside its answer.
-    All times are Unix seconds. Every method raises SourceError.
+    All times are Unix seconds. Every method raises SourceError, and so does an address that is none.
     """
 
     def __init__(
@@ -66,19 +66,16 @@ class Client:
         on_warning: Callable[[str, str], None] | None = None,
     ) -> None:
         self.base_url = base_url.rstrip("/")
+        _check_address(base_url)
         self._timeout_s = timeout_s
         self._on_warning = on_warning or (lambda expr, warning: _log.info("%s: %s", expr, warning))
-        try:
-            self._http = httpx.Client(
-                timeout=timeout_s,
-                transport=transport,
-                headers={"Authorization": f"Bearer {token}"} if token else {},
-                mounts={"all://127.0.0.1": None, "all://localhost": None} if transport is None else None,
-                limits=httpx.Limits(max_connections=64, max_keepalive_connections=16),
-            )
-            httpx.URL(self.base_url)
-        except (httpx.InvalidURL, ValueError) as error:
-            raise SourceError(f"{base_url}: not an address: {error}", kind="bad_address") from error
+        self._http = httpx.Client(
+            timeout=timeout_s,
+            transport=transport,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            mounts={"all://127.0.0.1": None, "all://localhost": None} if transport is None else None,
+            limits=httpx.Limits(max_connections=64, max_keepalive_connections=16),
+        )
 
     def query(self, expr: str, time_s: float | None = None) -> tuple[Sample, ...]:
         """Evaluate ``expr`` at one moment (the server's now by default).
@@ -193,6 +190,15 @@ class Client:
         if response.is_success:
             return response
         raise _refusal(url, response)
+
+
+def _check_address(base_url: str) -> None:
+    try:
+        url = httpx.URL(base_url)
+    except (httpx.InvalidURL, ValueError) as error:
+        raise SourceError(f'source "{base_url}": {error}', kind="bad_address") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise SourceError(f'source "{base_url}": an address looks like http://127.0.0.1:9190', kind="bad_address")
 
 
 def _times(**times_s: float | None) -> dict[str, str]:

@@ -1,0 +1,85 @@
+"""The collector's parts over a store in a temporary directory, and its API on a real socket."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+from starlette.types import ASGIApp
+
+from collector.api.app import create_app
+from collector.api.parts import Parts
+from collector.ingest.remote_write import RemoteWriteReceiver
+from collector.store import SpanStore, Store
+
+NOW_S = 1_700_000_000.0
+"""The API's clock stands still."""
+
+
+class _Server(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        config = uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", ws="none", log_config=None)
+        super().__init__(config)
+        self.is_up = threading.Event()
+
+    async def startup(self, sockets: object = None) -> None:
+        await super().startup()
+        self.is_up.set()
+
+
+@contextmanager
+def _served(app: ASGIApp) -> Iterator[str]:
+    server = _Server(app)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        assert server.is_up.wait(10.0)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(10.0)
+
+
+@pytest.fixture
+def serve_app() -> Iterator[Callable[[ASGIApp], str]]:
+    """Serves an application on a free port until the test ends, and gives its address."""
+    with ExitStack() as stack:
+        yield lambda app: stack.enter_context(_served(app))
+
+
+def _alerts(request: httpx.Request) -> httpx.Response:
+    """An alerts process with one rule group; its alerts page is broken."""
+    if request.url.path == "/api/v1/rules":
+        return httpx.Response(200, json={"status": "success", "data": {"groups": [{"name": "slo", "rules": []}]}})
+    raise httpx.ConnectError("connection refused", request=request)
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Iterator[Parts]:
+    """The collector's parts, without targets."""
+    with Store.open(tmp_path / "store") as store:
+        http = httpx.AsyncClient(transport=httpx.MockTransport(_alerts))
+        yield Parts(
+            store=store,
+            spans=SpanStore(store.database),
+            receiver=RemoteWriteReceiver(store),
+            http=http,
+            alerts_url="http://alerts",
+            max_body_bytes=1 << 20,
+            now_s=lambda: NOW_S,
+        )
+        asyncio.run(http.aclose())
+
+
+@pytest.fixture
+def api(parts: Parts, serve_app: Callable[[ASGIApp], str]) -> Iterator[httpx.Client]:
+    """Speaks to the API over ``parts``."""
+    with httpx.Client(base_url=serve_app(create_app(parts)), trust_env=False) as client:
+        yield client

@@ -1,0 +1,209 @@
+"""The client and our API beside the real Prometheus on the same samples."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import numpy as np
+import pytest
+from starlette.types import ASGIApp
+
+from collector.api.app import create_app
+from collector.api.parts import Parts
+from collector.client import Client
+from collector.model.errors import SourceError
+from collector.model.labels import from_mapping
+from collector.model.series import Series
+
+pytestmark = pytest.mark.peer
+
+STEP_S = 5
+POINTS = 121
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a Prometheus that takes remote write and scrapes nothing."""
+    program = shutil.which("prometheus")
+    if program is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("prometheus is not installed")
+        pytest.skip("prometheus is not installed")
+    folder = tmp_path_factory.mktemp("prometheus")
+    (folder / "prometheus.yml").write_text("scrape_configs: []\n")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [
+        program,
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--web.enable-remote-write-receiver",
+        "--log.level=error",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            _await_ready(f"http://127.0.0.1:{port}/-/ready", process)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def _await_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+    with httpx.Client(trust_env=False) as http:
+        for _ in range(300):
+            assert process.poll() is None, "prometheus ended"
+            try:
+                if http.get(url).is_success:
+                    return
+            except httpx.ConnectError:
+                pass
+            time.sleep(0.05)
+    pytest.fail("prometheus did not become ready")
+
+
+@pytest.fixture(scope="module")
+def start_s() -> int:
+    """Ten minutes ago, on a whole minute: Prometheus takes recent samples only."""
+    return (int(time.time()) - POINTS * STEP_S) // 60 * 60
+
+
+@pytest.fixture(scope="module")
+def samples(start_s: int) -> list[Series]:
+    """Counters with a reset, gauges with special values, a histogram."""
+    times = (start_s + STEP_S * np.arange(POINTS)) * 1000
+    steps = np.arange(POINTS, dtype=np.float64)
+    gauge = np.sin(steps) * 1e-5
+    gauge[10], gauge[20], gauge[30], gauge[40] = np.inf, -np.inf, 1e21, 0.0
+
+    def series(values: np.ndarray, **labels: str) -> Series:
+        return Series(from_mapping({"__name__": labels.pop("name"), **labels}), times, values)
+
+    made = [
+        series(gauge, name="level"),
+        series(np.where(steps < 60, steps, steps - 60) * 7.5, name="tokens_total", pod="a"),
+    ]
+    made.append(series(steps * 3, name="tokens_total", pod="b", path='with "quotes" and \\ and ünï'))
+    made += [
+        series(steps * share, name="ttft_seconds_bucket", le=bound)
+        for bound, share in (("0.1", 1.0), ("0.5", 3.0), ("+Inf", 4.0))
+    ]
+    return made
+
+
+@pytest.fixture(scope="module")
+def peer(prometheus: str, samples: list[Series]) -> Iterator[Client]:
+    with Client(prometheus) as client:
+        client.write(samples)
+        yield client
+
+
+@pytest.fixture
+def ours(parts: Parts, serve_app: Callable[[ASGIApp], str], samples: list[Series]) -> Iterator[Client]:
+    with Client(serve_app(create_app(parts))) as client:
+        client.write(samples)
+        yield client
+
+
+QUERIES = [
+    "level",
+    "tokens_total",
+    "sum(tokens_total)",
+    "sum by (pod) (tokens_total)",
+    "max_over_time(level[3m])",
+    'tokens_total{path=~"with.*"}',
+    "level > 0",
+    "vector(1) / 0",
+    "1 + 1",
+]
+
+
+@pytest.mark.parametrize("expr", QUERIES)
+def test_instant_answers_are_equal(peer: Client, ours: Client, start_s: int, expr: str) -> None:
+    # Half a second beside the grid: Prometheus 2 and 3 differ in what happens exactly at a range's edge.
+    for moment_s in (start_s + 100.5, start_s + 333.5):
+        theirs, mine = peer.query(expr, moment_s), ours.query(expr, moment_s)
+        assert [(one.labels, one.timestamp_ms) for one in sorted_by_labels(mine)] == [
+            (one.labels, one.timestamp_ms) for one in sorted_by_labels(theirs)
+        ]
+        np.testing.assert_allclose(
+            [one.value for one in sorted_by_labels(mine)], [one.value for one in sorted_by_labels(theirs)], rtol=1e-12
+        )
+
+
+@pytest.mark.parametrize("expr", QUERIES)
+def test_range_answers_are_equal(peer: Client, ours: Client, start_s: int, expr: str) -> None:
+    theirs = peer.query_range(expr, start_s + 0.5, start_s + 590.5, 15)
+    mine = ours.query_range(expr, start_s + 0.5, start_s + 590.5, 15)
+    assert [one.labels for one in sorted_by_labels(mine)] == [one.labels for one in sorted_by_labels(theirs)]
+    for left, right in zip(sorted_by_labels(mine), sorted_by_labels(theirs), strict=True):
+        np.testing.assert_array_equal(left.timestamps_ms, right.timestamps_ms)
+        np.testing.assert_allclose(left.values, right.values, rtol=1e-12)
+
+
+def test_names_values_and_series_are_equal(peer: Client, ours: Client, start_s: int) -> None:
+    end_s = start_s + 600
+    assert ours.metric_names() == peer.metric_names() == ("level", "tokens_total", "ttft_seconds_bucket")
+    assert ours.label_values("pod", start_s, end_s) == peer.label_values("pod", start_s, end_s) == ("a", "b")
+    matchers = ['tokens_total{pod="a"}', '{le!=""}']
+    assert sorted(ours.series(matchers, start_s, end_s)) == sorted(peer.series(matchers, start_s, end_s))
+
+
+def test_prometheus_keeps_no_spans_and_has_rules_alerts_and_targets(peer: Client) -> None:
+    with pytest.raises(SourceError, match="keeps no spans"):
+        peer.spans()
+    assert (peer.rules(), peer.alerts(), peer.targets()) == ([], [], ())
+
+
+RANGE = "/api/v1/query_range?query=level"
+PAIRED = [
+    "/api/v1/query?query=level&time={t}",
+    "/api/v1/query?query=level*1e-3&time={t}",
+    "/api/v1/query?query=scalar(sum(tokens_total))&time={t}",
+    "/api/v1/query?query=%22text%22&time={t}",
+    "/api/v1/query?query=level[20s]&time={t}.5",
+    RANGE + "&start={t}&end={t}&step=1",
+    RANGE + "&start={t}.5&end={u}.5&step=15s",
+    RANGE + "&start={t}.123&end={u}&step=7.5",
+    "/api/v1/labels",
+    "/api/v1/label/pod/values",
+]
+
+
+@pytest.mark.parametrize("path", PAIRED)
+def test_the_json_is_the_same_to_the_byte(peer: Client, ours: Client, start_s: int, path: str) -> None:
+    asked = path.format(t=start_s + 50, u=start_s + 250)
+    with httpx.Client(trust_env=False) as http:
+        theirs, mine = http.get(peer.base_url + asked), http.get(ours.base_url + asked)
+    assert mine.text == theirs.text
+    assert mine.headers["content-type"] == theirs.headers["content-type"]
+
+
+REFUSED = [
+    "/api/v1/query?query=sum(",
+    "/api/v1/query?query=level&time=yesterday",
+    "/api/v1/query",
+    RANGE,
+    RANGE + "&start=1&end=0&step=1",
+    RANGE + "&start=0&end=1&step=0",
+    RANGE + "&start=0&end=1&step=abc",
+    RANGE + "&start=0&end=20000&step=1",
+    "/api/v1/series",
+    "/api/v1/series?match[]=sum(level)",
+    "/api/v1/labels?match[]={}",
+]
+
+
+@pytest.mark.parametrize("path", REFUSED)
+def test_what_prometheus_refuses_is_refused_in_the_same_way(peer: Client, ours: Client, path: str) -> None:
+    with httpx.Client(trust_env=False) as http:
+        theirs, mine = http.get(peer.base_url + path), http.get(ours.base_url + path)
+    assert (mine.status_code, mine.json()["errorType"]) == (theirs.status_code, theirs.json()["errorType"])
+
+
+def sorted_by_labels(found):
+    return sorted(found, key=lambda one: one.labels)
