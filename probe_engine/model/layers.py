@@ -52,12 +52,11 @@ def inverse_frequencies(rope: Rope, head_dim: int) -> torch.Tensor:
     return torch.where(between, blended, scaled)
 
 
-def rotary_tables(config: ModelConfig, dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosines and sines, each (max_tokens, 1, head_dim), both halves of a head alike."""
+def rotary_tables(config: ModelConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines and sines of every position's angles, each (max_tokens, head_dim / 2) float32."""
     positions = torch.arange(config.max_tokens, dtype=torch.float32)
     angles = torch.outer(positions, inverse_frequencies(config.rope, config.head_dim))
-    both = torch.cat((angles, angles), dim=-1).unsqueeze(1)
-    return both.cos().to(device=device, dtype=dtype), both.sin().to(device=device, dtype=dtype)
+    return angles.cos(), angles.sin()
 
 
 def rotate(heads: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:

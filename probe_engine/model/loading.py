@@ -11,6 +11,7 @@ import torch
 from probe_engine.errors import ModelError
 from probe_engine.model.config import ModelConfig, read_config
 from probe_engine.model.decoder import Decoder
+from probe_engine.model.ops import pick_ops
 from probe_engine.model.tiny import NAME as TINY
 from probe_engine.model.tiny import tiny
 from probe_engine.model.tokenizer import Tokenizer, read_tokenizer
@@ -23,7 +24,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 class LoadedModel:
     """A model with all that serving it needs.
 
-    ``phases_s`` tells how long each phase of loading took: config, tokenizer, weights.
+    ``phases_s`` tells how long each phase of loading took: config, tokenizer, weights, kernels (built on first use).
     """
 
     model: Decoder
@@ -48,17 +49,20 @@ def load_model(
     dtype: str = "float32",
     device: str = "auto",
     seed: int = 0,
+    *,
+    kernels: str = "auto",
     clock: Callable[[], float] = time.perf_counter,
 ) -> LoadedModel:
     """Load the model at ``path_or_name``: a Hugging Face directory, or ``tiny`` (random weights from ``seed``).
 
     ``dtype``: a key of ``DTYPES``, or ``auto`` for the checkpoint's own. ``device``: ``auto`` (CUDA where there is
-    one), or what torch understands. Raises ``ModelError`` saying what is missing or unsupported, and where.
+    one), or what torch understands. ``kernels``: ``auto``, ``native`` or ``torch``, see ``pick_ops``.
+    Raises ``ModelError`` saying what is missing or unsupported, and where.
     """
     on_device = pick_device(device)
     if path_or_name == TINY:
         started = clock()
-        model, tokenizer, config = tiny(seed, pick_dtype(dtype, "float32"), on_device)
+        model, tokenizer, config = tiny(seed, pick_dtype(dtype, "float32"), on_device, kernels)
         return LoadedModel(model, tokenizer, config, TINY, {"weights": clock() - started})
     directory = Path(path_or_name)
     times = [clock()]
@@ -72,10 +76,11 @@ def load_model(
         )
     times.append(clock())
     weights = read_weights(directory, config, pick_dtype(dtype, config.dtype), on_device)
-    model = Decoder(config, weights)
+    times.append(clock())
+    model = Decoder(config, weights, pick_ops(kernels, config, weights.embedding))
     times.append(clock())
     spans = (after - before for before, after in pairwise(times))
-    phases_s = dict(zip(("config", "tokenizer", "weights"), spans, strict=True))
+    phases_s = dict(zip(("config", "tokenizer", "weights", "kernels"), spans, strict=True))
     return LoadedModel(model, tokenizer, config, directory.resolve().name, phases_s)
 
 

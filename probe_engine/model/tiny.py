@@ -8,13 +8,16 @@ import torch
 
 from probe_engine.model.config import ModelConfig
 from probe_engine.model.decoder import Decoder
+from probe_engine.model.ops import pick_ops
 from probe_engine.model.tokenizer import Tokenizer, byte_tokenizer
 from probe_engine.model.weights import assemble, random_source
 
 NAME = "tiny"
 
 
-def tiny(seed: int, dtype: torch.dtype, device: torch.device) -> tuple[Decoder, Tokenizer, ModelConfig]:
+def tiny(
+    seed: int, dtype: torch.dtype, device: torch.device, kernels: str = "auto"
+) -> tuple[Decoder, Tokenizer, ModelConfig]:
     """The model, its byte-level tokenizer and its configuration."""
     tokenizer = byte_tokenizer()
     config = ModelConfig(
@@ -22,11 +25,12 @@ def tiny(seed: int, dtype: torch.dtype, device: torch.device) -> tuple[Decoder, 
         hidden_size=64,
         intermediate_size=128,
         layers=2,
-        heads=4,
-        kv_heads=2,
-        head_dim=16,
+        heads=2,
+        kv_heads=1,
+        head_dim=32,
         max_tokens=8192,
         norm_eps=1e-5,
         eos_ids=tokenizer.eos_ids,
     )
-    return Decoder(config, assemble(config, random_source(config, seed, dtype, device))), tokenizer, config
+    weights = assemble(config, random_source(config, seed, dtype, device))
+    return Decoder(config, weights, pick_ops(kernels, config, weights.embedding)), tokenizer, config

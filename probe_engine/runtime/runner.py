@@ -11,10 +11,10 @@ import numpy.typing as npt
 import torch
 
 from probe_engine.errors import ModelError
-from probe_engine.model.attention import ChunkSpan, SingleGroup, StepBatch
+from probe_engine.model.attention import ChunkSpan, StepBatch
 from probe_engine.model.loading import LoadedModel
 from probe_engine.model.sampling import SamplingParams, sample
-from probe_engine.runtime.kv_cache import KVCache, block_bytes
+from probe_engine.runtime.kv_cache import block_bytes
 from probe_engine.sched import Chunk, SchedulerConfig, SchedulerOutput
 
 Int64Array = npt.NDArray[np.int64]
@@ -47,13 +47,7 @@ class Runner:
         self._model = model
         self._vocab_size = loaded.config.vocab_size
         self._block_size = config.block_size
-        self._cache = KVCache(
-            loaded.config,
-            num_blocks=config.num_blocks,
-            block_size=config.block_size,
-            dtype=model.dtype,
-            device=model.device,
-        )
+        self._cache = model.ops.new_cache(config.num_blocks, config.block_size)
         blocks_per_sequence = -(-config.max_model_len // config.block_size)
         self._tables: Int64Array = np.zeros((config.max_num_seqs, blocks_per_sequence), np.int64)
         self._free_rows = list(range(config.max_num_seqs - 1, -1, -1))
@@ -62,8 +56,8 @@ class Runner:
 
     @property
     def kernels(self) -> str:
-        """Which implementation computes attention."""
-        return "torch"
+        """Whose operations the model runs on: ``native`` or ``torch``."""
+        return self._model.ops.name
 
     @property
     def requests(self) -> int:
@@ -141,54 +135,33 @@ class Runner:
             sequence.blocks = len(table)
 
     def _batch(self, ordered: Sequence[tuple[Chunk, _Sequence]], singles: int) -> StepBatch:
-        tables = [sequence.row for _, sequence in ordered]
+        size = self._block_size
         starts = np.array([chunk.start for chunk, _ in ordered], np.int64)
         lengths = np.array([chunk.tokens for chunk, _ in ordered], np.int64)
+        table_rows = np.array([sequence.row for _, sequence in ordered], np.int64)
         ends = np.cumsum(lengths)
         positions = np.arange(ends[-1]) - np.repeat(ends - lengths - starts, lengths)
-        rows = np.repeat(np.array(tables, np.int64), lengths)
-        slots = self._tables[rows, positions // self._block_size] * self._block_size + positions % self._block_size
+        slots = self._tables[np.repeat(table_rows, lengths), positions // size] * size + positions % size
         ids: list[int] = []
         for chunk, sequence in ordered:
             ids += sequence.ids[chunk.start : chunk.start + chunk.tokens]
-        sampled = ends[[chunk.samples for chunk, _ in ordered]] - 1
+        width = int(starts[singles - 1]) // size + 1 if singles else 0  # of the longest: singles are sorted
         return StepBatch(
             token_ids=self._tensor(np.array(ids, np.int64)),
             positions=self._tensor(positions),
             slots=self._tensor(slots),
-            groups=self._groups(starts[:singles], rows[:singles]),
+            contexts=self._tensor(starts[:singles] + 1),
+            tables=self._tensor(self._tables[table_rows[:singles], :width]),
             chunks=tuple(
-                self._chunk(int(end - length), int(end), int(start), row)
-                for start, length, end, row in zip(
-                    starts[singles:], lengths[singles:], ends[singles:], tables[singles:], strict=True
-                )
+                ChunkSpan(int(end) - chunk.tokens, int(end), chunk.start, self._table(sequence, chunk))
+                for (chunk, sequence), end in zip(ordered[singles:], ends[singles:], strict=True)
             ),
-            sampled_rows=self._tensor(sampled),
+            sampled_rows=self._tensor(ends[[chunk.samples for chunk, _ in ordered]] - 1),
         )
 
-    def _groups(self, starts: Int64Array, rows: Int64Array) -> tuple[SingleGroup, ...]:
-        """Cut sequences, sorted by context, so that padding never more than doubles what a group reads."""
-        blocks = starts // self._block_size + 1
-        groups, last = [], len(starts)
-        while last:
-            first = int(np.searchsorted(blocks[:last], (blocks[last - 1] + 1) // 2))
-            width = int(blocks[last - 1])
-            counts = np.arange(width * self._block_size) <= starts[first:last, None]
-            tables = self._tensor(self._tables[rows[first:last], :width])
-            groups.append(SingleGroup(first, last, tables, self._mask(counts)[:, None, None]))
-            last = first
-        return tuple(groups)
-
-    def _chunk(self, first: int, last: int, start: int, row: int | None) -> ChunkSpan:
-        context = start + last - first
-        table = self._tensor(self._tables[row, : -(-context // self._block_size)].reshape(1, -1))
-        causal = np.arange(context) <= np.arange(start, context)[:, None]
-        return ChunkSpan(first, last, start, table, self._mask(causal) if start else None)
-
-    def _mask(self, counts: npt.NDArray[np.bool_]) -> torch.Tensor:
-        where = torch.from_numpy(counts).to(self._model.device)
-        mask = torch.zeros(where.shape, dtype=self._model.dtype, device=self._model.device)
-        return mask.masked_fill_(~where, float("-inf"))
+    def _table(self, sequence: _Sequence, chunk: Chunk) -> torch.Tensor:
+        blocks = -(-(chunk.start + chunk.tokens) // self._block_size)
+        return self._tensor(self._tables[sequence.row, :blocks])
 
     def _tensor(self, array: Int64Array) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._model.device)

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import tokenizers
 import torch
 import transformers
 
+from probe_engine.model.kernels import COMPILERS
 from probe_engine.model.loading import LoadedModel, load_model
 from probe_engine.model.sampling import SamplingParams
 from probe_engine.runtime.runner import Runner
@@ -19,8 +21,9 @@ from probe_engine.sched import FinishReason, Request, Scheduler, SchedulerConfig
 GREEDY = SamplingParams(temperature=0.0)
 VARIANTS: dict[str, dict[str, Any]] = {
     "grouped_heads": {"num_key_value_heads": 2},
+    "wide_heads": {"num_key_value_heads": 2, "head_dim": 96},
     "single_key_head_tied": {"num_key_value_heads": 1, "tie_word_embeddings": True},
-    "all_heads": {"num_key_value_heads": 4, "head_dim": 24},
+    "odd_sizes": {"num_key_value_heads": 4, "head_dim": 24, "intermediate_size": 88},  # torch only
     "llama3_rope": {
         "num_key_value_heads": 2,
         "rope_parameters": {
@@ -44,6 +47,7 @@ def write_checkpoint(directory: Path, shard_size: str = "5GB", **changes: Any) -
         "intermediate_size": 96,
         "num_hidden_layers": 3,
         "num_attention_heads": 4,
+        "head_dim": 32,
         "max_position_embeddings": 256,
         "initializer_range": 0.15,
         "bos_token_id": 256,
@@ -122,18 +126,32 @@ def serve(
     return served
 
 
+@pytest.fixture(scope="module", params=["torch", "native"])
+def kernels(request: pytest.FixtureRequest) -> str:
+    if request.param == "native" and not any(shutil.which(name) for name in COMPILERS):
+        pytest.skip(f"no C++ compiler ({', '.join(COMPILERS)})")
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[transformers.LlamaForCausalLM, LoadedModel]:
+def checkpoint(
+    tmp_path_factory: pytest.TempPathFactory, kernels: str
+) -> tuple[transformers.LlamaForCausalLM, LoadedModel]:
     directory = tmp_path_factory.mktemp("grouped")
-    return write_checkpoint(directory, num_key_value_heads=2), load_model(str(directory), device="cpu")
+    reference = write_checkpoint(directory, num_key_value_heads=2)
+    return reference, load_model(str(directory), device="cpu", kernels=kernels)
 
 
+@pytest.mark.parametrize("block_size", [8, 32])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_greedy_tokens_are_those_of_transformers(variant: str, tmp_path: Path) -> None:
+def test_greedy_tokens_are_those_of_transformers(variant: str, block_size: int, kernels: str, tmp_path: Path) -> None:
     reference = write_checkpoint(tmp_path, **VARIANTS[variant])
-    loaded = load_model(str(tmp_path), device="cpu")
+    loaded = load_model(str(tmp_path), device="cpu", kernels="auto" if variant == "odd_sizes" else kernels)
     wanted = prompts(1, [1, 2, 7, 8, 9, 31, 33, 100])  # around block borders; the longest take several chunks
-    served = serve(loaded, wanted, 24)
+    config = SchedulerConfig(
+        num_blocks=64, block_size=block_size, max_num_batched_tokens=32, max_num_seqs=8, max_model_len=256
+    )
+    served = serve(loaded, wanted, 24, config)
     expected = {f"r{index}": reference_tokens(reference, prompt, 24) for index, prompt in enumerate(wanted)}
     assert served.tokens == expected
     assert len({tuple(tokens) for tokens in expected.values()}) == len(wanted)
@@ -227,11 +245,12 @@ def test_seeded_sampling_does_not_depend_on_the_batch_or_on_preemption(checkpoin
     assert alone.tokens["r0"] == undisturbed.tokens["r1"]
 
 
-def test_bfloat16_logits_are_near_those_of_float32(tmp_path: Path) -> None:
+def test_bfloat16_logits_are_near_those_of_float32(tmp_path: Path, kernels: str) -> None:
     write_checkpoint(tmp_path, num_key_value_heads=2)
     wanted = prompts(9, [40])
     exact, rounded = (
-        first_logits(load_model(str(tmp_path), dtype, device="cpu"), wanted[0]) for dtype in ("float32", "bfloat16")
+        first_logits(load_model(str(tmp_path), dtype, device="cpu", kernels=kernels), wanted[0])
+        for dtype in ("float32", "bfloat16")
     )
     assert torch.nn.functional.cosine_similarity(exact, rounded.float(), dim=-1).min() > 0.999
 

@@ -64,7 +64,7 @@ def refusal(directory: Path, **options: Any) -> str:
 def test_a_whole_directory_loads_and_tells_its_phases(directory: Path) -> None:
     loaded = load_model(str(directory), "auto", "cpu")
     assert (loaded.dtype, loaded.device, loaded.name) == ("bfloat16", "cpu", directory.name)
-    assert list(loaded.phases_s) == ["config", "tokenizer", "weights"]
+    assert list(loaded.phases_s) == ["config", "tokenizer", "weights", "kernels"]
     assert all(seconds >= 0 for seconds in loaded.phases_s.values())
     assert loaded.tokenizer.eos_ids == {3}
     assert loaded.config.parameters == sum(

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import tokenizers
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from probe_engine.errors import ModelError
-from probe_engine.model.tokenizer import Tokenizer, byte_tokenizer, read_tokenizer
+from probe_engine.model.tokenizer import TINY_SPECIALS, Tokenizer, byte_tokenizer, read_tokenizer
 
 SPECIALS = ["<|bos|>", "<|eos|>", "<|other|>"]
 BYTES = byte_tokenizer()
@@ -38,6 +38,7 @@ def write(directory: Path, name: str, content: dict[str, Any]) -> None:
 
 @given(st.text())
 def test_any_text_comes_back_from_bytes(text: str) -> None:
+    assume(not any(special in text for special in TINY_SPECIALS))  # these are tokens of their own
     ids = BYTES.encode(text)
     assert ids == list(text.encode())
     assert BYTES.decode(ids) == text
@@ -45,6 +46,7 @@ def test_any_text_comes_back_from_bytes(text: str) -> None:
 
 @given(st.text())
 def test_a_stream_gives_the_whole_text_and_never_half_a_character(text: str) -> None:
+    assume(not any(special in text for special in TINY_SPECIALS))
     stream = BYTES.stream()
     pieces = [stream.push(token) for token in BYTES.encode(text)]
     if "�" not in text:

@@ -1,0 +1,262 @@
+// The decoder's kernels for CPUs: attention over the block table without gathering it first, and the small operations
+// between the matrix products, fused. Plain C++ over raw pointers; built on first use by kernels.py, which also says
+// what each argument is. All sums are in float32, whatever the element type.
+//
+// Layout of the cache, per layer:
+//   keys   (block, kv_head, tile, head_dim, width): keys of `width` tokens side by side, so that one vector holds the
+//          same component of 16 keys and a dot product needs no sum across lanes
+//   values (block, kv_head, token, head_dim)
+// width is 16 where block_size is a multiple of it, else block_size; a block has block_size / width tiles.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+constexpr int64_t LANES = 16;
+constexpr int64_t WORTH_THREADS = 1 << 15;  // elements below which waking other threads costs more than it saves
+
+typedef float Floats __attribute__((vector_size(64)));
+typedef int32_t Ints __attribute__((vector_size(64)));
+typedef uint32_t Words __attribute__((vector_size(64)));
+typedef uint16_t Halves __attribute__((vector_size(32)));
+
+struct Bfloat16 {
+    uint16_t bits;
+};
+
+inline Floats load(const float* from) {
+    Floats value;
+    std::memcpy(&value, from, sizeof value);
+    return value;
+}
+
+inline Floats load(const Bfloat16* from) {
+    Halves halves;
+    std::memcpy(&halves, from, sizeof halves);
+    return (Floats)(__builtin_convertvector(halves, Words) << 16);
+}
+
+inline void store(float* to, Floats value) { std::memcpy(to, &value, sizeof value); }
+
+inline void store(Bfloat16* to, Floats value) {
+    const Words bits = (Words)value;
+    const Words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // to nearest, ties to even
+    const Words kept = value == value ? rounded : Words{} + 0x7fc0;    // NaN stays NaN
+    const Halves halves = __builtin_convertvector(kept, Halves);
+    std::memcpy(to, &halves, sizeof halves);
+}
+
+inline float scalar(float value) { return value; }
+
+inline float scalar(Bfloat16 value) {
+    const uint32_t bits = uint32_t(value.bits) << 16;
+    float result;
+    std::memcpy(&result, &bits, sizeof result);
+    return result;
+}
+
+inline float sum(Floats value) {
+    float lanes[LANES], total = 0;
+    store(lanes, value);
+    for (float lane : lanes) total += lane;
+    return total;
+}
+
+// e to the power of each lane, to 2 units in the last place; below -87 it is as good as nothing (Cephes' expf).
+inline Floats exponential(Floats x) {
+    x = x < -87.0f ? Floats{} - 87.0f : x;
+    x = x > 88.0f ? Floats{} + 88.0f : x;
+    const Floats shifted = x * 1.44269504088896341f + 12582912.0f;  // adding 1.5 * 2^23 rounds to a whole number
+    const Floats whole = shifted - 12582912.0f;
+    const Floats rest = x - whole * 0.693359375f + whole * 2.12194440e-4f;
+    Floats power = rest * 1.9875691500e-4f + 1.3981999507e-3f;
+    power = power * rest + 8.3334519073e-3f;
+    power = power * rest + 4.1665795894e-2f;
+    power = power * rest + 1.6666665459e-1f;
+    power = power * rest + 5.0000001201e-1f;
+    power = power * rest * rest + rest + 1.0f;
+    return power * (Floats)((__builtin_convertvector(whole, Ints) + 127) << 23);
+}
+
+struct Shape {
+    int64_t heads, kv_heads, head_dim, block_size;
+
+    int64_t width() const { return block_size % LANES == 0 ? LANES : block_size; }
+    int64_t row() const { return (heads + 2 * kv_heads) * head_dim; }  // queries, keys, values of one token
+};
+
+// Scores of one query with the keys of one tile.
+template <class E>
+inline void score_tile(const float* query, const E* tile, int64_t head_dim, int64_t width, float* scores) {
+    if (width == LANES) {
+        Floats total[4] = {};
+        for (int64_t d = 0; d < head_dim; d += 4)
+            for (int64_t i = 0; i < 4; ++i) total[i] += query[d + i] * load(tile + (d + i) * LANES);
+        store(scores, (total[0] + total[1]) + (total[2] + total[3]));
+        return;
+    }
+    std::fill(scores, scores + width, 0.0f);
+    for (int64_t d = 0; d < head_dim; ++d)
+        for (int64_t j = 0; j < width; ++j) scores[j] += query[d] * scalar(tile[d * width + j]);
+}
+
+// Turns scores into weights in place and returns their sum; `scores` has room for a multiple of LANES.
+inline float soften(float* scores, int64_t context) {
+    const int64_t padded = (context + LANES - 1) / LANES * LANES;
+    std::fill(scores + context, scores + padded, -INFINITY);
+    Floats highest = load(scores);
+    for (int64_t j = LANES; j < padded; j += LANES) {
+        const Floats some = load(scores + j);
+        highest = some > highest ? some : highest;
+    }
+    float lanes[LANES];
+    store(lanes, highest);
+    const float top = *std::max_element(lanes, lanes + LANES);
+    Floats total{};
+    for (int64_t j = 0; j < padded; j += LANES) {
+        const Floats some = load(scores + j), weight = exponential(some - top);
+        const Floats counted = some == -INFINITY ? Floats{} : weight;
+        store(scores + j, counted);
+        total += counted;
+    }
+    return sum(total);
+}
+
+// Sum of N * LANES components of the values, weighted.
+template <int N, class E>
+inline void blend(const float* weights, const E* values, const int64_t* table, int64_t stride, int64_t context,
+                  const Shape& shape, float scale, E* out) {
+    Floats total[N] = {};
+    for (int64_t first = 0, block = 0; first < context; first += shape.block_size, ++block) {
+        const E* row = values + table[block] * stride;
+        const int64_t last = std::min(first + shape.block_size, context);
+        for (int64_t j = first; j < last; ++j, row += shape.head_dim)
+            for (int i = 0; i < N; ++i) total[i] += weights[j] * load(row + i * LANES);
+    }
+    for (int i = 0; i < N; ++i) store(out + i * LANES, total[i] * scale);
+}
+
+template <class E>
+void attend(const E* qkv, const E* keys, const E* values, const int64_t* tables, const int64_t* contexts, E* out,
+            int64_t sequences, int64_t table_width, Shape shape, int threads) {
+    const int64_t shared = shape.heads / shape.kv_heads, dim = shape.head_dim, width = shape.width();
+    const int64_t head_stride = shape.block_size * dim, block_stride = shape.kv_heads * head_stride;
+    const float scale = 1.0f / std::sqrt(float(dim));
+#pragma omp parallel num_threads(threads)
+    {
+        std::vector<float> scores(table_width * shape.block_size + LANES), query(dim);
+#pragma omp for schedule(dynamic, 4)
+        for (int64_t task = 0; task < sequences * shape.kv_heads; ++task) {
+            const int64_t sequence = task / shape.kv_heads, kv_head = task % shape.kv_heads;
+            const int64_t* table = tables + sequence * table_width;
+            const int64_t context = contexts[sequence];
+            for (int64_t head = kv_head * shared; head < (kv_head + 1) * shared; ++head) {
+                const E* from = qkv + sequence * shape.row() + head * dim;
+                for (int64_t d = 0; d < dim; d += LANES) store(query.data() + d, load(from + d) * scale);
+                for (int64_t first = 0; first < context; first += width) {
+                    const int64_t tile = first % shape.block_size / width;
+                    const E* block = keys + table[first / shape.block_size] * block_stride + kv_head * head_stride;
+                    score_tile(query.data(), block + tile * width * dim, dim, width, scores.data() + first);
+                }
+                const float weight = 1.0f / soften(scores.data(), context);
+                const E* heads_values = values + kv_head * head_stride;
+                E* to = out + (sequence * shape.heads + head) * dim;
+                int64_t d = 0;
+                for (; d + 4 * LANES <= dim; d += 4 * LANES)
+                    blend<4>(scores.data(), heads_values + d, table, block_stride, context, shape, weight, to + d);
+                for (; d < dim; d += LANES)
+                    blend<1>(scores.data(), heads_values + d, table, block_stride, context, shape, weight, to + d);
+            }
+        }
+    }
+}
+
+// Turns queries and keys of each row by its position, in place, and stores keys and values in the cache.
+template <class E>
+void rotate_and_store(E* qkv, const int64_t* positions, const int64_t* slots, const float* cosines, const float* sines,
+                      E* keys, E* values, int64_t rows, Shape shape, int threads) {
+    const int64_t dim = shape.head_dim, half = dim / 2, width = shape.width();
+    const int64_t turned = shape.heads + shape.kv_heads;
+#pragma omp parallel for num_threads(threads) if (rows * shape.row() > WORTH_THREADS)
+    for (int64_t row = 0; row < rows; ++row) {
+        const float *cosine = cosines + positions[row] * half, *sine = sines + positions[row] * half;
+        E* token = qkv + row * shape.row();
+        for (int64_t head = 0; head < turned; ++head)
+            for (int64_t d = 0; d < half; d += LANES) {
+                E *low = token + head * dim + d, *high = low + half;
+                const Floats a = load(low), b = load(high), c = load(cosine + d), s = load(sine + d);
+                store(low, a * c - b * s);
+                store(high, b * c + a * s);
+            }
+        const int64_t block = slots[row] / shape.block_size, place = slots[row] % shape.block_size;
+        for (int64_t head = 0; head < shape.kv_heads; ++head) {
+            const E* key = token + (shape.heads + head) * dim;
+            const E* value = token + (turned + head) * dim;
+            const int64_t base = (block * shape.kv_heads + head) * shape.block_size * dim;
+            E* column = keys + base + place / width * width * dim + place % width;
+            for (int64_t d = 0; d < dim; ++d) column[d * width] = key[d];
+            std::memcpy(values + base + place * dim, value, dim * sizeof(E));
+        }
+    }
+}
+
+// hidden += delta (where there is one); normed = hidden / rms(hidden) * weight.
+template <class E>
+void add_and_norm(E* hidden, const E* delta, const E* weight, E* normed, int64_t rows, int64_t size, float epsilon,
+                  int threads) {
+#pragma omp parallel for num_threads(threads) if (rows * size > WORTH_THREADS)
+    for (int64_t row = 0; row < rows; ++row) {
+        E* own = hidden + row * size;
+        Floats squares{};
+        for (int64_t d = 0; d < size; d += LANES) {
+            if (delta) store(own + d, load(own + d) + load(delta + row * size + d));
+            const Floats value = load(own + d);
+            squares += value * value;
+        }
+        const float scale = 1.0f / std::sqrt(sum(squares) / float(size) + epsilon);
+        for (int64_t d = 0; d < size; d += LANES) store(normed + row * size + d, load(own + d) * scale * load(weight + d));
+    }
+}
+
+// out = silu(gate) * up, of rows that hold gate and up side by side.
+template <class E>
+void gate(const E* gate_up, E* out, int64_t rows, int64_t size, int threads) {
+#pragma omp parallel for num_threads(threads) if (rows * size > WORTH_THREADS)
+    for (int64_t row = 0; row < rows; ++row)
+        for (int64_t d = 0; d < size; d += LANES) {
+            const Floats x = load(gate_up + row * 2 * size + d), up = load(gate_up + (row * 2 + 1) * size + d);
+            store(out + row * size + d, x / (1.0f + exponential(-x)) * up);
+        }
+}
+
+}  // namespace
+
+#define KERNELS(SUFFIX, E)                                                                                            \
+    extern "C" void attend_##SUFFIX(const void* qkv, const void* keys, const void* values, const int64_t* tables,     \
+                                    const int64_t* contexts, void* out, int64_t sequences, int64_t table_width,       \
+                                    int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t block_size,            \
+                                    int64_t threads) {                                                                \
+        attend((const E*)qkv, (const E*)keys, (const E*)values, tables, contexts, (E*)out, sequences, table_width,    \
+               Shape{heads, kv_heads, head_dim, block_size}, int(threads));                                           \
+    }                                                                                                                 \
+    extern "C" void rotate_and_store_##SUFFIX(void* qkv, const int64_t* positions, const int64_t* slots,              \
+                                              const float* cosines, const float* sines, void* keys, void* values,     \
+                                              int64_t rows, int64_t heads, int64_t kv_heads, int64_t head_dim,        \
+                                              int64_t block_size, int64_t threads) {                                  \
+        rotate_and_store((E*)qkv, positions, slots, cosines, sines, (E*)keys, (E*)values, rows,                       \
+                         Shape{heads, kv_heads, head_dim, block_size}, int(threads));                                 \
+    }                                                                                                                 \
+    extern "C" void add_and_norm_##SUFFIX(void* hidden, const void* delta, const void* weight, void* normed,          \
+                                          int64_t rows, int64_t size, float epsilon, int64_t threads) {               \
+        add_and_norm((E*)hidden, (const E*)delta, (const E*)weight, (E*)normed, rows, size, epsilon, int(threads));   \
+    }                                                                                                                 \
+    extern "C" void gate_##SUFFIX(const void* gate_up, void* out, int64_t rows, int64_t size, int64_t threads) {      \
+        gate((const E*)gate_up, (E*)out, rows, size, int(threads));                                                   \
+    }
+
+KERNELS(float32, float)
+KERNELS(bfloat16, Bfloat16)

@@ -1,0 +1,124 @@
+"""The decoder's operations in C++, for float32 and bfloat16 on the CPU.
+
+Single rows attend straight over the block table; chunks of several tokens attend through torch. Norms, rotation with
+the cache's update, and the gate are one call each. See ``kernels.cpp`` for the cache's layout.
+"""
+
+import torch
+
+from probe_engine.model.attention import ChunkSpan, StepBatch, attend_chunk, causal_mask
+from probe_engine.model.config import ModelConfig
+from probe_engine.model.kernels import LANES, Kernels
+from probe_engine.model.layers import rotary_tables
+from probe_engine.runtime.kv_cache import KVCache, allocate
+
+
+class NativeOps:
+    """Operations for ``config``, in the dtype of ``like``; ``supports`` says for which models."""
+
+    name = "native"
+
+    def __init__(self, config: ModelConfig, like: torch.Tensor, kernels: Kernels) -> None:
+        self._config = config
+        self._like = like
+        self._kernels = kernels
+        cosines, sines = rotary_tables(config)
+        self._cosines, self._sines = cosines.contiguous(), sines.contiguous()
+
+    @staticmethod
+    def supports(config: ModelConfig, like: torch.Tensor) -> bool:
+        """Whether the kernels compute this model: on the CPU, in whole vectors."""
+        sizes = (config.head_dim // 2, config.hidden_size, config.intermediate_size)
+        return (
+            like.device.type == "cpu"
+            and like.dtype in {torch.float32, torch.bfloat16}
+            and all(size % LANES == 0 for size in sizes)
+        )
+
+    def new_cache(self, num_blocks: int, block_size: int) -> KVCache:
+        """An empty cache in the layout of these operations."""
+        kv_heads, head_dim = self._config.kv_heads, self._config.head_dim
+        width = LANES if block_size % LANES == 0 else block_size
+        return allocate(
+            self._config,
+            num_blocks=num_blocks,
+            key_block=(kv_heads, block_size // width, head_dim, width),
+            value_block=(kv_heads, block_size, head_dim),
+            like=self._like,
+            block_size=block_size,
+        )
+
+    def attention(self, batch: StepBatch, cache: KVCache) -> "NativeAttention":
+        """Attention for every layer of one step."""
+        return NativeAttention(self._config, self._kernels, batch, cache, (self._cosines, self._sines))
+
+    def norm(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """RMS norm over the last dimension."""
+        normed = torch.empty_like(hidden)
+        self._kernels.add_and_norm(hidden, None, weight, normed, self._config.norm_eps)
+        return normed
+
+    def add_norm(
+        self, hidden: torch.Tensor, delta: torch.Tensor, weight: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """``hidden + delta``, written over ``hidden``, and the norm of that."""
+        normed = torch.empty_like(hidden)
+        self._kernels.add_and_norm(hidden, delta, weight, normed, self._config.norm_eps)
+        return hidden, normed
+
+    def gated(self, gate_up: torch.Tensor) -> torch.Tensor:
+        """``silu(gate) * up`` of (rows, 2 * intermediate)."""
+        out = gate_up.new_empty(len(gate_up), gate_up.shape[1] // 2)
+        self._kernels.gate(gate_up, out)
+        return out
+
+
+class NativeAttention:
+    """Attention of one step: call it with each layer's index and stacked queries, keys and values."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        kernels: Kernels,
+        batch: StepBatch,
+        cache: KVCache,
+        angles: tuple[torch.Tensor, torch.Tensor],
+    ) -> None:
+        self._config = config
+        self._kernels = kernels
+        self._batch = batch
+        self._cache = cache
+        self._angles = angles
+        self._chunks = [(chunk, causal_mask(chunk, cache.keys[0])) for chunk in batch.chunks]
+
+    def __call__(self, layer: int, qkv: torch.Tensor) -> torch.Tensor:
+        """Store the keys and values of ``qkv`` (rows, (heads + 2 kv_heads) * head_dim) and attend.
+
+        Returns (rows, heads * head_dim).
+        """
+        config, batch, cache = self._config, self._batch, self._cache
+        heads, kv_heads, head_dim = config.heads, config.kv_heads, config.head_dim
+        keys, values = cache.keys[layer], cache.values[layer]
+        shape = (heads, kv_heads, head_dim, cache.block_size)
+        self._kernels.rotate_and_store(qkv, batch.positions, batch.slots, self._angles, (keys, values), shape)
+        attended = qkv.new_empty(len(qkv), heads * head_dim)
+        if len(batch.contexts):
+            self._kernels.attend(qkv, (keys, values), batch.tables, batch.contexts, attended, shape)
+        if self._chunks:
+            parts = qkv.view(-1, heads + 2 * kv_heads, head_dim)
+            for chunk, mask in self._chunks:
+                own = parts[chunk.first : chunk.last]
+                if mask is None:
+                    seen = own[:, heads : heads + kv_heads], own[:, heads + kv_heads :]
+                else:
+                    seen = _read(keys, values, chunk)
+                attended[chunk.first : chunk.last] = attend_chunk(own[:, :heads], *seen, mask)
+        return attended
+
+
+def _read(keys: torch.Tensor, values: torch.Tensor, chunk: ChunkSpan) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys and values that a chunk sees, in order of position: each (context, kv_heads, head_dim)."""
+    own_keys, own_values = keys[chunk.table], values[chunk.table]
+    kv_heads, head_dim = own_values.shape[1], own_values.shape[3]
+    by_token = own_keys.permute(0, 2, 4, 1, 3).reshape(-1, kv_heads, head_dim)
+    return by_token[: chunk.context], own_values.transpose(1, 2).reshape(-1, kv_heads, head_dim)[: chunk.context]

@@ -1,0 +1,181 @@
+"""The C++ operations against those in torch, and what happens where they cannot be built."""
+
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from probe_engine.errors import ModelError
+from probe_engine.model.attention import ChunkSpan, StepBatch
+from probe_engine.model.config import ModelConfig
+from probe_engine.model.kernels import COMPILERS, Kernels, KernelsUnavailable, load_kernels
+from probe_engine.model.native_ops import NativeOps
+from probe_engine.model.ops import Ops, pick_ops
+from probe_engine.model.torch_ops import TorchOps
+
+CONFIG = ModelConfig(
+    vocab_size=32,
+    hidden_size=128,
+    intermediate_size=96,
+    layers=1,
+    heads=6,
+    kv_heads=2,
+    head_dim=96,
+    max_tokens=512,
+)
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 3e-2}
+
+
+@pytest.fixture(scope="module", params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    assert isinstance(request.param, torch.dtype)
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def kernels(dtype: torch.dtype) -> Kernels:
+    if not any(shutil.which(name) for name in COMPILERS):
+        pytest.skip(f"no C++ compiler ({', '.join(COMPILERS)})")
+    return load_kernels(dtype)
+
+
+@pytest.fixture(scope="module")
+def both(dtype: torch.dtype, kernels: Kernels) -> tuple[Ops, Ops]:
+    like = torch.zeros(1, dtype=dtype)
+    return NativeOps(CONFIG, like, kernels), TorchOps(CONFIG, like)
+
+
+def values(dtype: torch.dtype, *shape: int, seed: int = 0, spread: float = 1.0) -> torch.Tensor:
+    return (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * spread).to(dtype)
+
+
+def close(native: torch.Tensor, reference: torch.Tensor) -> None:
+    tolerance = TOLERANCE[reference.dtype]
+    torch.testing.assert_close(native, reference, atol=tolerance, rtol=tolerance)
+
+
+def step(contexts: list[int], chunk: tuple[int, int], block_size: int) -> StepBatch:
+    """Single rows with these contexts and one chunk (start, tokens), each with blocks of its own in mixed order."""
+    ends = [*contexts, chunk[0] + chunk[1]]
+    counts = [-(-end // block_size) for end in ends]
+    mixed = torch.randperm(sum(counts), generator=torch.Generator().manual_seed(9)).tolist()
+    tables = [[mixed.pop() for _ in range(count)] for count in counts]
+    positions = [context - 1 for context in contexts] + list(range(chunk[0], sum(chunk)))
+    owners = [*range(len(contexts)), *([len(contexts)] * chunk[1])]
+    slots = [
+        tables[owner][position // block_size] * block_size + position % block_size
+        for owner, position in zip(owners, positions, strict=True)
+    ]
+    width = max(counts[:-1])
+    padded = [table + [0] * (width - len(table)) for table in tables[:-1]]
+    return StepBatch(
+        token_ids=torch.zeros(len(positions), dtype=torch.int64),
+        positions=torch.tensor(positions),
+        slots=torch.tensor(slots),
+        contexts=torch.tensor(contexts),
+        tables=torch.tensor(padded),
+        chunks=(ChunkSpan(len(contexts), len(positions), chunk[0], torch.tensor(tables[-1])),),
+        sampled_rows=torch.tensor([0]),
+    )
+
+
+def attended(ops: Ops, dtype: torch.dtype, contexts: list[int], block_size: int) -> torch.Tensor:
+    """Fill the cache by chunks from position 0, then attend single rows and a chunk that follows on what is there."""
+    cache = ops.new_cache(256, block_size)
+    width = (CONFIG.heads + 2 * CONFIG.kv_heads) * CONFIG.head_dim
+    batch = step(contexts, (40, 5), block_size)
+    for index, context in enumerate([*contexts, 40]):
+        table = batch.tables[index] if index < len(contexts) else batch.chunks[0].table
+        places = torch.arange(context)
+        fill = StepBatch(
+            token_ids=places,
+            positions=places,
+            slots=table[places // block_size] * block_size + places % block_size,
+            contexts=torch.zeros(0, dtype=torch.int64),
+            tables=torch.zeros((0, 0), dtype=torch.int64),
+            chunks=(ChunkSpan(0, context, 0, table),),
+            sampled_rows=places[:0],
+        )
+        ops.attention(fill, cache)(0, values(dtype, context, width, seed=index))
+    return ops.attention(batch, cache)(0, values(dtype, len(batch.positions), width, seed=99))
+
+
+@pytest.mark.parametrize("block_size", [1, 5, 8, 16, 48])
+def test_attention_over_the_block_table_is_that_of_torch(
+    both: tuple[Ops, Ops], dtype: torch.dtype, block_size: int
+) -> None:
+    contexts = [1, 2, 15, 16, 17, 33, 200] if block_size > 1 else [1, 2, 15, 17, 33]
+    native, reference = (attended(ops, dtype, contexts, block_size) for ops in both)
+    close(native, reference)
+
+
+def test_norms_are_those_of_torch(both: tuple[Ops, Ops], dtype: torch.dtype) -> None:
+    weight = values(dtype, CONFIG.hidden_size, seed=1)
+    native, reference = (ops.norm(values(dtype, 300, CONFIG.hidden_size), weight) for ops in both)
+    close(native, reference)
+    delta = values(dtype, 300, CONFIG.hidden_size, seed=2)
+    (added, normed), (added_there, normed_there) = (
+        ops.add_norm(values(dtype, 300, CONFIG.hidden_size), delta, weight) for ops in both
+    )
+    close(added, added_there)
+    close(normed, normed_there)
+
+
+def test_the_gate_is_that_of_torch_up_to_the_ends_of_its_range(both: tuple[Ops, Ops], dtype: torch.dtype) -> None:
+    gate_up = values(dtype, 40, 2 * CONFIG.intermediate_size, spread=60.0)
+    native, reference = (ops.gated(gate_up) for ops in both)
+    close(native, reference)
+
+
+def test_scores_of_any_size_soften_without_overflow(both: tuple[Ops, Ops], dtype: torch.dtype) -> None:
+    width = (CONFIG.heads + 2 * CONFIG.kv_heads) * CONFIG.head_dim
+    batch = step([33], (0, 2), 16)
+    outcomes = []
+    for ops in both:
+        cache = ops.new_cache(8, 16)
+        ops.attention(batch, cache)(0, values(dtype, 3, width, spread=100.0))
+        outcomes.append(ops.attention(batch, cache)(0, values(dtype, 3, width, seed=1, spread=100.0)))
+    assert outcomes[0].isfinite().all()
+    close(*outcomes)
+
+
+def test_not_a_number_is_not_hidden(both: tuple[Ops, Ops], dtype: torch.dtype) -> None:
+    gate_up = torch.full((1, 2 * CONFIG.intermediate_size), float("nan"), dtype=dtype)
+    assert both[0].gated(gate_up).isnan().all()
+
+
+def test_without_a_compiler_there_is_one_reason(tmp_path: Path) -> None:
+    with pytest.raises(KernelsUnavailable, match=r"no C\+\+ compiler \(no-such-compiler\)"):
+        load_kernels(torch.float32, tmp_path, ("no-such-compiler",))
+
+
+def test_a_compiler_that_fails_is_quoted_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(KernelsUnavailable, match=r"false cannot build kernels.cpp: exit code 1"):
+        load_kernels(torch.float32, tmp_path / "built", ("false",))
+    assert list((tmp_path / "built").iterdir()) == []
+
+
+def test_a_built_library_is_used_again(tmp_path: Path, kernels: Kernels) -> None:
+    load_kernels(torch.float32, tmp_path)
+    (library,) = tmp_path.iterdir()
+    built = library.stat().st_mtime_ns
+    load_kernels(torch.bfloat16, tmp_path)
+    assert [path.stat().st_mtime_ns for path in tmp_path.iterdir()] == [built]
+
+
+def test_a_cache_directory_that_cannot_be_made_is_a_reason(tmp_path: Path, kernels: Kernels) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(KernelsUnavailable, match="cannot be loaded"):
+        load_kernels(torch.float32, tmp_path / "file" / "below")
+
+
+def test_models_that_the_kernels_do_not_compute_run_on_torch(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    assert pick_ops("auto", CONFIG, torch.zeros(1, dtype=torch.float16)).name == "torch"
+    assert not caplog.records
+    with pytest.raises(ModelError, match="float16 on cpu"):
+        pick_ops("native", CONFIG, torch.zeros(1, dtype=torch.float16))
+    with pytest.raises(ModelError, match="kernels is 'fast'; allowed: auto, native, torch"):
+        pick_ops("fast", CONFIG, torch.zeros(1))
