@@ -69,8 +69,8 @@ class _Reader:
     def _group(self, index: int, node: Node, path: str) -> RuleGroup | None:
         what = f"groups[{index}]"
         fields = self._fields(node, GROUP_FIELDS, what)
-        name = self._try(lambda: node.need("name", what).string(f"{what}.name"))
-        if not name:
+        name = self._try(lambda: _filled(node.need("name", what), f"{what}.name"))
+        if name is None:
             return None
         what = f'group "{name}"'
         interval_s = self._duration(fields.get("interval"), f"{what}: interval")
@@ -103,8 +103,8 @@ class _Reader:
             self.problems.append(node.error(f"{what}: has {found} of record and alert; a rule has one of them"))
             return None
         kind = kinds[0]
-        name = self._try(lambda: fields[kind].string(f"{what}: {kind}"))
-        if not name:
+        name = self._try(lambda: _filled(fields[kind], f"{what}: {kind}"))
+        if name is None:
             return None
         what = f'{kind} "{name}"'
         expr = self._expr(node, what)
@@ -220,6 +220,13 @@ class _Reader:
         except DocumentError as error:
             self.problems.append(error)
             return None
+
+
+def _filled(node: Node, what: str) -> str:
+    text = node.string(what)
+    if not text:
+        raise node.error(f"{what} is empty; it must be a text")
+    return text
 
 
 def _over(shared: Labels, own: Labels) -> Labels:

@@ -110,3 +110,8 @@ def _series_of(text: str, rise: str, step_s: int, steps: int) -> Series:
 @pytest.fixture(scope="session")
 def memory_source() -> type[MemorySource]:
     return MemorySource
+
+
+@pytest.fixture(scope="session")
+def prometheus_binary() -> Path:
+    return _peer("prometheus")

@@ -31,9 +31,7 @@ def manager(source) -> Manager:
         RecordRule("job:bad", "bad", (("team", "t"),)),
     )
     writeback = Writeback(source.write)
-    group = Group(
-        RuleGroup("g", "rules.yml", rules, limit=7), source, writeback, interval_s=30, timer=lambda: 0.25
-    )
+    group = Group(RuleGroup("g", "rules.yml", rules, limit=7), source, writeback, interval_s=30, timer=lambda: 0.25)
     manager = Manager(
         [group], state=State(None), notifiers=[], telemetry=Telemetry(), writeback=writeback, links=Links("s", "e")
     )

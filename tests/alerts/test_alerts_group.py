@@ -131,7 +131,8 @@ def test_a_source_that_takes_no_writes_is_told_of_once_and_asked_again_later(sou
         source.refuses_writes = None
         group.evaluate(330)
     assert [record.message for record in caplog.records] == [
-        "results of rules (ALERTS, recording rules) are not kept: http://p/api/v1/write: 404: remote write receiver is off"
+        "results of rules (ALERTS, recording rules) are not kept: "
+        "http://p/api/v1/write: 404: remote write receiver is off"
     ]
     assert len(source.written) == 1
 

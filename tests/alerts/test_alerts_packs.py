@@ -54,7 +54,9 @@ TROUBLES: dict[tuple[str, str], dict[str, str]] = {
     },
     ("QueueGrowing", "loadline"): {f"loadline_num_requests_waiting{M}": "20+1"},
     ("QueueGrowing", "vllm"): {f"vllm:num_requests_waiting{M}": "20+1"},
-    ("TurningRequestsAway", "loadline"): {"loadline_requests_rejected_total{model_name='m',reason='queue_full'}": "0+1"},
+    ("TurningRequestsAway", "loadline"): {
+        "loadline_requests_rejected_total{model_name='m',reason='queue_full'}": "0+1"
+    },
     ("TurningRequestsAway", "vllm"): {"vllm:admission_rejections_total{model_name='m',reason='x'}": "0+1"},
     ("KVCacheNearlyFull", "loadline"): {f"loadline_kv_cache_usage_ratio{M}": "0.97+0"},
     ("KVCacheNearlyFull", "vllm"): {f"vllm:kv_cache_usage_perc{M}": "0.97+0"},
@@ -185,5 +187,7 @@ def test_promtool_sees_the_same_alerts_fire(promtool: Path, tmp_path: Path):
     ]
     suite = {"rule_files": [str(path) for path in packs()], "evaluation_interval": f"{STEP_S}s", "tests": tests}
     (tmp_path / "test.yml").write_text(yaml.safe_dump(suite))
-    done = subprocess.run([promtool, "test", "rules", tmp_path / "test.yml"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [promtool, "test", "rules", tmp_path / "test.yml"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr

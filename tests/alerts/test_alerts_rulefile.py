@@ -53,9 +53,7 @@ def test_a_file_without_groups_has_no_rules(text: str):
 
 def test_a_bad_duration_is_told_with_its_place_and_what_one_looks_like():
     text = rule("alert: HighTTFT\n        expr: up\n        for: 5mins")
-    assert problems(text) == [
-        'rules/slo.yml:6:14: alert "HighTTFT": for is "5mins"; a duration looks like 5m or 1h30m'
-    ]
+    assert problems(text) == ['rules/slo.yml:6:14: alert "HighTTFT": for is "5mins"; a duration looks like 5m or 1h30m']
 
 
 @pytest.mark.parametrize(
@@ -63,7 +61,7 @@ def test_a_bad_duration_is_told_with_its_place_and_what_one_looks_like():
     [
         (rule("alert: A\n        expr: up\n        labls: {}"), 'field "labls" is unknown; allowed are record, alert'),
         (rule("alert: A\n        expr: up ==\n"), 'alert "A": expr does not parse'),
-        (rule("alert: A"), 'field \'expr\' is missing'),
+        (rule("alert: A"), "field 'expr' is missing"),
         (rule("alert: A\n        record: b\n        expr: up"), "has both of record and alert"),
         (rule("expr: up"), "has neither of record and alert"),
         (rule("record: a b\n        expr: up"), "no metric can be called so"),
@@ -76,7 +74,7 @@ def test_a_bad_duration_is_told_with_its_place_and_what_one_looks_like():
         ("groups:\n  - rules: []\n", "field 'name' is missing"),
         ("groups:\n  - name: a\n  - name: a\n", 'group "a" appears twice'),
         ("groups:\n  - name: a\n    limit: x\n", "must be a whole number"),
-        ("groups: 3\n", "groups is \"3\"; it must be a list"),
+        ("groups: 3\n", 'groups is "3"; it must be a list'),
         ("groups:\n  - name: a\n    name: b\n", "field 'name' appears twice"),
         ("groups:\n  - {name: a, rules: [*x]}\n", "not YAML: found undefined alias"),
         ("groups: [\n", "not YAML"),
@@ -86,6 +84,12 @@ def test_what_is_wrong_is_named(text: str, reason: str):
     (problem,) = problems(text)
     assert reason in problem
     assert problem.startswith("rules/slo.yml:")
+
+
+@pytest.mark.parametrize("text", ["groups: [null]", "groups: [{name: g, rules: [null]}]"])
+def test_an_empty_entry_is_refused_though_promtool_lets_it_pass(text: str):
+    (problem,) = problems(text)
+    assert "is empty; it must be a mapping" in problem
 
 
 def test_every_problem_of_a_file_is_found_at_once_in_the_order_of_lines():
