@@ -32,8 +32,8 @@ def capacity_report(
     interval = f"{CONFIDENCE:.0%} interval {shown(capacity.low)} to {shown(capacity.high)}"
     range_text = f" ({interval})" if capacity.low is not None else ""
     findings = [
-        f"{replicas_text(capacity.replicas)} carry {shown(capacity.requests_per_s)} requests/s{range_text}; "
-        f"then {capacity.bound_by} breaks first",
+        f"{replicas_text(capacity.replicas, 'carries', 'carry')} {shown(capacity.requests_per_s)} requests/s"
+        f"{range_text}; then {capacity.bound_by} breaks first",
         f"this month's peak of {shown(first.peak_per_s)} requests/s needs {replicas_text(first.serving)}, "
         f"{first.total} with N+{spare}",
     ]
@@ -44,10 +44,12 @@ def capacity_report(
         )
     safe = safe_months(tuple(needed), capacity.replicas)
     if safe is None:
-        findings.append(f"{replicas_text(capacity.replicas)} do not carry this month's peak with {spare} of them gone")
+        findings.append(
+            f"{replicas_text(capacity.replicas, 'does', 'do')} not carry this month's peak with {spare} of them gone"
+        )
     else:
         until = f"through month {safe}" + ("" if safe < last.month else ", the last one asked for")
-        findings.append(f"{replicas_text(capacity.replicas)} are enough, with {spare} of them gone, {until}")
+        findings.append(f"{replicas_text(capacity.replicas, 'is', 'are')} enough, with {spare} of them gone, {until}")
     notes = list(model.notes)
     if capacity.looped:
         notes.append(

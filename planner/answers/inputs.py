@@ -53,9 +53,9 @@ def in_ms(value: float | None) -> str:
     return "–" if value is None else f"{value * 1e3:,.4g} ms"
 
 
-def replicas_text(count: int) -> str:
-    """A number of replicas in words."""
-    return "1 replica" if count == 1 else f"{count} replicas"
+def replicas_text(count: int, one: str = "", many: str = "") -> str:
+    """A number of replicas in words, with the verb that goes with it."""
+    return (f"1 replica {one}" if count == 1 else f"{count} replicas {many}").rstrip()
 
 
 def plain(value: Any) -> Any:
