@@ -24,7 +24,8 @@ def routes(parts: Parts) -> APIRouter:
     """The routes, answering from ``parts``."""
     router = APIRouter(prefix="/api/v1", tags=["Prometheus"])
 
-    @router.api_route("/query", methods=["GET", "POST"])
+    @router.get("/query", operation_id="query")
+    @router.post("/query", operation_id="query_by_form")
     async def query(request: Request) -> Response:
         """Evaluate an expression at one moment."""
         parameters = await read_parameters(request)
@@ -33,7 +34,8 @@ def routes(parts: Parts) -> APIRouter:
         limit = parameters.count("limit", 0)
         return await _answer(parts, "instant", limit, lambda: engine.instant(parts.store, text, moment_ms))
 
-    @router.api_route("/query_range", methods=["GET", "POST"])
+    @router.get("/query_range", operation_id="query_range")
+    @router.post("/query_range", operation_id="query_range_by_form")
     async def query_range(request: Request) -> Response:
         """Evaluate an expression at every step of a range."""
         parameters = await read_parameters(request)
@@ -48,7 +50,8 @@ def routes(parts: Parts) -> APIRouter:
         limit = parameters.count("limit", 0)
         return await _answer(parts, "range", limit, lambda: engine.range(parts.store, text, start_ms, end_ms, step_ms))
 
-    @router.api_route("/series", methods=["GET", "POST"])
+    @router.get("/series", operation_id="series")
+    @router.post("/series", operation_id="series_by_form")
     async def series(request: Request) -> Response:
         """Label sets that fit any of the selectors."""
         parameters = await read_parameters(request)
@@ -64,7 +67,8 @@ def routes(parts: Parts) -> APIRouter:
         found, warnings = _limited(await run_in_threadpool(find), parameters)
         return answers.success(answers.label_sets(found), warnings)
 
-    @router.api_route("/labels", methods=["GET", "POST"])
+    @router.get("/labels", operation_id="labels")
+    @router.post("/labels", operation_id="labels_by_form")
     async def labels(request: Request) -> Response:
         """Names of the labels of the series that fit any of the selectors, or of all."""
         parameters = await read_parameters(request)

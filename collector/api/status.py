@@ -63,7 +63,7 @@ def routes(parts: Parts) -> APIRouter:
         return answers.success_json(version | dict.fromkeys(("revision", "branch", "buildUser", "buildDate"), ""))
 
     for name in PASSED_ON:
-        router.add_api_route(f"/api/v1/{name}", _passed_on(parts, name), methods=["GET"])
+        router.add_api_route(f"/api/v1/{name}", _passed_on(parts, name), methods=["GET"], operation_id=name)
 
     @router.get("/", include_in_schema=False)
     async def landing() -> Response:

@@ -187,6 +187,12 @@ def test_health_build_and_own_metrics_are_answered(api: httpx.Client) -> None:
     assert all(re.fullmatch(r"loadline_collector_[a-z_]+", name) for name in families)
 
 
+def test_the_api_describes_itself(api: httpx.Client) -> None:
+    paths = api.get("/openapi.json").json()["paths"]
+    assert {"/api/v1/query_range", "/api/v1/write", "/v1/traces", "/api/v1/spans", "/metrics"} <= paths.keys()
+    assert paths["/api/v1/query"].keys() == {"get", "post"}
+
+
 def test_an_unknown_path_and_method_are_told_in_json(api: httpx.Client) -> None:
     missing = api.get("/api/v2/query")
     assert (missing.status_code, missing.json()["errorType"]) == (404, "not_found")
