@@ -88,6 +88,7 @@ class Deployment:
         self.ids_made = 0
         self._listener = listener
         self._served: Served | None = None
+        self._stopped = False
 
     @property
     def served(self) -> Served:
@@ -153,7 +154,10 @@ class Deployment:
         self._served = Served(loaded, engine)
 
     async def stop(self) -> None:
-        """End what is being served, then the engine's thread and the listener."""
+        """End what is being served, then the engine's thread and the listener; a second call does nothing."""
+        if self._stopped:
+            return
+        self._stopped = True
         if self._served is not None:
             await self._served.engine.stop()
         if self._listener is not None:

@@ -48,7 +48,7 @@ class Guard:
         request_id = headers.get("x-request-id") or uuid4().hex
         refused = self._refuse(scope["path"], headers, request_id)
         if refused is not None:
-            await _answer(send, *refused)
+            await _answer(send, *refused, request_id)
             return
         scope.setdefault("state", {})["request_id"] = request_id
         named = (b"x-request-id", request_id.encode("latin-1"))
@@ -95,9 +95,11 @@ class Guard:
         return f"the body has more than {self._max_body_bytes} bytes, the limit"
 
 
-async def _answer(send: Send, status: int, message: str) -> None:
+async def _answer(send: Send, status: int, message: str, request_id: str) -> None:
     body = orjson.dumps(error_body(message, "invalid_request_error", None, None))
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if REQUEST_ID.fullmatch(request_id):
+        headers.append((b"x-request-id", request_id.encode()))
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -73,7 +73,7 @@ def openai_routes(deployment: Deployment) -> APIRouter:
         if body.messages is not None:
             tokens = await _chat_prompt(served, [message.plain() for message in body.messages])
         else:
-            tokens = await _encode(served, body.prompt or "")
+            tokens = await _encode(served, body.prompt or "", "prompt")
         return JsonAnswer({"count": len(tokens), "max_model_len": served.max_model_len, "tokens": tokens})
 
     return routes
@@ -120,7 +120,7 @@ def _prompts(body: CompletionBody) -> list[tuple[str, str | list[int]]]:
 
 
 async def _encoded(served: Served, prompt: str | list[int], path: str) -> list[int]:
-    ids = await _encode(served, prompt) if isinstance(prompt, str) else prompt
+    ids = await _encode(served, prompt, path) if isinstance(prompt, str) else prompt
     if not ids:
         raise ApiError(400, f"{path}: it is empty; at least one token is needed", param=path)
     vocabulary = served.loaded.tokeniser.vocab_size
@@ -132,12 +132,23 @@ async def _encoded(served: Served, prompt: str | list[int], path: str) -> list[i
     return ids
 
 
-async def _encode(served: Served, text: str) -> list[int]:
+async def _encode(served: Served, text: str, path: str) -> list[int]:
+    _check_text(text, path)
     encode = served.loaded.tokeniser.encode
     return await asyncio.to_thread(encode, text) if len(text) > LONG_TEXT_CHARACTERS else encode(text)
 
 
+def _check_text(text: str, path: str) -> None:
+    """JSON can spell half a surrogate pair, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ApiError(400, f"{path}: character {error.start} is half of a surrogate pair", param=path) from error
+
+
 async def _chat_prompt(served: Served, messages: Sequence[dict[str, str]]) -> list[int]:
+    for at, message in enumerate(messages):
+        _check_text(message["role"] + message["content"], f"messages[{at}]")
     render = served.loaded.tokeniser.chat_prompt
     long = sum(len(message["content"]) for message in messages) > LONG_TEXT_CHARACTERS
     try:

@@ -51,8 +51,9 @@ async def _serve(settings: EngineSettings, token: str | None, listener: socket.s
         name, metrics, version=metadata.version("loadline"), max_queue=settings.max_queue, listener=tracer
     )
     app = create_app(deployment, token=token)
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S, ws="none")
+    server = _Server(
+        uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S + 1, ws="none"),
+        deployment,
     )
 
     def load() -> Loaded:
@@ -74,6 +75,23 @@ async def _serve(settings: EngineSettings, token: str | None, listener: socket.s
         loading.result()
     loading.cancel()
     return 0
+
+
+class _Server(uvicorn.Server):
+    """Gives streams in flight ``GRACE_S`` to end by themselves, then ends them with an error."""
+
+    def __init__(self, config: uvicorn.Config, deployment: Deployment) -> None:
+        super().__init__(config)
+        self._deployment = deployment
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        ending = asyncio.create_task(self._end_streams())
+        await super().shutdown(sockets)
+        ending.cancel()
+
+    async def _end_streams(self) -> None:
+        await asyncio.sleep(GRACE_S)
+        await self._deployment.stop()
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -85,7 +85,7 @@ def make_engine(config: SchedulerConfig, **options) -> tuple[Engine, RecallingRu
     return Engine(runner, byte_tokenizer(), config, EngineMetrics("tiny"), **options), runner
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def engine_of() -> Callable[..., tuple[Engine, RecallingRunner]]:
     """Makes an engine on a ``RecallingRunner``."""
     return make_engine
