@@ -69,6 +69,8 @@ class _Reader:
     def _group(self, index: int, node: Node, path: str) -> RuleGroup | None:
         what = f"groups[{index}]"
         fields = self._fields(node, GROUP_FIELDS, what)
+        if not isinstance(node.value, dict):
+            return None
         name = self._try(lambda: _filled(node.need("name", what), f"{what}.name"))
         if name is None:
             return None

@@ -1,8 +1,10 @@
 from pathlib import Path
 
+import httpx
 import pytest
 
 from alerts.telemetry import Telemetry
+from collector.host.telemetry import METADATA
 from collector.signals import SIGNALS, DocumentError, load_dialects, names_known, read_dialect, series_known
 from probe_engine.telemetry.catalog import METRICS
 
@@ -52,17 +54,34 @@ def test_our_own_dialect_says_what_the_engine_declares():
             assert (metric.kind, metric.buckets) == (kind, candidate.buckets), signal
 
 
+def shown_on(page: str) -> set[str]:
+    names = {line.split("{")[0].split(" ")[0] for line in page.splitlines() if line and not line.startswith("#")}
+    return {name for name in names if not name.endswith("_created")}
+
+
+def test_the_collector_has_no_metric_that_is_not_known(api: httpx.Client):
+    names = shown_on(api.get("/metrics").text)
+    assert any(name.startswith("loadline_collector_") for name in names)
+    assert {name for name in names if name.startswith("loadline_")} == dialect("collector").names()
+
+
+def test_host_and_gpu_telemetry_is_known():
+    assert set(METADATA) == dialect("host").names() | dialect("nvml").names()
+
+
 def test_the_alerts_process_has_no_metric_that_is_not_known():
     telemetry = Telemetry()
     telemetry.evaluated("g", 0.1, 1, 1)
+    telemetry.missed("g", 1)
+    for count in (telemetry.sent, telemetry.failed, telemetry.dropped):
+        count("r", 1)
     page = telemetry.page({"firing": 0}, {"r": 0}, 0).decode()
-    names = {line.split("{")[0].split(" ")[0] for line in page.splitlines() if not line.startswith("#")}
-    assert {name for name in names if not name.endswith("_created")} <= series_known()
+    assert shown_on(page) == dialect("alerts").names()
 
 
 def test_vllms_dialect_names_only_what_a_real_server_shows(shared_data: Path):
     page = (shared_data / "expositions" / "vllm-0.32.0.prom").read_text()
-    shown = {line.split("{")[0].split(" ")[0] for line in page.splitlines() if line and not line.startswith("#")}
+    shown = shown_on(page)
     for signal, candidates in dialect("vllm").signals.items():
         for candidate in candidates:
             if candidate.default_on:
