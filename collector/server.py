@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
 import httpx
 import uvicorn
@@ -155,7 +155,7 @@ async def _wait(stop: asyncio.Event) -> None:
     await stop.wait()
 
 
-def _works(settings: CollectorSettings, parts: Parts, stop: asyncio.Event) -> Iterator["asyncio._CoroutineLike[None]"]:
+def _works(settings: CollectorSettings, parts: Parts, stop: asyncio.Event) -> Iterator[Coroutine[object, object, None]]:
     for scraper in parts.scrapers:
         yield every(scraper.target.interval_s, scraper.target.offset_s, scraper.scrape, stop)
     if settings.telemetry:

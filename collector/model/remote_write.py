@@ -8,16 +8,18 @@ Source: prometheus/prompb/remote.proto and types.proto.
     Sample        1: value (double)          2: timestamp (int64, Unix milliseconds)
 
 The reader keeps each series' raw label bytes as the key to its label set, so labels are decoded once per sender and
-series; values and timestamps of the whole request are gathered at once. Native histograms are counted and left out;
-exemplars and metadata are passed over.
+series; values and timestamps of the whole request are gathered at once. It also remembers the shape of a request: the
+next one that differs in nothing but values and times is not walked through at all. Native histograms are counted and
+left out; exemplars and metadata are passed over.
 """
 
 import struct
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import cramjam
 import numpy as np
+import numpy.typing as npt
 
 from collector.model.errors import IngestError
 from collector.model.labels import METRIC_NAME, Labels, from_mapping
@@ -29,10 +31,15 @@ CONTENT_HEADERS = {
     "X-Prometheus-Remote-Write-Version": "0.1.0",
 }
 
+ByteArray = npt.NDArray[np.uint8]
+
 MAX_BODY_BYTES = 64 << 20
 """Largest request that is read, uncompressed."""
 
 MAX_CACHED_SERIES = 200_000
+MAX_SHAPES = 16
+MAX_SHAPE_BYTES = 4 << 20
+"""Requests longer than this are walked through every time."""
 
 _SIX_BYTE_VARINT = (1 << 35, 1 << 42)
 """Varints of six bytes: every millisecond from 1971 to 2109."""
@@ -103,10 +110,15 @@ class WriteReader:
     def __init__(self, max_body_bytes: int = MAX_BODY_BYTES) -> None:
         self._max_body_bytes = max_body_bytes
         self._labels: dict[bytes, Labels] = {}
+        self._shapes: dict[int, _Shape] = {}
 
     def read(self, body: bytes) -> WriteRequest:
         """Read one compressed request; raises IngestError, naming the reason, when it is not one."""
         data = _decompressed(body, self._max_body_bytes)
+        raw = np.frombuffer(data + bytes(8), dtype=np.uint8)
+        shape = self._shapes.get(len(data))
+        if shape is not None and shape.fits(raw):
+            return shape.fill(raw)
         batch = _Batch(zero_at=len(data))
         try:
             for tag, start, end in _fields(data, 0, len(data)):
@@ -116,7 +128,14 @@ class WriteReader:
             raise IngestError("remote write: the request is cut short") from error
         if len(self._labels) > MAX_CACHED_SERIES:
             self._labels.clear()
-        return batch.finish(data)
+        shape = batch.finish()
+        if batch.odd:
+            return shape.fill(raw, batch.odd)
+        if len(data) <= MAX_SHAPE_BYTES:
+            if len(self._shapes) >= MAX_SHAPES:
+                self._shapes.clear()
+            self._shapes[len(data)] = shape.remember(raw)
+        return shape.fill(raw)
 
     def _read_series(self, data: bytes, start: int, end: int, batch: "_Batch") -> None:
         position = start
@@ -143,7 +162,7 @@ class _Batch:
         self._starts: list[int] = []
         self._value_at: list[int] = []
         self._time_at: list[int] = []
-        self._odd: dict[int, tuple[float, int]] = {}
+        self.odd: dict[int, tuple[float, int]] = {}
         self._histograms = 0
 
     def open(self, labels: Labels) -> None:
@@ -173,7 +192,7 @@ class _Batch:
                     value = struct.unpack_from("<d", data, at)[0]
                 elif inner == 0x10:
                     timestamp_ms = _signed(_read_varint(data, at)[0])
-            self._odd[len(self._value_at)] = (value, timestamp_ms)
+            self.odd[len(self._value_at)] = (value, timestamp_ms)
             self._value_at.append(self._zero_at)
             self._time_at.append(self._zero_at)
         elif tag == 0x22:
@@ -182,25 +201,57 @@ class _Batch:
             raise IngestError("remote write: labels stand before samples")
         return stop
 
-    def finish(self, data: bytes) -> WriteRequest:
-        raw = np.frombuffer(data + bytes(8), dtype=np.uint8)
-        value_at = np.array(self._value_at, dtype=np.int64)
-        time_at = np.array(self._time_at, dtype=np.int64)
-        values = raw[value_at[:, None] + np.arange(8)].view("<f8").reshape(-1)
-        bytes_of_time = raw[time_at[:, None] + np.arange(6)]
+    def finish(self) -> "_Shape":
+        return _Shape(
+            tuple(self._labels),
+            (*self._starts, len(self._value_at)),
+            np.array(self._value_at, dtype=np.int64),
+            np.array(self._time_at, dtype=np.int64),
+            self._histograms,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """Where a request's samples lie: of series ``i`` those from ``bounds[i]`` to ``bounds[i + 1]``.
+
+    ``mask`` covers what is no sample: all bits of most bytes, of a timestamp's bytes only those that say whether
+    another follows. A request fits whose masked bytes are ``fixed``.
+    """
+
+    labels: tuple[Labels, ...]
+    bounds: tuple[int, ...]
+    value_at: Int64Array
+    time_at: Int64Array
+    native_histograms: int
+    mask: ByteArray | None = None
+    fixed: ByteArray | None = None
+
+    def remember(self, raw: ByteArray) -> "_Shape":
+        mask = np.full(len(raw), 0xFF, dtype=np.uint8)
+        mask[self.value_at[:, None] + np.arange(8)] = 0
+        mask[self.time_at[:, None] + np.arange(6)] = 0x80
+        mask[-8:] = 0xFF
+        return replace(self, mask=mask, fixed=raw & mask)
+
+    def fits(self, raw: ByteArray) -> bool:
+        return self.mask is not None and self.fixed is not None and np.array_equal(raw & self.mask, self.fixed)
+
+    def fill(self, raw: ByteArray, odd: Mapping[int, tuple[float, int]] | None = None) -> WriteRequest:
+        values = raw[self.value_at[:, None] + np.arange(8)].view("<f8").reshape(-1)
+        bytes_of_time = raw[self.time_at[:, None] + np.arange(6)]
         timestamps_ms = ((bytes_of_time & 0x7F).astype(np.int64) << _SHIFTS).sum(axis=1)
         regular = (bytes_of_time >> 7 == (1, 1, 1, 1, 1, 0)).all(axis=1)
-        for index, (value, timestamp_ms) in self._odd.items():
+        for index, (value, timestamp_ms) in (odd or {}).items():
             values[index], timestamps_ms[index], regular[index] = value, timestamp_ms, True
         if not regular.all():
             raise IngestError("remote write: a timestamp is no number of milliseconds")
-        ends = [*self._starts, len(values)][1:]
         series = tuple(
             Series(labels, timestamps_ms[start:end], values[start:end])
-            for labels, start, end in zip(self._labels, self._starts, ends, strict=True)
+            for labels, start, end in zip(self.labels, self.bounds[:-1], self.bounds[1:], strict=True)
             if end > start
         )
-        return WriteRequest(series, len(values), self._histograms)
+        return WriteRequest(series, len(values), self.native_histograms)
 
 
 def _decompressed(body: bytes, limit_bytes: int) -> bytes:

@@ -116,6 +116,44 @@ def test_we_read_what_protobuf_encodes_zero_values_left_out() -> None:
     assert read.native_histograms == 1
 
 
+@st.composite
+def same_series_again(draw: st.DrawFn) -> tuple[list[Series], list[Series]]:
+    """Two requests of the same series and numbers of samples, mostly of the same shape on the wire."""
+    first = draw(st.lists(all_series(), min_size=1, max_size=4))
+    times, values = st.integers(1_700_000_000_000, 1_800_000_000_000), st.floats() | st.just(0.0)
+    second = [
+        Series(
+            one.labels,
+            np.array([draw(times) for _ in one.values], dtype=np.int64),
+            np.array([draw(values) for _ in one.values], dtype=np.float64),
+        )
+        for one in first
+    ]
+    return first, second
+
+
+@settings(deadline=None)
+@given(same_series_again(), same_series_again())
+def test_a_reader_that_has_seen_the_shape_reads_what_a_fresh_one_reads(
+    here: tuple[list[Series], list[Series]], there: tuple[list[Series], list[Series]]
+) -> None:
+    reader = WriteReader()
+    for written in (*here, *there, *reversed(here), *there):
+        body = encode(written)
+        seen, fresh = reader.read(body), WriteReader().read(body)
+        assert seen.samples == fresh.samples
+        for left, right in zip(seen.series, fresh.series, strict=True):
+            assert_equal(left, right)
+
+
+def test_a_request_of_the_same_length_with_another_label_is_read_anew() -> None:
+    reader = WriteReader()
+    times, values = np.array([1_700_000_000_000], dtype=np.int64), np.array([1.5])
+    for name in ("abc", "abd", "abc"):
+        (series,) = reader.read(encode([Series((("__name__", name),), times, values)])).series
+        assert series.labels == (("__name__", name),)
+
+
 @settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_no_bytes_raise_anything_but_an_ingest_error(body: bytes) -> None:
