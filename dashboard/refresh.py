@@ -33,9 +33,11 @@ class Refresh:
         """The viewer's offset from UTC."""
         return self.clock.offset_s
 
-    def stamp(self, pools: Sequence[str]) -> Stamp:
-        """What the browser is told of this refresh: how fresh it is, and the pools that there are."""
-        return {"now_s": self.now_s, "newest_s": self.newest_s, "pools": list(pools), "error": self.error}
+    def stamp(self, pools: Sequence[str], *, soon: bool = False) -> Stamp:
+        """What the browser is told of this refresh: how fresh it is, the pools that there are, and whether to ask again
+        ``soon``, since something is still being worked out."""
+        stamp = {"now_s": self.now_s, "newest_s": self.newest_s, "pools": list(pools), "error": self.error}
+        return stamp | {"soon": soon}
 
 
 def begin(tick: Mapping[str, Any], source: Source) -> Refresh:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
+from pydantic import ValidationError
 from waitress import create_server
 
 from collector.client import Client
@@ -17,7 +18,7 @@ from dashboard.errors import SettingsError
 from dashboard.settings import DashboardSettings
 from dashboard.source import Source
 from planner.errors import SloError
-from planner.slo import Slo, load_slo
+from planner.slo import Slo, first_fault, load_slo
 
 SOURCE_TIMEOUT_S = 10.0
 
@@ -55,6 +56,8 @@ def read_slo(path: Path | None, promise: dict[str, float]) -> Slo:
         return Slo.model_validate(base.model_dump() | promise)
     except SloError as error:
         raise SettingsError(f"--slo: {error}") from error
+    except ValidationError as error:
+        raise SettingsError(f"the promise cannot be used: {first_fault(error)}") from error
 
 
 def read_token(flag: str, path: Path | None) -> str | None:

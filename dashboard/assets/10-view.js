@@ -152,6 +152,7 @@
       stamped(data) {
         if (!data) return;
         waiting = false; stamp = data; stampedAt = performance.now();
+        if (data.soon) setTimeout(() => { if (!waiting) refresh(); }, 1500);
         paint(); paintAge(); window.loadline.charts.bind();
       },
     },

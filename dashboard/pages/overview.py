@@ -18,6 +18,7 @@ from dashboard.parts import bars, tables
 from dashboard.parts import verdict as verdict_part
 from dashboard.parts.icon import Node, hyphened
 from dashboard.parts.panel import Drawn, Panel, chip, empty, legend, solid, stale, texts
+from dashboard.parts.state import tag
 from dashboard.parts.tile import tile
 from dashboard.refresh import Refresh, begin
 from dashboard.source import Answer, Source
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from planner.headroom import PoolHeadroom
 
 HEADROOM_TTL_S = 30.0
-HEADROOM_PATIENCE_S = 2.5
+HEADROOM_PATIENCE_S = 0.2
+"""The page does not wait for the twin; the browser asks again soon."""
 KV_EVICTS_AT = 0.9
 
 HERO = Panel("ov-load", "Load against the load line", "req/s", span=8, height=272, legend=False)
@@ -155,12 +157,10 @@ def _headroom(source: Source, vocabulary: Vocabulary, slo: Slo, at_s: float) -> 
 def _unknown(begun: Refresh, source: Source) -> list[Any]:
     """The page where nothing can be asked: it says what to do."""
     if begun.vocabulary is None:
-        said, why = verdict.no_source(source.address, begun.error), begun.error
+        said, why = verdict.no_source(source.address, begun.error), "the source does not answer"
     else:
         said, why = verdict.no_engine(source.address), "no engine is measured yet"
-    tiles = [
-        html.Div(html.Div(html.Span(title, className="t-l"), className="t-h"), className="tile") for title in TITLES
-    ]
+    tiles = [_blank_tile(title) for title in TITLES]
     none = html.P(why, className="none")
     boxes = [verdict_part.band(said), tiles, none, none, None, none, None]
     drawn = [value for panel in PANELS for value in empty(panel, begun.clock, (), why).values()]
@@ -168,6 +168,10 @@ def _unknown(begun: Refresh, source: Source) -> list[Any]:
 
 
 TITLES = ("TTFT p95", "ITL p95", "E2E p95", "Success", "Goodput")
+
+
+def _blank_tile(title: str) -> Node:
+    return html.Div(html.Div([html.Span(title, className="t-l"), tag("none")], className="t-h"), className="tile")
 
 
 def _known(seen: Seen, source: Source, slo: Slo, prefix: str) -> list[Any]:
@@ -180,7 +184,11 @@ def _known(seen: Seen, source: Source, slo: Slo, prefix: str) -> list[Any]:
         *_alerts(seen),
         *_changes(seen),
     ]
-    return [*boxes, *(value for drawn in panels for value in drawn.values()), begun.stamp(seen.pools)]
+    return [
+        *boxes,
+        *(value for drawn in panels for value in drawn.values()),
+        begun.stamp(seen.pools, soon=isinstance(seen.headroom_error, Late) and not seen.headroom),
+    ]
 
 
 def _verdict(seen: Seen, source: Source, prefix: str) -> Node:

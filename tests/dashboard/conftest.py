@@ -1,13 +1,15 @@
 """A fleet's history, made up but consistent, behind a Prometheus API that our own PromQL engine answers."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 import numpy as np
 import orjson
 import pytest
+from dash import Dash
 
 from collector.client import Client
 from collector.model.labels import Labels, from_mapping
@@ -15,7 +17,10 @@ from collector.model.matchers import Matcher, all_match
 from collector.model.series import STALE_NAN, Series, SeriesGroup
 from collector.promql import Engine
 from collector.signals import load_dialects
+from dashboard.app import create_app
+from dashboard.security import CSRF_COOKIE, CSRF_HEADER
 from dashboard.source import Source
+from planner.slo import Slo
 
 NOW_S = 1_795_210_200
 """21:30 UTC."""
@@ -316,3 +321,111 @@ def source(prometheus: FakePrometheus) -> Iterator[Source]:
     made = Source(Client("http://prometheus.test", transport=prometheus), clock=lambda: float(NOW_S))
     yield made
     made.close()
+
+
+class Page:
+    """Asks one page's callback as its browser would; ``boxes`` of an answer by component id and property."""
+
+    def __init__(self, app: Dash, stamp: str) -> None:
+        self.client = app.server.test_client()
+        self.prefix = app.config.requests_pathname_prefix
+        self.client.get(self.prefix)
+        dependencies = self.client.get(self.prefix + "_dash-dependencies").get_json()
+        self.output = next(one["output"] for one in dependencies if f"{stamp}.data" in one["output"])
+
+    def ask(self, search: str = "", offset_s: int = 0) -> dict[str, dict[str, Any]]:
+        """One refresh."""
+        outputs = [
+            dict(zip(("id", "property"), name.rsplit(".", 1), strict=True))
+            for name in self.output.strip(".").split("...")
+        ]
+        body = {
+            "output": self.output,
+            "outputs": outputs,
+            "inputs": [{"id": "tick", "property": "data", "value": {"n": 1, "search": search, "offset_s": offset_s}}],
+            "changedPropIds": ["tick.data"],
+        }
+        cookie = self.client.get_cookie(CSRF_COOKIE)
+        assert cookie is not None
+        answer = self.client.post(
+            self.prefix + "_dash-update-component", json=body, headers={CSRF_HEADER: cookie.value}
+        )
+        assert answer.status_code == 200, answer.text
+        boxes: dict[str, dict[str, Any]] = answer.get_json()["response"]
+        return boxes
+
+
+def words(node: Any) -> str:
+    """All text of a component tree in JSON."""
+    if isinstance(node, list):
+        return " ".join(filter(None, map(words, node)))
+    if isinstance(node, dict):
+        return words(node.get("props", {}).get("children"))
+    return "" if node is None else str(node)
+
+
+@pytest.fixture
+def read() -> Callable[[Any], str]:
+    """Reads the text of a component tree."""
+    return lambda node: " ".join(words(node).split())
+
+
+@pytest.fixture
+def overview(source: Source) -> Page:
+    """The Overview over the troubled fleet."""
+    return Page(create_app(source, Slo()), "ov-stamp")
+
+
+@pytest.fixture
+def latency(source: Source) -> Page:
+    """The Latency page over the troubled fleet."""
+    return Page(create_app(source, Slo()), "la-stamp")
+
+
+@pytest.fixture
+def over() -> Iterator[Callable[..., Source]]:
+    """Makes sources over other servers: ``over(transport)``; closes them all."""
+    made: list[Source] = []
+
+    def make(transport: httpx.BaseTransport, **more: Any) -> Source:
+        clock = more.pop("clock", lambda: float(NOW_S))
+        made.append(Source(Client("http://prometheus.test", transport=transport), clock=clock, **more))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def page_of() -> Callable[..., Page]:
+    """Makes the page ``stamp`` belongs to over a source."""
+    return lambda source, stamp="ov-stamp", **more: Page(create_app(source, Slo(), **more), stamp)
+
+
+@pytest.fixture(scope="session")
+def made_fleet() -> Callable[..., FakePrometheus]:
+    """Makes servers over other fleets."""
+    return lambda **more: FakePrometheus(Fleet(**more))
+
+
+@pytest.fixture
+def calm(made_fleet: Callable[..., FakePrometheus]) -> FakePrometheus:
+    """One replica that does well."""
+    return made_fleet(pools=CALM)
+
+
+class FakeClock:
+    """A clock that moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now_s = float(NOW_S)
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def fake_clock() -> FakeClock:
+    """Stands at the fleet's moment."""
+    return FakeClock()
