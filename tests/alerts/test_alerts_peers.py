@@ -1,12 +1,16 @@
 """Beside the real ones: promtool's rule engine, Prometheus's API, Alertmanager."""
 
 import itertools
+import json
 import random
 import socket
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -272,3 +276,69 @@ def test_alertmanager_shows_what_fires_and_hears_of_its_end(alertmanager_binary:
         manager.evaluate(group, time.time())
         assert notifier.deliver(time.time())
         assert http.get(f"{url}/api/v2/alerts").json() == []
+
+
+class Hook(BaseHTTPRequestHandler):
+    """A webhook that keeps what it is sent."""
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.heard.append((body["status"], body["alerts"][0]["labels"]["alertname"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_killed_while_firing_it_pages_nobody_twice_and_its_alerts_stand_in_prometheus(
+    prometheus_binary: Path, tmp_path: Path
+):
+    (tmp_path / "prometheus.yml").write_text("")
+    (tmp_path / "rules.yml").write_text(
+        "groups: [{name: g, interval: 1s, rules: [{alert: On, expr: vector(1) > 0, for: 1s}]}]"
+    )
+    hook = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    hook.heard = []
+    threading.Thread(target=hook.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{free_port()}"
+    prometheus = [
+        prometheus_binary, "--config.file=prometheus.yml", "--storage.tsdb.path=data",
+        "--web.enable-remote-write-receiver", f"--web.listen-address={url.removeprefix('http://')}",
+    ]  # fmt: skip
+    serve = [
+        sys.executable, "-m", "loadline", "alerts", "serve", "--port", "0", "--source", url,
+        "--rules", tmp_path / "rules.yml", "--state", tmp_path / "alerts.db",
+        "--webhook", f"http://127.0.0.1:{hook.server_port}/",
+    ]  # fmt: skip
+    log = (tmp_path / "alerts.log").open("w")
+    try:
+        with running(prometheus, tmp_path, f"{url}/-/ready"), Client(url) as client:
+            first = subprocess.Popen(serve, stderr=log)
+            try:
+                wait_for(lambda: hook.heard, "the first page")
+                wait_for(lambda: client.query('ALERTS{alertname="On",alertstate="firing"}'), "ALERTS in Prometheus")
+                (since,) = client.query('ALERTS_FOR_STATE{alertname="On"}')
+            finally:
+                first.kill()
+                first.wait()
+            begun_ms = time.time() * 1000
+            second = subprocess.Popen(serve, stderr=log)
+            try:
+                wait_for(
+                    lambda: any(
+                        sample.value == since.value
+                        for sample in client.query("ALERTS_FOR_STATE")
+                        if client.query("max(timestamp(ALERTS_FOR_STATE)) * 1000")[0].value > begun_ms + 1500
+                    ),
+                    "evaluations after the restart",
+                )
+            finally:
+                second.terminate()
+                assert second.wait(timeout=10) == 0
+        assert hook.heard == [("firing", "On")]
+    finally:
+        log.close()
+        hook.shutdown()
+        hook.server_close()
