@@ -11,12 +11,14 @@ import torch
 from probe_engine.errors import ModelError
 from probe_engine.model.config import ModelConfig, read_config
 from probe_engine.model.decoder import Decoder
+from probe_engine.model.linear import pick_linear, plain
 from probe_engine.model.ops import pick_ops
 from probe_engine.model.tiny import NAME as TINY
 from probe_engine.model.tiny import tiny
 from probe_engine.model.tokenizer import Tokenizer, read_tokenizer
 from probe_engine.model.weights import read_weights
 
+PHASES = ("config", "tokenizer", "weights", "kernels")  # kernels: built on first use, weights packed for them
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -24,7 +26,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 class LoadedModel:
     """A model with all that serving it needs.
 
-    ``phases_s`` tells how long each phase of loading took: config, tokenizer, weights, kernels (built on first use).
+    ``phases_s`` tells how long each of ``PHASES`` took.
     """
 
     model: Decoder
@@ -60,28 +62,34 @@ def load_model(
     Raises ``ModelError`` saying what is missing or unsupported, and where.
     """
     on_device = pick_device(device)
-    if path_or_name == TINY:
-        started = clock()
-        model, tokenizer, config = tiny(seed, pick_dtype(dtype, "float32"), on_device, kernels)
-        return LoadedModel(model, tokenizer, config, TINY, {"weights": clock() - started})
-    directory = Path(path_or_name)
     times = [clock()]
-    config = read_config(directory)
+    if path_or_name == TINY:
+        weights, tokenizer, config = tiny(seed, pick_dtype(dtype, "float32"), on_device)
+        times += [times[0], times[0], clock()]
+        name = TINY
+    else:
+        directory = Path(path_or_name)
+        config = read_config(directory)
+        times.append(clock())
+        tokenizer = read_tokenizer(directory, config.eos_ids)
+        _check_vocabulary(directory, tokenizer, config)
+        times.append(clock())
+        weights = read_weights(directory, config, pick_dtype(dtype, config.dtype), on_device)
+        times.append(clock())
+        name = directory.resolve().name
+    ops = pick_ops(kernels, config, weights.embedding)
+    model = Decoder(config, weights, ops, plain if kernels == "torch" else pick_linear(weights.embedding))
     times.append(clock())
-    tokenizer = read_tokenizer(directory, config.eos_ids)
+    spans_s = (after - before for before, after in pairwise(times))
+    return LoadedModel(model, tokenizer, config, name, dict(zip(PHASES, spans_s, strict=True)))
+
+
+def _check_vocabulary(directory: Path, tokenizer: Tokenizer, config: ModelConfig) -> None:
     if tokenizer.vocab_size > config.vocab_size:
         raise ModelError(
             f"{directory}: tokenizer.json has {tokenizer.vocab_size} tokens; "
             f"config.json's vocab_size is {config.vocab_size}"
         )
-    times.append(clock())
-    weights = read_weights(directory, config, pick_dtype(dtype, config.dtype), on_device)
-    times.append(clock())
-    model = Decoder(config, weights, pick_ops(kernels, config, weights.embedding))
-    times.append(clock())
-    spans = (after - before for before, after in pairwise(times))
-    phases_s = dict(zip(("config", "tokenizer", "weights", "kernels"), spans, strict=True))
-    return LoadedModel(model, tokenizer, config, directory.resolve().name, phases_s)
 
 
 def pick_dtype(wanted: str, of_checkpoint: str) -> torch.dtype:

@@ -3,7 +3,7 @@
 import json
 import random
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import transformers
 from probe_engine.model.kernels import COMPILERS
 from probe_engine.model.loading import LoadedModel, load_model
 from probe_engine.model.sampling import SamplingParams
+from probe_engine.profile.threads import torch_threads
 from probe_engine.runtime.runner import Runner
 from probe_engine.sched import FinishReason, Request, Scheduler, SchedulerConfig, hash_blocks
 
@@ -37,6 +38,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
 }
 SHORT = SchedulerConfig(num_blocks=64, block_size=8, max_num_batched_tokens=32, max_num_seqs=8, max_model_len=256)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[int]:
+    with torch_threads(1) as threads:  # several spin against each other where the machine is busy
+        yield threads
 
 
 def write_checkpoint(directory: Path, shard_size: str = "5GB", **changes: Any) -> transformers.LlamaForCausalLM:

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from probe_engine.errors import ModelError
 from probe_engine.model.attention import ChunkSpan, StepBatch
 from probe_engine.model.config import ModelConfig
 from probe_engine.model.kernels import COMPILERS, Kernels, KernelsUnavailable, load_kernels
+from probe_engine.model.linear import pick_linear, plain
 from probe_engine.model.native_ops import NativeOps
 from probe_engine.model.ops import Ops, pick_ops
 from probe_engine.model.torch_ops import TorchOps
+from probe_engine.profile.threads import torch_threads
 
 CONFIG = ModelConfig(
     vocab_size=32,
@@ -28,6 +31,12 @@ CONFIG = ModelConfig(
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 3e-2}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[int]:
+    with torch_threads(1) as threads:  # several spin against each other where the machine is busy
+        yield threads
+
+
 @pytest.fixture(scope="module", params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def dtype(request: pytest.FixtureRequest) -> torch.dtype:
     assert isinstance(request.param, torch.dtype)
@@ -35,9 +44,15 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
 
 
 @pytest.fixture(scope="module")
-def kernels(dtype: torch.dtype) -> Kernels:
-    if not any(shutil.which(name) for name in COMPILERS):
+def compiler() -> str:
+    found = next((path for name in COMPILERS if (path := shutil.which(name))), None)
+    if found is None:
         pytest.skip(f"no C++ compiler ({', '.join(COMPILERS)})")
+    return found
+
+
+@pytest.fixture(scope="module")
+def kernels(dtype: torch.dtype, compiler: str) -> Kernels:
     return load_kernels(dtype)
 
 
@@ -157,7 +172,7 @@ def test_a_compiler_that_fails_is_quoted_and_leaves_nothing_behind(tmp_path: Pat
     assert list((tmp_path / "built").iterdir()) == []
 
 
-def test_a_built_library_is_used_again(tmp_path: Path, kernels: Kernels) -> None:
+def test_a_built_library_is_used_again(tmp_path: Path, compiler: str) -> None:
     load_kernels(torch.float32, tmp_path)
     (library,) = tmp_path.iterdir()
     built = library.stat().st_mtime_ns
@@ -165,7 +180,7 @@ def test_a_built_library_is_used_again(tmp_path: Path, kernels: Kernels) -> None
     assert [path.stat().st_mtime_ns for path in tmp_path.iterdir()] == [built]
 
 
-def test_a_cache_directory_that_cannot_be_made_is_a_reason(tmp_path: Path, kernels: Kernels) -> None:
+def test_a_cache_directory_that_cannot_be_made_is_a_reason(tmp_path: Path, compiler: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(KernelsUnavailable, match="cannot be loaded"):
         load_kernels(torch.float32, tmp_path / "file" / "below")
@@ -179,3 +194,14 @@ def test_models_that_the_kernels_do_not_compute_run_on_torch(caplog: pytest.LogC
         pick_ops("native", CONFIG, torch.zeros(1, dtype=torch.float16))
     with pytest.raises(ModelError, match="kernels is 'fast'; allowed: auto, native, torch"):
         pick_ops("fast", CONFIG, torch.zeros(1))
+
+
+@pytest.mark.parametrize("rows", [1, 7, 64, 500])
+def test_a_packed_weight_gives_the_product_of_the_plain_one(dtype: torch.dtype, rows: int) -> None:
+    weight, hidden = values(dtype, 96, 40, spread=0.1), values(dtype, rows, 40, seed=1)
+    close(pick_linear(weight)(weight)(hidden), plain(weight)(hidden))
+
+
+def test_weights_that_cannot_be_packed_stay_plain() -> None:
+    assert pick_linear(torch.zeros(1, dtype=torch.float16)) is plain
+    assert pick_linear(torch.zeros(1, device="meta")) is plain

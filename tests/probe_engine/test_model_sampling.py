@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
@@ -11,8 +11,15 @@ from hypothesis import strategies as st
 
 from probe_engine.errors import ModelError
 from probe_engine.model.sampling import NUCLEUS_CANDIDATES, SamplingParams, sample
+from probe_engine.profile.threads import torch_threads
 
 GREEDY = SamplingParams(temperature=0.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[int]:
+    with torch_threads(1) as threads:  # several spin against each other where the machine is busy
+        yield threads
 
 
 def draw(logits: torch.Tensor, params: SamplingParams, count: int, seed: int = 0) -> Counter[int]:
@@ -65,8 +72,8 @@ def test_top_p_is_taken_of_what_top_k_leaves() -> None:
 
 
 def test_a_nucleus_wider_than_the_candidates_is_found_whole() -> None:
-    size = 4 * NUCLEUS_CANDIDATES
-    drawn = draw(torch.zeros(size), SamplingParams(top_p=0.99), 4000)
+    size = 2 * NUCLEUS_CANDIDATES
+    drawn = draw(torch.zeros(size), SamplingParams(top_p=0.99), 2500)
     assert len(drawn) > NUCLEUS_CANDIDATES
 
 

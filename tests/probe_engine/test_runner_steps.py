@@ -1,6 +1,7 @@
 """The runner's own rules, the burst benchmark and the step profile, on the tiny model."""
 
 import json
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -10,11 +11,18 @@ from probe_engine.model.loading import LoadedModel, load_model
 from probe_engine.model.sampling import SamplingParams
 from probe_engine.profile.bench import quantile, run_bench
 from probe_engine.profile.steps import StepShape, grid, profile_steps
+from probe_engine.profile.threads import torch_threads
 from probe_engine.runtime.runner import Runner, fit_num_blocks
 from probe_engine.sched import Request, Scheduler, SchedulerConfig
 
 GREEDY = SamplingParams(temperature=0.0)
 CONFIG = SchedulerConfig(num_blocks=16, block_size=8, max_num_seqs=4, max_model_len=64)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[int]:
+    with torch_threads(1) as threads:  # several spin against each other where the machine is busy
+        yield threads
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +81,7 @@ def test_rows_are_reused_over_many_short_lives(tiny: LoadedModel) -> None:
 
 
 def test_memory_decides_the_number_of_blocks(tiny: LoadedModel) -> None:
-    block = 2 * 2 * 2 * 16 * 4 * 8  # keys and values, layers, kv heads, head_dim, bytes, tokens
+    block = 2 * 2 * 2 * 32 * 4 * 8  # keys and values, layers, kv heads, head_dim, bytes, tokens
     assert fit_num_blocks(tiny, 8, 10 * block + 5) == 10
     with pytest.raises(ModelError, match=f"a block of 8 tokens takes {block}"):
         fit_num_blocks(tiny, 8, block - 1)
