@@ -102,7 +102,11 @@ class Manager:
 
     def _run(self, group: Group) -> None:
         due_s = group.next_evaluation_s(self._now())
-        while not self._stop.wait(max(0.0, due_s - self._now())):
+        while not self._stop.wait(min(max(0.0, due_s - self._now()), group.interval_s)):
+            now_s = self._now()
+            if now_s < due_s:  # woken early, or the clock was set back
+                due_s = min(due_s, group.next_evaluation_s(now_s))
+                continue
             try:
                 self.evaluate(group, due_s)
             except Exception:

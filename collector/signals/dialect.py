@@ -6,6 +6,7 @@ it does not expose and why, and further metric names that it is known to have.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -98,9 +99,13 @@ class Dialect:
         return self.also.union(self.marks, *mentioned)
 
 
+@lru_cache(maxsize=8)
 def load_dialects(directory: Path = DIALECTS_DIR) -> tuple[Dialect, ...]:
-    """Read every dialect in ``directory``, by file name. Raises DocumentError with file, line and column."""
-    return tuple(read_dialect(path.read_text(), str(path)) for path in sorted(directory.glob("*.yaml")))
+    """Read every dialect in ``directory``, by file name; each directory is read once.
+
+    Raises DocumentError with file, line and column.
+    """
+    return tuple(read_dialect(path.read_text(encoding="utf-8"), str(path)) for path in sorted(directory.glob("*.yaml")))
 
 
 def names_known(dialects: tuple[Dialect, ...] | None = None) -> frozenset[str]:

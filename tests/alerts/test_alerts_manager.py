@@ -1,6 +1,8 @@
 """The whole path in one process: rules, state, notification, restart; clocks are the test's."""
 
 import logging
+import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -135,3 +137,31 @@ def test_the_metrics_page_counts_what_happened(down_until_300):
         "loadline_alerts_write_failures 0.0",
     ):
         assert line in page.splitlines()
+
+
+def test_groups_go_on_when_the_clock_is_set_back(source):
+    source.answer("up == 0", lambda _: {})
+    set_back_s = [0.0]
+    writeback = Writeback(source.write)
+    group = Group(RuleGroup("g", "rules.yml", (RULE,), interval_s=0.02), source, writeback, interval_s=30)
+    manager = Manager(
+        [group],
+        state=State(None),
+        notifiers=[],
+        telemetry=Telemetry(),
+        writeback=writeback,
+        links=Links("s", "e"),
+        now=lambda: 1_000_000 + time.monotonic() - set_back_s[0],
+    )
+    manager.start()
+    try:
+        for jump_s in (0.0, 3600.0, -3600.0):
+            set_back_s[0] = jump_s
+            seen = len(source.asked)
+            deadline = time.monotonic() + 10
+            while len(source.asked) < seen + 3 and time.monotonic() < deadline:
+                time.sleep(0.005)
+            assert len(source.asked) >= seen + 3
+    finally:
+        manager.stop()
+    assert all(not thread.name.startswith("group ") for thread in threading.enumerate())
