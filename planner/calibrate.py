@@ -170,8 +170,10 @@ def limits_from_source(
     where = f'pool="{pool}"' if pool else ""
     limits: dict[str, Any] = {}
     try:
-        for sample in client.query(vocabulary.info("engine_info", where), time_s):
-            limits |= scheduler_limits(dict(sample.labels))
+        for sample in client.query(vocabulary.info("engine_info", where), time_s) or client.query(
+            vocabulary.info("engine_info"), time_s
+        ):
+            limits |= scheduler_limits(_canonical(dict(sample.labels), vocabulary))
     except SignalAbsent:
         pass  # the engine does not tell its limits; defaults stand and the model file says so
     try:
@@ -183,6 +185,18 @@ def limits_from_source(
         limits.setdefault("block_size", 16)
         limits["num_blocks"] = int(max(sizes) // limits["block_size"])
     return limits
+
+
+def _canonical(labels: dict[str, str], vocabulary: Vocabulary) -> dict[str, str]:
+    """Labels of an engine's info metric under the scheduler's names for its limits."""
+    renamed = {"kv_blocks": "num_blocks", "kv_block_size_tokens": "block_size"}
+    found = dict(labels)
+    for dialect in vocabulary.dialects:
+        for candidate in dialect.signals.get("engine_info", ()):
+            for canonical, own in candidate.carries:
+                if own in labels:
+                    found[renamed.get(canonical, canonical)] = labels[own]
+    return found
 
 
 def overhead_of(run: Run) -> Overhead:

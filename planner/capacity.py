@@ -193,7 +193,9 @@ class _Search:
                 if not verdict.kept:
                     return low, low * 1.25, verdict
                 low *= 1.25
-            raise CapacityError(f"the promise holds even at {low:.4g} requests/s; there is no limit to find")
+            raise CapacityError(
+                f"the promise holds even at {low:.4g} requests/s: the step-time model shows no cost of more load"
+            )
         high, broken = guess, verdict
         for attempt in range(_LARGEST_SPAN):
             low = high / (1.25 if attempt < 3 else 2)

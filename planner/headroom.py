@@ -30,7 +30,8 @@ FORECAST_HISTORY_S = 7200.0
 CALIBRATION_STEP_S = 15.0
 LEAST_INTERVALS = 20
 MOST_REPLICAS = 8
-TOKENS_PER_SEARCH = 250_000
+REQUESTS_PER_REPLICA = 750
+TOKENS_PER_PLAY = 400_000
 SEED = 0
 TOLERANCE = 0.03
 SPARE = 2
@@ -144,6 +145,8 @@ def _with_lines(
         left = replace(twin, replicas=min(base.replicas - SPARE, MOST_REPLICAS))
         n2 = _line(mix, left, slo, base).requests_per_s * (base.replicas - SPARE) / left.replicas
     per_s = line.requests_per_s * scale
+    if line.outside_ratio > 0.5:
+        notes.append("the line lies beyond the loads seen in the window: step times there are extrapolated")
     error = model.held_out or model.fit
     return replace(
         base,
@@ -157,7 +160,8 @@ def _with_lines(
 
 
 def _line(mix: Mix, twin: Twin, slo: Slo, base: PoolHeadroom) -> Capacity:
-    requests = int(np.clip(TOKENS_PER_SEARCH / max(mix.outputs.mean or 200.0, 1.0), 400, 1500))
+    affordable = TOKENS_PER_PLAY / max(mix.outputs.mean or 200.0, 1.0)
+    requests = int(np.clip(affordable, 400, max(1500, REQUESTS_PER_REPLICA * twin.replicas)))
     rate = max(base.load_req_per_s, 0.01)
     trace = mix.trace(requests, rate, twin.scheduler, SEED)
     means = mean_figure(trace, twin.model, twin.scheduler, slo)

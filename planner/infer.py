@@ -36,12 +36,10 @@ def from_iterations(
     }
     if vocabulary.present("prompt_length"):
         asked["prompt"] = vocabulary.mean("prompt_length", window, by, where)
-    if vocabulary.present("kv_usage") and vocabulary.present("kv_capacity"):
-        usage, capacity = (
-            vocabulary.gauge("kv_usage", "avg", by, where),
-            vocabulary.gauge("kv_capacity", "max", by, where),
-        )
-        asked["kv_tokens"] = f"({usage} * {capacity})"
+    if vocabulary.present("kv_usage"):
+        asked["kv_usage"] = vocabulary.gauge("kv_usage", "avg", by, where)
+    limits = limits_from_source(client, vocabulary, end_s, pool)
+    capacity_tokens = limits.get("num_blocks", 0) * limits.get("block_size", 16)
     columns: dict[str, dict[int, float]] = {}
     for name, expression in asked.items():
         for series in client.query_range(expression, start_s + step_s, end_s, step_s):
@@ -55,7 +53,7 @@ def from_iterations(
             continue
         prefill = max(tokens - generated, 0.0)
         prompt = columns.get("prompt", {}).get(at_ms, 0.0)
-        kv_tokens = columns.get("kv_tokens", {}).get(at_ms, 0.0)
+        kv_usage = columns.get("kv_usage", {}).get(at_ms, 0.0)
         found.append(
             Observation(
                 steps=steps,
@@ -63,7 +61,7 @@ def from_iterations(
                 prefill_tokens=prefill,
                 prefill_attention=prefill * (prompt if np.isfinite(prompt) else 0.0) / 2,
                 decode_seqs=generated,
-                decode_kv_tokens=(kv_tokens if np.isfinite(kv_tokens) else 0.0) * steps,
+                decode_kv_tokens=(kv_usage if np.isfinite(kv_usage) else 0.0) * capacity_tokens * steps,
                 start_s=at_ms / 1000 - step_s,
                 end_s=at_ms / 1000,
             )
@@ -71,6 +69,6 @@ def from_iterations(
     return Evidence(
         source=f"{client.base_url} {pool}: iterations and token gaps",
         observations=tuple(found),
-        scheduler=limits_from_source(client, vocabulary, end_s, pool),
+        scheduler=limits,
         engine={"pool": pool},
     )
