@@ -1,7 +1,8 @@
 """What one engine or exporter calls the signals: one YAML file each, under ``dialects/``.
 
-A dialect lists, per signal, ordered candidates; the first whose metric the source holds is used. It also lists what
-it does not expose and why, and further metric names that it is known to have.
+A dialect lists, per signal, ordered candidates; the first whose metric the source holds is used, together with those
+of the same definition (a fleet whose servers are of different versions holds several; no server shows two of them). It
+also lists what it does not expose and why, and further metric names that it is known to have.
 """
 
 from collections.abc import Mapping

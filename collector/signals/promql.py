@@ -11,7 +11,10 @@ from collector.signals.errors import SignalError
 _MATCHER = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*("(?:[^"\\\n]|\\.)*")\s*(?:,|$)')
 
 DIALECT_LABEL = "dialect"
-"""Label that keeps the engines' answers apart while they are merged."""
+"""Label that says whose buckets these are."""
+
+USE_LABEL = "loadline_use"
+"""Label that keeps the answers of different metrics apart while they are merged; no answer carries it."""
 
 
 def selector(metric: str, *matchers: str, window: str = "") -> str:

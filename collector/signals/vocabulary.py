@@ -39,6 +39,11 @@ class Use:
     candidate: Candidate
     metrics: tuple[str, ...]
 
+    @property
+    def tag(self) -> str:
+        """Tells the answers of different uses apart while they are merged."""
+        return f"{self.dialect.engine} {self.candidate.metric}"
+
     def own(self, by: Sequence[str]) -> tuple[str, ...]:
         """Canonical labels in the dialect's own names."""
         return tuple(dict.fromkeys(self.dialect.labels.get(label, label) for label in by))
@@ -89,7 +94,7 @@ class Vocabulary:
         uses, lacking = self._find(signal)
         if uses:
             return Present(
-                dialects=tuple(use.dialect.engine for use in uses),
+                dialects=tuple(dict.fromkeys(use.dialect.engine for use in uses)),
                 metrics=tuple(metric for use in uses for metric in use.metrics),
                 definition=uses[0].candidate.definition,
                 lacking=tuple((dialect.engine, status.reason) for dialect, status in lacking),
@@ -240,9 +245,7 @@ class Vocabulary:
         parts = [use.canonical(one(use), by) for use in uses]
         if len(uses) == 1:
             return promql.grouped(operator, by, parts[0]) if uses[0].own(by) != tuple(by) else parts[0]
-        apart = [
-            promql.tagged(text, promql.DIALECT_LABEL, use.dialect.engine) for text, use in zip(parts, uses, strict=True)
-        ]
+        apart = [promql.tagged(text, promql.USE_LABEL, use.tag) for text, use in zip(parts, uses, strict=True)]
         return promql.grouped(operator, by, promql.either(apart))
 
     def _uses(self, signal: str, kind: Kind) -> list[Use]:
@@ -260,19 +263,19 @@ class Vocabulary:
         uses: list[Use] = []
         lacking: list[tuple[Dialect, NotExposed | SwitchedOff]] = []
         for dialect in self.dialects:
-            found = self._candidate(dialect, signal)
-            if isinstance(found, Use):
-                uses.append(found)
+            found = self._candidates(dialect, signal)
+            if isinstance(found, list):
+                uses += found
             else:
                 lacking.append((dialect, found))
         return uses, lacking
 
-    def _candidate(self, dialect: Dialect, signal: str) -> Use | NotExposed | SwitchedOff:
+    def _candidates(self, dialect: Dialect, signal: str) -> list[Use] | NotExposed | SwitchedOff:
+        """The first candidate that the source holds, and others of the same definition, which other servers show."""
         candidates = dialect.signals.get(signal, ())
-        for candidate in candidates:
-            held = self._held(candidate)
-            if held:
-                return Use(dialect, candidate, held)
+        uses = [Use(dialect, candidate, held) for candidate in candidates if (held := self._held(candidate))]
+        if uses:
+            return [use for use in uses if use.candidate.definition == uses[0].candidate.definition]
         if not candidates:
             default = f"{dialect.title} does not expose {SIGNALS[signal].what}"
             return NotExposed(dialect.not_exposed.get(signal, default))

@@ -194,12 +194,42 @@ def test_a_sparse_signal_counts_as_present_before_its_first_event():
 
 
 def test_other_units_are_brought_to_the_canonical_one():
-    dcgm = only("dcgm")
+    new = detect(["DCGM_FI_DEV_GPU_TEMP_CELSIUS", "DCGM_FI_DEV_FB_USED_BYTES"])
     old = detect(["DCGM_FI_DEV_GPU_TEMP", "DCGM_FI_DEV_FB_USED", "DCGM_FI_DEV_GPU_UTIL"])
-    assert dcgm.gauge("gpu_memory_used", by=()) == "sum(DCGM_FI_DEV_FB_USED_BYTES)"
+    assert new.gauge("gpu_memory_used", by=()) == "sum(DCGM_FI_DEV_FB_USED_BYTES)"
     assert old.gauge("gpu_memory_used", by=()) == "(1048576 * sum(DCGM_FI_DEV_FB_USED))"
     assert old.gauge("gpu_utilization", "avg", by=("gpu",)) == "(0.01 * avg by (gpu) (DCGM_FI_DEV_GPU_UTIL))"
     assert "max by (uuid) (label_replace(max by (UUID) (" in old.gauge("gpu_temperature", "max", by=("uuid",))
+
+
+def test_servers_of_two_versions_are_both_asked():
+    mixed = only("dcgm").gauge("gpu_memory_used", by=())
+    assert "sum(DCGM_FI_DEV_FB_USED_BYTES)" in mixed
+    assert "(1048576 * sum(DCGM_FI_DEV_FB_USED))" in mixed
+    status = only("dcgm").status("gpu_memory_used")
+    assert isinstance(status, Present)
+    assert status.dialects == ("dcgm",)
+
+
+def test_a_candidate_of_another_definition_is_only_a_fallback():
+    text = """
+    engine: e
+    title: E
+    labels: {}
+    marks: [e_up]
+    signals:
+      prompt_tokens:
+        - {metric: e_prompt_total, type: counter, unit: tokens, definition: total}
+        - {metric: e_computed_total, type: counter, unit: tokens, definition: computed}
+    """
+    dialect = read_dialect(text, "e.yaml")
+    both = detect(["e_up", "e_prompt_total", "e_computed_total"], [dialect])
+    assert both.rate("prompt_tokens", by=()) == "sum(rate(e_prompt_total[1m]))"
+    one = detect(["e_up", "e_computed_total"], [dialect])
+    assert one.rate("prompt_tokens", by=()) == "sum(rate(e_computed_total[1m]))"
+    status = one.status("prompt_tokens")
+    assert isinstance(status, Present)
+    assert status.definition == "computed"
 
 
 def test_a_capacity_in_two_gauges_is_their_product():
