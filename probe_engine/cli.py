@@ -53,7 +53,7 @@ def serve(
     port: Annotated[int, option("port", "Port to listen on; 0 picks a free one.")] = DEFAULTS.port,
     dtype: Annotated[str, option("dtype", "float32, bfloat16, float16 or auto (the checkpoint's).")] = DEFAULTS.dtype,
     device: Annotated[str, option("device", "auto, cpu, cuda or cuda:N.")] = DEFAULTS.device,
-    threads: Annotated[int | None, option("threads", "CPU threads of the model; torch's choice if absent.")] = None,
+    threads: Annotated[int | None, option("threads", "CPU threads of the model; all cores but one if absent.")] = None,
     kv_memory: Annotated[str, option("kv_memory", "Memory for keys and values, as 256MiB.")] = DEFAULTS.kv_memory,
     num_blocks: Annotated[int | None, option("num_blocks", "KV blocks; instead of --kv-memory.")] = None,
     block_size: Annotated[int, option("block_size", "Tokens in a KV block.")] = DEFAULTS.block_size,

@@ -14,7 +14,7 @@ class EngineSettings(BaseModel):
 
     model: ``tiny`` or a Hugging Face directory. kv_memory: room for keys and values, such as ``256MiB``; num_blocks,
     where given, wins over it. max_model_len: None is the model's own, or what the KV blocks hold if that is less.
-    threads: None leaves torch's choice. max_queue: most requests that may wait before 429.
+    threads: None is all cores but one. max_queue: most requests that may wait before 429.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,6 +1,7 @@
 """From settings to a loaded model with its engine; the only place where all the parts meet."""
 
 import logging
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -9,13 +10,16 @@ import torch
 
 from probe_engine.errors import SettingsError
 from probe_engine.model.loading import LoadedModel, load_model
-from probe_engine.runtime.engine import Engine
+from probe_engine.model.sampling import SamplingParams
+from probe_engine.runtime.engine import Engine, ModelRunner
 from probe_engine.runtime.runner import Runner, fit_num_blocks
-from probe_engine.sched import ConfigError, SchedulerConfig
+from probe_engine.sched import ConfigError, Request, RequestRefused, Scheduler, SchedulerConfig
 from probe_engine.settings import EngineSettings
 from probe_engine.telemetry.metrics import EngineMetrics
 
 log = logging.getLogger(__name__)
+
+WARM_UP_TOKENS = 32
 
 
 def build_engine(settings: EngineSettings, metrics: EngineMetrics) -> tuple[LoadedModel, Engine, dict[str, float]]:
@@ -23,14 +27,15 @@ def build_engine(settings: EngineSettings, metrics: EngineMetrics) -> tuple[Load
 
     Raises ``ModelError`` or ``SettingsError``.
     """
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
+    torch.set_num_threads(settings.threads or default_threads())
     loaded = load_model(settings.model, dtype=settings.dtype, device=settings.device, seed=settings.seed)
     began = time.perf_counter()
     config = scheduler_config(settings, loaded)
     runner = Runner(loaded, config, seed=settings.seed)
     engine = Engine(runner, loaded.tokenizer, config, metrics, record_tokens=settings.otlp_endpoint is not None)
-    phases_s = {**loaded.phases_s, "kv_cache": time.perf_counter() - began}
+    filled = time.perf_counter()
+    warm_up(runner, config, loaded.config.vocab_size)
+    phases_s = {**loaded.phases_s, "kv_cache": filled - began, "warm_up": time.perf_counter() - filled}
     log.info(
         "%s: %.1fM weights in %s on %s, %d threads, %d KV blocks of %d tokens",
         loaded.name,
@@ -42,6 +47,29 @@ def build_engine(settings: EngineSettings, metrics: EngineMetrics) -> tuple[Load
         config.block_size,
     )
     return loaded, engine, phases_s
+
+
+def default_threads() -> int:
+    """All cores but one, which the server and its neighbours need: a step waits for its slowest thread."""
+    return max(1, len(os.sched_getaffinity(0)) - 1)
+
+
+def warm_up(runner: ModelRunner, config: SchedulerConfig, vocab_size: int) -> None:
+    """Serve two short prompts past the engine, so that the first request does not pay for what is made on first use."""
+    scheduler = Scheduler(config)
+    prompt_tokens = max(1, min(WARM_UP_TOKENS, config.max_model_len // 2, config.num_blocks * config.block_size // 4))
+    for name in ("warm-up-0", "warm-up-1"):
+        request = Request(name, prompt_tokens, min(3, config.max_model_len - prompt_tokens), 0.0)
+        try:
+            scheduler.check(request)
+        except RequestRefused:
+            return  # a cache too small to warm up in serves next to nothing anyway
+        scheduler.add(request)
+        runner.add(name, [index % vocab_size for index in range(prompt_tokens)], SamplingParams(temperature=0.0))
+    while (output := scheduler.schedule(0.0)) is not None:
+        runner.execute(output)
+        for ended in scheduler.update(output, {}, 0.0):
+            runner.remove(ended.request_id)
 
 
 def scheduler_config(settings: EngineSettings, loaded: LoadedModel) -> SchedulerConfig:
@@ -65,4 +93,9 @@ def model_shape(loaded: LoadedModel) -> Mapping[str, object]:
     """The model's shape, for ``/metadata``."""
     shape = asdict(loaded.config)
     shape.pop("eos_ids")
-    return {"loaded_from": loaded.name, "parameters": loaded.config.parameters, **shape}
+    return {
+        "loaded_from": loaded.name,
+        "kernels": loaded.model.ops.name,
+        "parameters": loaded.config.parameters,
+        **shape,
+    }

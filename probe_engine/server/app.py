@@ -24,7 +24,7 @@ def create_app(deployment: Deployment, *, token: str | None = None, max_body_byt
         yield
         await deployment.stop()
 
-    app = FastAPI(title="Loadline engine", version=deployment.version, lifespan=lifespan)
+    app = FastAPI(title="Loadline engine", version=deployment.version, lifespan=lifespan, docs_url=None, redoc_url=None)
     add_failures(app, deployment.metrics)
     for routes in (openai_routes, health_routes, metadata_routes):
         app.include_router(routes(deployment))

@@ -367,3 +367,12 @@ def test_a_seed_gives_the_same_sample_in_whatever_company():
     (alone,), _ = tiny_answers([body], at_once=False)
     (among, *_), _ = tiny_answers([body, *BODIES], at_once=True)
     assert alone == among
+
+
+def test_the_api_describes_itself(engine_of):
+    async def ask(client):
+        return (await client.get("/openapi.json")).json(), (await client.get("/docs")).status_code
+
+    document, docs = asking(engine_of, ask)
+    assert {"/v1/completions", "/v1/chat/completions", "/v1/models", "/metrics", "/steps"} <= set(document["paths"])
+    assert docs == 404  # the usual page loads its scripts from another host
