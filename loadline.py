@@ -135,7 +135,9 @@ def fleet(settings: "dict[str, Any]", *, traffic: bool) -> "list[Process]":
         serve("dashboard", "/healthz", source=url("collector")),
     ]
     if traffic:
-        replay = (*loadline_command(), "replay", "run", settings["traffic"].trace, "--target", url("engine"))
+        trace = Path(settings["traffic"].trace)
+        found = trace if trace.exists() else Path(__file__).parent / trace
+        replay = (*loadline_command(), "replay", "run", str(found), "--target", url("engine"), "--forever")
         processes.append(Process("traffic", replay, environment=settings_environment("replay", settings["traffic"])))
     return processes
 
