@@ -146,10 +146,11 @@ void attend(const E* qkv, const E* keys, const E* values, const int64_t* tables,
     const int64_t shared = shape.heads / shape.kv_heads, dim = shape.head_dim, width = shape.width();
     const int64_t head_stride = shape.block_size * dim, block_stride = shape.kv_heads * head_stride;
     const float scale = 1.0f / std::sqrt(float(dim));
-#pragma omp parallel num_threads(threads)
+    const bool worth = sequences * table_width * shape.block_size * shape.heads * dim > 4 * WORTH_THREADS;
+#pragma omp parallel num_threads(threads) if (worth)
     {
         std::vector<float> scores(table_width * shape.block_size + LANES), query(dim);
-#pragma omp for schedule(dynamic, 4)
+#pragma omp for schedule(dynamic)
         for (int64_t task = 0; task < sequences * shape.kv_heads; ++task) {
             const int64_t sequence = task / shape.kv_heads, kv_head = task % shape.kv_heads;
             const int64_t* table = tables + sequence * table_width;

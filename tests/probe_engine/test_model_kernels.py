@@ -98,7 +98,7 @@ def step(contexts: list[int], chunk: tuple[int, int], block_size: int) -> StepBa
 
 def attended(ops: Ops, dtype: torch.dtype, contexts: list[int], block_size: int) -> torch.Tensor:
     """Fill the cache by chunks from position 0, then attend single rows and a chunk that follows on what is there."""
-    cache = ops.new_cache(256, block_size)
+    cache = ops.new_cache(640, block_size)
     width = (CONFIG.heads + 2 * CONFIG.kv_heads) * CONFIG.head_dim
     batch = step(contexts, (40, 5), block_size)
     for index, context in enumerate([*contexts, 40]):
@@ -194,6 +194,14 @@ def test_models_that_the_kernels_do_not_compute_run_on_torch(caplog: pytest.LogC
         pick_ops("native", CONFIG, torch.zeros(1, dtype=torch.float16))
     with pytest.raises(ModelError, match="kernels is 'fast'; allowed: auto, native, torch"):
         pick_ops("fast", CONFIG, torch.zeros(1))
+
+
+def test_threads_change_nothing(both: tuple[Ops, Ops], dtype: torch.dtype) -> None:
+    alone = attended(both[0], dtype, [200] * 40, 16)
+    with torch_threads(3):
+        together = attended(both[0], dtype, [200] * 40, 16)
+    singles = slice(0, 40)  # what follows them goes through torch, whose sums depend on its threads
+    assert torch.equal(alone[singles], together[singles])
 
 
 @pytest.mark.parametrize("rows", [1, 7, 64, 500])
