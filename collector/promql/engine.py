@@ -1,10 +1,21 @@
 """The door: a query text, a Querier and times in; a Result out."""
 
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from collector.model.series import Querier, Series
-from collector.promql.limits import Limits
+import numpy as np
+
+from collector.model.errors import LimitError, QueryError
+from collector.model.series import Int64Array, Querier, Series
+from collector.promql.annotations import Annotations
+from collector.promql.ast import Expr, kind_of
+from collector.promql.evaluator import Evaluator
+from collector.promql.frame import Frame, Scalar
+from collector.promql.limits import Budget, Limits
+from collector.promql.parser import parse
+from collector.promql.query import Query
 
 ResultKind = Literal["scalar", "vector", "matrix", "string"]
 
@@ -25,22 +36,108 @@ class Result:
 
 
 class Engine:
-    """Evaluates PromQL within ``limits``; ``left_open=False`` restores Prometheus 2.x's ranges and extrapolation."""
+    """Evaluates PromQL within ``limits``; ``left_open=False`` restores Prometheus 2.x's ranges and extrapolation.
+
+    ``default_step_ms`` is the step of a subquery that names none; ``clock`` (seconds) is what ``timeout_s`` is
+    measured with.
+    """
 
     def __init__(
         self,
         limits: Limits | None = None,
         lookback_ms: int = 300_000,
         left_open: bool = True,
+        default_step_ms: int = 60_000,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limits = limits or Limits()
         self._lookback_ms = lookback_ms
         self._left_open = left_open
+        self._default_step_ms = default_step_ms
+        self._clock = clock
 
     def instant(self, querier: Querier, text: str, time_ms: int) -> Result:
-        """Evaluate ``text`` at one moment."""
-        raise NotImplementedError
+        """Evaluate ``text`` at one moment. Raises QueryError or LimitError with the query and the reason."""
+        times = np.array([time_ms], dtype=np.int64)
+        return self._run(querier, text, times, 0, instant=True)
 
     def range(self, querier: Querier, text: str, start_ms: int, end_ms: int, step_ms: int) -> Result:
-        """Evaluate ``text`` at ``start_ms, start_ms + step_ms, ... <= end_ms``."""
-        raise NotImplementedError
+        """Evaluate ``text`` at ``start_ms, start_ms + step_ms, ... <= end_ms``. Raises as ``instant`` does."""
+        if step_ms <= 0:
+            raise QueryError(f"query {text!r}: step is {step_ms} ms; it must be above 0")
+        if end_ms < start_ms:
+            raise QueryError(f"query {text!r}: end {end_ms} ms is before start {start_ms} ms")
+        points = (end_ms - start_ms) // step_ms + 1
+        if points > self._limits.max_points_per_series:
+            raise LimitError(
+                f"query {text!r}: {points} points per series, {self._limits.max_points_per_series} are allowed "
+                "(max_points_per_series); widen the step"
+            )
+        times = np.arange(start_ms, end_ms + 1, step_ms, dtype=np.int64)
+        return self._run(querier, text, times, step_ms, instant=False, end_ms=end_ms)
+
+    def _run(
+        self, querier: Querier, text: str, times: Int64Array, step_ms: int, instant: bool, end_ms: int | None = None
+    ) -> Result:
+        expr = parse(text, self._limits)
+        query = Query(
+            querier,
+            Budget(self._limits, self._clock),
+            Annotations(),
+            int(times[0]),
+            int(times[-1]) if end_ms is None else end_ms,
+            step_ms,
+            self._lookback_ms,
+            self._left_open,
+            self._default_step_ms,
+        )
+        try:
+            with np.errstate(all="ignore"):
+                return _answer(Evaluator(query), expr, times, instant)
+        except LimitError as error:
+            raise LimitError(f"query {text!r}: {error}") from error
+        except QueryError as error:
+            raise QueryError(f"query {text!r}: {error}", kind=error.kind) from error
+
+
+def _answer(evaluator: Evaluator, expr: Expr, times: Int64Array, instant: bool) -> Result:
+    notes = evaluator.query.notes
+    if kind_of(expr) == "matrix":
+        if not instant:
+            raise QueryError("a range query needs a scalar or instant vector, this is a range vector")
+        series = _raw_windows(evaluator, expr, times)
+        return Result("matrix", series, notes.warnings, notes.infos)
+    value = evaluator.evaluate(expr, times)
+    if isinstance(value, str):
+        if not instant:
+            raise QueryError("a range query needs a scalar or instant vector, this is a string")
+        return Result("string", (Series((), times, np.array([np.nan])),), text=value)
+    if isinstance(value, Scalar):
+        series = (Series((), times, value.values),)
+        return Result("scalar" if instant else "matrix", series, notes.warnings, notes.infos)
+    rows: Sequence[int] = range(len(value.labels))
+    if not instant:
+        rows = sorted(rows, key=value.labels.__getitem__)
+    series = tuple(_series(value, row, times) for row in rows if instant or value.present[row].any())
+    kept = tuple(one for one in series if len(one.values))
+    return Result("vector" if instant else "matrix", kept, notes.warnings, notes.infos)
+
+
+def _series(frame: Frame, row: int, times: Int64Array) -> Series:
+    here = frame.present[row]
+    if here.all():
+        return Series(frame.labels[row], times, frame.values[row])
+    return Series(frame.labels[row], times[here], frame.values[row][here])
+
+
+def _raw_windows(evaluator: Evaluator, expr: Expr, times: Int64Array) -> tuple[Series, ...]:
+    """The samples that a range vector holds at one moment."""
+    series = []
+    for block in evaluator.windows(expr, times).blocks:
+        window = slice(int(block.first[0]), int(block.last[0]))
+        series += [
+            Series(labels, block.times_ms[window], block.values[window, column])
+            for column, labels in enumerate(block.labels)
+            if window.stop > window.start
+        ]
+    return tuple(sorted(series, key=lambda one: one.labels))

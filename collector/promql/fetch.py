@@ -1,0 +1,49 @@
+"""Selectors: one ``select`` per selector for the whole query, one ``searchsorted`` per group of series."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from collector.model.series import Int64Array, SeriesGroup, is_stale
+from collector.promql.ast import MatrixSelector, VectorSelector
+from collector.promql.frame import Frame, compact, stack
+from collector.promql.query import Query
+from collector.promql.windows import Windows, over_groups
+
+
+def select_instant(query: Query, selector: VectorSelector, times_ms: Int64Array, sample_times: bool = False) -> Frame:
+    """The latest sample within the lookback at every step; with ``sample_times``, its time in seconds instead."""
+    moments = query.moments(times_ms, selector.offset_ms, selector.at)
+    groups = _select(query, selector, int(moments[0]) - query.lookback_ms, int(moments[-1]))
+    frames = [_latest(query, group, moments, sample_times) for group in groups if len(group.timestamps_ms)]
+    frame = compact(stack(frames, len(times_ms)))
+    query.budget.spend(frame.values.size, len(frame.labels))
+    return frame
+
+
+def select_windows(query: Query, selector: MatrixSelector, times_ms: Int64Array) -> Windows:
+    """The samples of the range at every step."""
+    inner = selector.selector
+    ends = query.moments(times_ms, inner.offset_ms, inner.at)
+    groups = _select(query, inner, int(ends[0]) - selector.range_ms, int(ends[-1]))
+    return over_groups(groups, ends, selector.range_ms, query.left_open)
+
+
+def _select(query: Query, selector: VectorSelector, start_ms: int, end_ms: int) -> Sequence[SeriesGroup]:
+    groups = query.querier.select(selector.matchers, start_ms + query.left_open, end_ms)
+    query.budget.spend(sum(group.values.size for group in groups), sum(len(group.labels) for group in groups))
+    query.budget.check_time()
+    return groups
+
+
+def _latest(query: Query, group: SeriesGroup, moments: Int64Array, sample_times: bool) -> Frame:
+    times = group.timestamps_ms
+    index = np.searchsorted(times, moments, side="right") - 1
+    found = np.maximum(index, 0)
+    oldest = moments - query.lookback_ms
+    recent = (index >= 0) & (times[found] > oldest if query.left_open else times[found] >= oldest)
+    values = np.ascontiguousarray(group.values[found].T)
+    present = recent[None, :] & ~is_stale(values)
+    if sample_times:
+        values = np.broadcast_to(times[found] / 1000.0, values.shape)
+    return Frame(group.labels, values, present)

@@ -1,0 +1,106 @@
+"""Instant vectors over all steps of a query at once: one row per series, one column per step."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from collector.model.errors import QueryError
+from collector.model.labels import METRIC_NAME, Labels, get, render, without
+from collector.model.series import BoolArray, Float64Array
+
+METADATA_LABELS = (METRIC_NAME, "__type__", "__unit__")
+"""Labels that say what a series is rather than which one; an operation that changes the value drops them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Instant vectors of every step.
+
+    ``labels``   (series,), all different
+    ``values``   (series, steps) float64, arbitrary where absent; never written to
+    ``present``  (series, steps) bool: whether the series is in the vector of that step
+    """
+
+    labels: tuple[Labels, ...]
+    values: Float64Array
+    present: BoolArray
+
+    @property
+    def steps(self) -> int:
+        """Number of columns."""
+        return int(self.values.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A number at every step: ``values`` (steps,) float64."""
+
+    values: Float64Array
+
+
+def empty(steps: int) -> Frame:
+    """A vector without series."""
+    return Frame((), np.zeros((0, steps)), np.zeros((0, steps), dtype=np.bool_))
+
+
+def stack(frames: Sequence[Frame], steps: int) -> Frame:
+    """All rows of ``frames``, whose label sets must differ."""
+    if len(frames) == 1:
+        return frames[0]
+    if not frames:
+        return empty(steps)
+    return Frame(
+        tuple(labels for frame in frames for labels in frame.labels),
+        np.concatenate([frame.values for frame in frames]),
+        np.concatenate([frame.present for frame in frames]),
+    )
+
+
+def compact(frame: Frame) -> Frame:
+    """Drop the rows that are present at no step."""
+    alive = frame.present.any(axis=1)
+    if alive.all():
+        return frame
+    return take(frame, np.flatnonzero(alive))
+
+
+def take(frame: Frame, rows: Iterable[int]) -> Frame:
+    """Some rows of ``frame``, in the order given."""
+    index = np.asarray(list(rows), dtype=np.int64)
+    return Frame(tuple(frame.labels[row] for row in index), frame.values[index], frame.present[index])
+
+
+def drop_metadata(labels: Labels) -> Labels:
+    """``labels`` less the metric's name, type and unit."""
+    if labels and labels[0][0] == METRIC_NAME and not any(key in METADATA_LABELS for key, _ in labels[1:3]):
+        return labels[1:]
+    return without(labels, METADATA_LABELS)
+
+
+def without_names(frame: Frame) -> Frame:
+    """``frame`` less metric names; series that become equal are merged where they don't overlap."""
+    labels = tuple(drop_metadata(one) for one in frame.labels)
+    bare = Frame(labels, frame.values, frame.present)
+    names = {get(one, METRIC_NAME) for one in frame.labels}
+    typed = any(key.startswith("__") and key != METRIC_NAME for one in frame.labels for key, _ in one[:3])
+    return bare if len(names) <= 1 and not typed else merged(bare)
+
+
+def merged(frame: Frame, message: str = "vector cannot contain metrics with the same labelset") -> Frame:
+    """Join rows with equal labels into one; raises QueryError where two are present at the same step."""
+    if len(set(frame.labels)) == len(frame.labels):
+        return frame
+    rows: dict[Labels, list[int]] = {}
+    for row, labels in enumerate(frame.labels):
+        rows.setdefault(labels, []).append(row)
+    values = np.empty((len(rows), frame.steps))
+    present = np.zeros((len(rows), frame.steps), dtype=np.bool_)
+    for target, (labels, sources) in enumerate(rows.items()):
+        for source in sources:
+            here = frame.present[source]
+            if len(sources) > 1 and (present[target] & here).any():
+                raise QueryError(f"{message}: {render(labels) or '{}'}", kind="execution")
+            values[target] = np.where(here, frame.values[source], values[target])
+            present[target] |= here
+    return Frame(tuple(rows), values, present)

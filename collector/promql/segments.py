@@ -1,0 +1,78 @@
+"""Reductions over runs of rows: the windows of a range function, the groups of an aggregation.
+
+Run ``i`` of a matrix is the rows ``first[i] <= row < last[i]``; a result has one row per run. Results of empty runs are
+arbitrary. Prefix sums are not used: they lose digits, and one NaN poisons every later run.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from collector.model.series import BoolArray, Float64Array, Int64Array
+
+_EPSILON = float(np.finfo(np.float64).eps)
+_TOLERATED_ERROR = 1e-12
+"""Bound on the relative rounding error of a plain sum beyond which it is done again with compensation."""
+
+
+def reduce_runs(operation: np.ufunc, values: npt.NDArray[np.generic], first: Int64Array, last: Int64Array) -> Float64Array:
+    """``operation`` over each run, column by column: (runs, columns)."""
+    rows = len(values)
+    if not rows or not len(first):
+        return np.zeros((len(first), *values.shape[1:]))
+    if int(last.max()) >= rows:
+        values = np.concatenate([values, values[-1:]])
+    bounds = np.empty(2 * len(first), dtype=np.int64)
+    bounds[0::2] = first
+    bounds[1::2] = last
+    result: Float64Array = operation.reduceat(values, bounds, axis=0)[::2]
+    return result
+
+
+def sum_runs(values: Float64Array, first: Int64Array, last: Int64Array) -> Float64Array:
+    """Sum of each run, with Neumaier's compensation where a plain sum may have lost digits."""
+    total = reduce_runs(np.add, values, first, last)
+    if not (values < 0).any():
+        return total
+    unsure = _unsure(values, first, last, total)
+    if unsure.any():
+        total = total.copy()
+        total[unsure] = _compensated(values, first, last, unsure)
+    return total
+
+
+def mean_runs(values: Float64Array, first: Int64Array, last: Int64Array, counts: npt.NDArray[np.generic]) -> Float64Array:
+    """Mean of each run; ``counts`` broadcasts to (runs, columns). A sum that overflows is divided first."""
+    total = sum_runs(values, first, last)
+    mean: Float64Array = total / counts
+    overflow = np.isinf(total)
+    if overflow.any():
+        finite = reduce_runs(np.maximum, np.abs(values), first, last) < np.inf
+        for run, column in zip(*np.nonzero(overflow & finite), strict=True):
+            count = np.broadcast_to(counts, mean.shape)[run, column]
+            mean[run, column] = (values[first[run] : last[run], column] / count).sum()
+    return mean
+
+
+def _unsure(values: Float64Array, first: Int64Array, last: Int64Array, total: Float64Array) -> BoolArray:
+    magnitude = reduce_runs(np.add, np.abs(values), first, last)
+    lengths = (last - first)[:, None]
+    doubtful: BoolArray = (magnitude * lengths * _EPSILON > _TOLERATED_ERROR * np.abs(total)) & np.isfinite(magnitude)
+    return doubtful & (lengths > 0)
+
+
+def _compensated(values: Float64Array, first: Int64Array, last: Int64Array, cells: BoolArray) -> Float64Array:
+    """Neumaier sums of the (run, column) cells that are set, all of them side by side."""
+    runs, columns = np.nonzero(cells)
+    total = np.zeros(len(runs))
+    lost = np.zeros(len(runs))
+    lengths = (last - first)[runs]
+    for position in range(int(lengths.max())):
+        alive = np.flatnonzero(lengths > position)
+        term = values[first[runs[alive]] + position, columns[alive]]
+        before = total[alive]
+        after = before + term
+        bigger_first = np.abs(before) >= np.abs(term)
+        error = np.where(bigger_first, (before - after) + term, (term - after) + before)
+        lost[alive] = np.where(np.isinf(after), 0.0, lost[alive] + error)
+        total[alive] = after
+    return total + lost

@@ -1,0 +1,112 @@
+"""Range vectors over all steps of a query at once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from collector.model.labels import Labels
+from collector.model.series import BoolArray, Float64Array, Int64Array, SeriesGroup, is_stale
+from collector.promql.frame import Frame, compact, empty, stack
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Series that share the times of all their samples, none of which is stale.
+
+    ``labels``        (series,)
+    ``times_ms``      (samples,) int64, increasing
+    ``values``        (samples, series) float64
+    ``first, last``   (steps,) int64: the window of step ``i`` is the samples ``first[i] <= sample < last[i]``
+    """
+
+    labels: tuple[Labels, ...]
+    times_ms: Int64Array
+    values: Float64Array
+    first: Int64Array
+    last: Int64Array
+
+    @property
+    def counts(self) -> Int64Array:
+        """Samples in each window: (steps,)."""
+        return self.last - self.first
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """A range vector at every step: ``starts_ms`` and ``ends_ms`` (steps,) bound the windows."""
+
+    blocks: tuple[Block, ...]
+    starts_ms: Int64Array
+    ends_ms: Int64Array
+    range_ms: int
+
+
+RangeFunction = Callable[[Block, Windows], tuple[Float64Array, BoolArray]]
+"""Values (steps, series) and presence, which broadcasts to the same shape."""
+
+
+def over_groups(groups: Sequence[SeriesGroup], ends_ms: Int64Array, range_ms: int, left_open: bool) -> Windows:
+    """Windows of ``range_ms`` before ``ends_ms`` over what a store returned, stale markers left out."""
+    pieces = [
+        piece
+        for group in groups
+        if len(group.timestamps_ms)
+        for piece in _without_holes(group.labels, group.timestamps_ms, group.values, is_stale(group.values))
+    ]
+    return _windows(pieces, ends_ms, range_ms, left_open)
+
+
+def over_frame(frame: Frame, times_ms: Int64Array, ends_ms: Int64Array, range_ms: int, left_open: bool) -> Windows:
+    """Windows over a subquery's answer, whose columns are ``times_ms``."""
+    pieces = _without_holes(frame.labels, times_ms, frame.values.T, ~frame.present.T) if frame.labels else []
+    return _windows(pieces, ends_ms, range_ms, left_open)
+
+
+def apply(windows: Windows, function: RangeFunction) -> Frame:
+    """``function`` of every window of every series, labels unchanged."""
+    steps = len(windows.ends_ms)
+    frames = []
+    for block in windows.blocks:
+        values, present = function(block, windows)
+        shape = (len(block.labels), steps)
+        frames.append(
+            Frame(block.labels, np.broadcast_to(values.T, shape), np.broadcast_to(np.atleast_2d(present.T), shape))
+        )
+    return compact(stack(frames, steps)) if frames else empty(steps)
+
+
+Piece = tuple[tuple[Labels, ...], Int64Array, Float64Array]
+
+
+def _without_holes(
+    labels: tuple[Labels, ...], times_ms: Int64Array, values: Float64Array, holes: BoolArray
+) -> list[Piece]:
+    """Split the series by where their holes are; those with the same holes stay together."""
+    if not holes.any():
+        return [(labels, times_ms, values)]
+    patterns: dict[bytes, list[int]] = {}
+    for column, packed in enumerate(np.packbits(holes, axis=0).T):
+        patterns.setdefault(packed.tobytes(), []).append(column)
+    pieces = []
+    for columns in patterns.values():
+        rows = np.flatnonzero(~holes[:, columns[0]])
+        if len(rows):
+            kept = tuple(labels[column] for column in columns)
+            pieces.append((kept, times_ms[rows], np.ascontiguousarray(values[np.ix_(rows, columns)])))
+    return pieces
+
+
+def _windows(pieces: Sequence[Piece], ends_ms: Int64Array, range_ms: int, left_open: bool) -> Windows:
+    starts_ms = ends_ms - range_ms
+    blocks = tuple(
+        Block(
+            labels,
+            times_ms,
+            values,
+            np.searchsorted(times_ms, starts_ms, side="right" if left_open else "left"),
+            np.searchsorted(times_ms, ends_ms, side="right"),
+        )
+        for labels, times_ms, values in pieces
+    )
+    return Windows(blocks, starts_ms, ends_ms, range_ms)
