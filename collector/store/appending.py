@@ -14,7 +14,7 @@ from collector.model.series import Float64Array, Int64Array, Series
 from collector.store.database import Database
 from collector.store.errors import OutOfOrder
 from collector.store.holes import without_holes
-from collector.store.schema import RAGGED, WINDOW_BITS
+from collector.store.schema import MAX_GROUPS, MAX_SERIES, RAGGED, WINDOW_BITS
 from collector.store.state import Group, Layout, State
 from collector.store.stats import AppendResult
 from collector.store.wal import Batch, checksum, encode_batch, encode_scrape
@@ -127,6 +127,8 @@ class Appender:
             known = pending.layout = Layout.of(state.next_layout, ids)
         if group is None:
             group = pending.group = Group(state.next_group, group_key)
+            if group.id >= MAX_GROUPS:
+                raise StoreError(f"group {group_key!r}: a store holds {MAX_GROUPS} groups at most")
         vanished = _NONE
         if group.alive is not None and group.alive is not known:
             vanished = np.setdiff1d(group.alive.ids, ids, assume_unique=True)
@@ -190,6 +192,8 @@ class Appender:
         series_id = self._state.index.id_of(labels)
         if series_id is None:
             series_id = pending.series.setdefault(labels, self._state.index.next_id + len(pending.series))
+            if series_id >= MAX_SERIES:
+                raise StoreError(f"{render(labels)}: a store holds {MAX_SERIES} series at most")
         return series_id
 
     def _write_pending(self, connection: sqlite3.Connection, pending: _Pending) -> None:

@@ -17,15 +17,12 @@ from collector.store.appending import insert_layout
 from collector.store.database import Database
 from collector.store.head import Rows
 from collector.store.holes import HOLE
-from collector.store.schema import RAGGED, WINDOW_BITS
+from collector.store.schema import CHUNK_STEPS, RAGGED, WINDOW_BITS
 from collector.store.state import Chunk, Group, Layout, State
 from collector.store.tiles import EncodedChunk, delete_chunk, encode_chunk, write_chunk
 
 VACUUM_PAGES = 1024
 """Pages given back per transaction: an append waits for that many at most."""
-
-CHUNK_STEPS = 1 << 15
-"""Most steps of a chunk, so that decoding one tile takes 4 MiB at most."""
 
 SETTLE_MS = 60_000
 """A window is cut this long after its end (a tenth of a window if that is less), so that late scrapes are in it."""

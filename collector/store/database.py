@@ -183,7 +183,7 @@ class Database:
     def _named(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # text of a damaged file need not be UTF-8
             raise StoreError(f"{self.directory}: {error}") from error
         except OSError as error:
             raise StoreError(f"{self.directory}: {error.strerror or error}") from error

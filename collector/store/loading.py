@@ -4,7 +4,7 @@ A row that cannot be read is noted as damage and skipped; the rest is served.
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ import orjson
 
 from collector.model.labels import Labels
 from collector.store.errors import CodecError
-from collector.store.schema import RAGGED, WINDOW_BITS
+from collector.store.schema import CHUNK_STEPS, MAX_CHUNKS, MAX_GROUPS, MAX_SERIES, RAGGED, WINDOW_BITS
 from collector.store.state import Chunk, Group, Layout, State
 from collector.store.stats import Metadata
 from collector.store.wal import checksum, decode_batch, decode_scrape
@@ -65,7 +65,7 @@ def _replay(state: State, row: _Row) -> None:
     """Put one write-ahead row into its head, or note why not."""
     group_id, sequence = row.id >> WINDOW_BITS, row.id & _SEQUENCE
     try:
-        if not isinstance(row.payload, bytes) or checksum(row.payload) != row.crc:
+        if not isinstance(row.payload, bytes) or checksum(row.payload) != row.crc or not _whole([row.timestamp_ms]):
             raise CodecError("payload does not match its checksum")
         if group_id == RAGGED:
             _replay_batch(state, row.payload)
@@ -158,14 +158,18 @@ def _load_catalogue(connection: sqlite3.Connection, state: State) -> None:
     _load_groups(connection, state, 0)
     columns = "id, group_id, layout, start_ms, end_ms, steps, samples, bytes"
     query = f"SELECT {columns} FROM chunks ORDER BY group_id, start_ms, id"
-    for chunk_id, group_id, layout_id, start_ms, end_ms, steps, samples, size in connection.execute(query):
+    for row in connection.execute(query):
+        chunk_id, group_id, layout_id, start_ms, end_ms, steps, samples, size = row
         layout = state.layouts_by_id.get(layout_id)
         if layout is None or (group_id != RAGGED and group_id not in state.groups_by_id):
             state.damage.add(f"chunk {chunk_id}: its group {group_id} or layout {layout_id} is unknown")
-            continue
-        state.add_chunk(Chunk(chunk_id, group_id, layout, start_ms, end_ms, steps, samples, size))
+        elif not (_whole(row) and 0 < chunk_id < MAX_CHUNKS and 0 < steps <= CHUNK_STEPS and start_ms <= end_ms):
+            state.damage.add(f"chunk {chunk_id}: its row is damaged: {row}")
+        else:
+            state.add_chunk(Chunk(chunk_id, group_id, layout, start_ms, end_ms, steps, samples, size))
     last = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'chunks'").fetchone()
-    state.next_chunk = last[0] + 1 if last is not None else 1
+    if last is not None and _whole(last) and 0 < last[0] < MAX_CHUNKS:
+        state.next_chunk = max(state.next_chunk, last[0] + 1)
     _load_metadata(connection, state)
 
 
@@ -174,10 +178,18 @@ def _load_metadata(connection: sqlite3.Connection, state: State) -> None:
         state.metadata[metric] = Metadata(kind, help_text, unit)
 
 
+def _whole(row: Sequence[object]) -> bool:
+    return all(isinstance(value, int) for value in row)
+
+
 def _load_series(connection: sqlite3.Connection, state: State, first: int) -> None:
     series: list[tuple[int, Labels]] = []
-    for series_id, text in connection.execute("SELECT id, labels FROM series WHERE id >= ? ORDER BY id", (first,)):
+    for series_id, text in connection.execute(
+        "SELECT id, CAST(labels AS BLOB) FROM series WHERE id >= ? ORDER BY id", (first,)
+    ):
         try:
+            if not 0 < series_id < MAX_SERIES:
+                raise ValueError("its number is damaged")
             series.append((series_id, tuple((str(name), str(value)) for name, value in orjson.loads(text))))
         except (ValueError, TypeError) as error:
             state.damage.add(f"labels of series {series_id} cannot be read: {error}")
@@ -186,16 +198,23 @@ def _load_series(connection: sqlite3.Connection, state: State, first: int) -> No
 
 def _load_layouts(connection: sqlite3.Connection, state: State, first: int) -> None:
     for layout_id, blob in connection.execute("SELECT id, series FROM layouts WHERE id >= ? ORDER BY id", (first,)):
-        if len(blob) % 4 == 0:
-            state.add_layout(Layout.of(layout_id, np.frombuffer(blob, "<u4").astype(np.int64)))
+        ids = np.frombuffer(blob, "<u4").astype(np.int64) if isinstance(blob, bytes) and len(blob) % 4 == 0 else None
+        if ids is None or not len(ids) or ids.max() >= MAX_SERIES or len(np.unique(ids)) < len(ids):
+            state.damage.add(f"layout {layout_id} is no list of series")
         else:
-            state.damage.add(f"layout {layout_id} has {len(blob)} bytes, not four for each series")
+            state.add_layout(Layout.of(layout_id, ids))
 
 
 def _load_groups(connection: sqlite3.Connection, state: State, first: int) -> None:
-    query = "SELECT id, key, layout, last_ms FROM groups WHERE id >= ? ORDER BY id"
+    query = "SELECT id, CAST(key AS BLOB), layout, last_ms FROM groups WHERE id >= ? ORDER BY id"
     for group_id, key, layout_id, last_ms in connection.execute(query, (first,)):
-        group = Group(group_id, key)
+        try:
+            group = Group(group_id, key.decode())
+        except UnicodeDecodeError:
+            group = Group(MAX_GROUPS, "")
+        if not (0 < group.id < MAX_GROUPS and isinstance(last_ms, int | None)):
+            state.damage.add(f"group {group_id}: its row is damaged: {(key, layout_id, last_ms)}")
+            continue
         group.alive = state.layouts_by_id.get(layout_id) if layout_id is not None else None
         group.last_ms = last_ms
         state.add_group(group)

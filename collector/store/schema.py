@@ -5,6 +5,14 @@ APPLICATION_ID = 0x4C4F4144  # "LOAD"
 PAGE_BYTES = 4096
 WINDOW_BITS = 40  # a write-ahead row's id is group << 40 | sequence
 TILE_BITS = 16  # a tile's id is chunk << 16 | number
+MAX_SERIES = 1 << 26
+MAX_GROUPS = 1 << 22
+MAX_CHUNKS = 1 << 46
+"""Numbers from these on are damage when read and an error when written."""
+
+CHUNK_STEPS = 1 << 15
+"""Most steps of a chunk, so that decoding one tile takes 4 MiB at most."""
+
 RAGGED = 0
 """Group number of samples that came one series at a time."""
 

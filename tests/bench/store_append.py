@@ -10,6 +10,8 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from threading import Thread
 
@@ -72,7 +74,7 @@ def append_hours(store: Store, targets: list[Target], hours: float) -> dict[str,
     for window in range(int(hours * 3600_000 / STEP_MS / BLOCK_STEPS)):
         values = [target.window(BLOCK_STEPS) for target in targets]
         first_ms = START_MS + window * BLOCK_STEPS * STEP_MS
-        cutting = Thread(target=lambda now=first_ms: cuts.append(timed(lambda: store.maintain(now + 120_000))))
+        cutting = Thread(target=maintain, args=(store, first_ms + 120_000, cuts))
         cutting.start()
         cpu_before, before = sum(process.cpu_times()[:2]), time.perf_counter()
         for step in range(BLOCK_STEPS):
@@ -83,7 +85,7 @@ def append_hours(store: Store, targets: list[Target], hours: float) -> dict[str,
         spent += time.perf_counter() - before
         cutting.join()
         cpu += sum(process.cpu_times()[:2]) - cpu_before
-    cuts.append(timed(lambda: store.maintain(first_ms + 2 * BLOCK_STEPS * STEP_MS)))
+    maintain(store, first_ms + 2 * BLOCK_STEPS * STEP_MS, cuts)
     samples = len(latencies) * series
     ms = np.array(latencies) * 1e3
     return {
@@ -97,15 +99,20 @@ def append_hours(store: Store, targets: list[Target], hours: float) -> dict[str,
     }
 
 
-def timed(work: "object") -> float:
+def maintain(store: Store, now_ms: int, seconds: list[float]) -> None:
+    """Maintain and note how long it took."""
+    seconds.append(timed(lambda: store.maintain(now_ms)))
+
+
+def timed(work: Callable[[], object]) -> float:
     """Seconds that ``work()`` takes."""
     begun = time.perf_counter()
-    work()  # type: ignore[operator]
+    work()
     return time.perf_counter() - begun
 
 
-def fetches(store: Store, hours: float) -> dict[str, float]:
-    """Latency of fetches by size: the first (cold cache of ours, warm page cache) and the median of seven more."""
+def fetches(directory: Path, hours: float) -> dict[str, float]:
+    """Latency of fetches by size: the first of a freshly opened store (warm page cache), the median of seven more."""
     end_ms = START_MS + int(hours * 3600_000)
     figures = {}
     cases = [
@@ -117,16 +124,16 @@ def fetches(store: Store, hours: float) -> dict[str, float]:
     for label, name, part, length in cases:
         matchers = [Matcher("__name__", "=~", name), Matcher("series", "=~", part)]
 
-        def fetch(matchers: list[Matcher] = matchers, length: float = length) -> int:
-            groups = store.select(matchers, end_ms - int(length * 3600_000), end_ms)
-            return sum(group.values.size for group in groups)
-
-        figures[f"fetch_{label}_samples"] = fetch_samples = fetch()
-        store._cache.clear()
-        figures[f"fetch_{label}_cold_ms"] = timed(fetch) * 1e3
-        warm = [timed(fetch) * 1e3 for _ in range(7)]
-        figures[f"fetch_{label}_warm_ms"] = float(np.median(warm))
-        figures[f"fetch_{label}_warm_ns_per_sample"] = float(np.median(warm)) * 1e6 / max(fetch_samples, 1)
+        start_ms = end_ms - int(length * 3600_000)
+        with Store.open(directory, read_only=True) as store:
+            fetch = partial(store.select, matchers, start_ms, end_ms)
+            milliseconds = [timed(fetch) * 1e3 for _ in range(8)]
+            samples = sum(group.values.size for group in fetch())
+        warm_ms = float(np.median(milliseconds[1:]))
+        figures[f"fetch_{label}_samples"] = samples
+        figures[f"fetch_{label}_cold_ms"] = milliseconds[0]
+        figures[f"fetch_{label}_warm_ms"] = warm_ms
+        figures[f"fetch_{label}_warm_ns_per_sample"] = warm_ms * 1e6 / max(samples, 1)
     return figures
 
 
@@ -145,7 +152,7 @@ def main(arguments: list[str]) -> None:
             stats = store.stats()
             figures["bytes_per_sample_tiles"] = stats.bytes_per_sample or 0.0
             figures["rss_after_append_mb"] = psutil.Process().memory_info().rss / 1e6
-            figures.update(fetches(store, options.hours))
+            figures.update(fetches(Path(directory), options.hours))
         figures["bytes_per_sample_file"] = (Path(directory) / "loadline.db").stat().st_size / figures["samples"]
         begun = time.perf_counter()
         Store.open(Path(directory)).close()

@@ -26,10 +26,10 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def column(store: Store, labels: Labels) -> dict[int, str]:
-    """Samples of one series by time, markers as ``stale``."""
-    for group in store.select(ALL, 0, FOREVER):
-        if labels in group.labels:
-            values = group.values[:, group.labels.index(labels)]
+    """Samples of one series by time, markers as ``stale``; asked for alone, so that no neighbour fills in."""
+    for group in store.select([Matcher(name, "=", value) for name, value in labels], 0, FOREVER):
+        if group.labels == (labels,):
+            values = group.values[:, 0]
             shown = ["stale" if stale else f"{value:g}" for stale, value in zip(is_stale(values), values, strict=True)]
             return dict(zip(group.timestamps_ms.tolist(), shown, strict=True))
     return {}
@@ -59,6 +59,16 @@ def test_a_series_that_vanished_before_a_restart_turns_stale_after_it(store: Sto
     with Store.open(tmp_path / "data") as again:
         again.append_scrape("target", [A], 30_000, np.array([3.0]))
         assert column(again, B) == {1_000: "2", 30_000: "stale"}
+
+
+def test_a_series_asked_for_alone_is_stale_although_its_columns_were_cut_away(store: Store) -> None:
+    store.append_scrape("target", [A, B], 1_000, np.array([1.0, 2.0]))
+    store.cut(25_000)
+    store.append_scrape("target", [A], 30_000, np.array([3.0]))
+    store.append_scrape("target", [A], 31_000, np.array([3.0]))
+    assert column(store, B)[30_000] == "stale"
+    store.cut(55_000)
+    assert column(store, B)[30_000] == "stale"
 
 
 def test_a_series_that_comes_back_goes_on(store: Store) -> None:

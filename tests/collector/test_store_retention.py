@@ -3,11 +3,16 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from collector.model.labels import from_mapping
 from collector.model.series import Series
 from collector.model.spans import Span
 from collector.store import SpanStore, Store
+from collector.store.cache import TileCache
+from collector.store.database import Database
+from collector.store.state import Damage, Layout
+from collector.store.tiles import ChunkMoved, TileReader, delete_chunk, encode_chunk, write_chunk
 
 LAYOUT = [from_mapping({"__name__": "m", "i": str(i)}) for i in range(40)]
 OLD = from_mapping({"__name__": "old"})
@@ -93,3 +98,20 @@ def test_a_reader_at_work_keeps_its_answer_while_retention_runs(tmp_path: Path) 
         store.maintain(91_000)
         assert before.values.tobytes() == kept.tobytes()
         assert times(store) == []
+
+
+def test_a_snapshot_whose_chunk_was_deleted_is_told_to_begin_anew(tmp_path: Path) -> None:
+    database, damage = Database(tmp_path), Damage()
+    encoded = encode_chunk(1, np.arange(5), np.ones((5, 20)))
+    with database.transaction() as connection:
+        chunk = write_chunk(connection, 1, Layout.of(1, np.arange(20)), encoded)
+    with database.reader() as connection:
+        tiles = TileReader(connection, TileCache(0), damage)
+        assert tiles.tiles(chunk, [0, 1])[1].shape == (5, 4)
+        with database.transaction() as writer:
+            delete_chunk(writer, chunk.id)
+        for read in (lambda: tiles.tiles(chunk, [0, 1]), lambda: tiles.timestamps(chunk)):
+            with pytest.raises(ChunkMoved):
+                read()
+    assert damage.report().damaged == 0
+    database.close()
