@@ -1,5 +1,6 @@
 """``loadline collector`` as a person runs it."""
 
+import asyncio
 import json
 import re
 import signal
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 
 from collector.cli import app
 from collector.model.labels import from_mapping
-from collector.server import targets_of, token_of
+from collector.server import listen, targets_of, token_of
 from collector.settings import CollectorSettings
 from collector.store import Store
 
@@ -76,9 +77,32 @@ def test_a_port_that_is_in_use_is_one_line_and_exit_code_2(tmp_path: Path) -> No
     assert ended.stderr == f"127.0.0.1:{port} is in use; choose another with --port\n"
 
 
+def test_an_answer_does_not_wait_for_the_clients_acknowledgement() -> None:
+    async def accept() -> int:
+        seen: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        class Accepting(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                connection = transport.get_extra_info("socket")
+                seen.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+                transport.close()
+
+        with listen("127.0.0.1", 0) as listener:
+            port = listener.getsockname()[1]
+            async with await asyncio.get_running_loop().create_server(Accepting, sock=listener):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                nodelay = await seen
+                writer.close()
+                await writer.wait_closed()
+                return nodelay
+
+    assert asyncio.run(accept()) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (("--host", "256.0.0.1", "--auth-token-file", __file__), "cannot listen on 256.0.0.1:0"),
         (("--host", "0.0.0.0"), "listening beyond this machine needs --auth-token-file"),
         (("--interval", "fast"), "--interval is fast; a duration looks like"),
         (("--port", "70000"), "--port is 70000;"),
