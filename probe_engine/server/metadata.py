@@ -16,7 +16,8 @@ def metadata_routes(deployment: Deployment) -> APIRouter:
     routes = APIRouter()
     registry = deployment.metrics.registry()
 
-    @routes.api_route("/metrics", methods=["GET", "HEAD"])
+    @routes.head("/metrics", include_in_schema=False)
+    @routes.get("/metrics")
     async def metrics(request: Request) -> Response:
         """Prometheus exposition (or OpenMetrics, where asked for)."""
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
