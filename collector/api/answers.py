@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from operator import add
 from typing import Any
 
+import numpy as np
 import orjson
 from starlette.responses import Response
 
@@ -71,9 +72,12 @@ def time_texts(timestamps_ms: Int64Array) -> list[bytes]:
 
 
 def _vector(series: Sequence[Series]) -> Iterable[bytes]:
-    for one in series:
-        metric, time, value = orjson.dumps(dict(one.labels)), time_texts(one.timestamps_ms), float_texts(one.values)
-        yield b'{"metric":%b,"value":[%b,"%b"]}' % (metric, time[0], value[0])
+    if not series:
+        return
+    values = float_texts(np.concatenate([one.values[:1] for one in series]))
+    times = time_texts(np.concatenate([one.timestamps_ms[:1] for one in series]))
+    for one, time, value in zip(series, times, values, strict=True):
+        yield b'{"metric":%b,"value":[%b,"%b"]}' % (orjson.dumps(dict(one.labels)), time, value)
 
 
 def _matrix(series: Sequence[Series]) -> Iterable[bytes]:
