@@ -1,7 +1,7 @@
 """Go's regular expressions (RE2) in Python's notation, as far as the two differ in practice.
 
-Handled: inline flags in the middle of a group, ``((?i)abc)``; ``(?<name>..)``; ``\\z``; ``\\Q..\\E``; POSIX classes such
-as ``[[:alpha:]]``. Left as they are: Unicode classes (``\\pL``), which Python's ``re`` refuses with an error.
+Handled: inline flags in the middle of a group, ``((?i)abc)``; ``(?<name>..)``; ``\\z``; ``\\Q..\\E``; POSIX classes
+such as ``[[:alpha:]]``. Left as they are: Unicode classes (``\\pL``), which Python's ``re`` refuses with an error.
 """
 
 import re

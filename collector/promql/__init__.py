@@ -4,6 +4,6 @@ from collector.promql.ast import Expr, VectorSelector, selectors
 from collector.promql.engine import Engine, Result
 from collector.promql.limits import Limits
 from collector.promql.parser import parse
-from collector.promql.printer import format  # noqa: A004
+from collector.promql.printer import format
 
 __all__ = ["Engine", "Expr", "Limits", "Result", "VectorSelector", "format", "parse", "selectors"]

@@ -123,7 +123,7 @@ class Call:
 
 Expr = Number | Text | VectorSelector | MatrixSelector | Subquery | Negate | Binary | Aggregation | Call
 
-SCALAR_FUNCTIONS = frozenset({"time", "scalar", "pi", "step", "range", "start", "end"})
+SCALAR_FUNCTIONS = frozenset({"time", "scalar", "pi", "step", "range", "start", "end", "min_of", "max_of"})
 
 
 def kind_of(expr: Expr) -> Kind:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from collector.model.errors import QueryError
 from collector.model.labels import METRIC_NAME, Labels, from_mapping, get
 from collector.model.series import Float64Array, Int64Array
 from collector.promql import histograms, over_time, rates, regression
@@ -113,7 +112,7 @@ def _absent_labels(expr: Expr) -> Labels:
 
 
 def _absence(expr: Expr, frame: Frame) -> Frame:
-    missing = ~frame.present.any(axis=0)[None, :]
+    missing = ~frame.present.any(axis=0, keepdims=True)
     return compact(Frame((_absent_labels(expr),), np.ones(missing.shape), missing))
 
 
@@ -242,6 +241,13 @@ def _scalar(evaluator: Evaluator, expr: Call, times: Int64Array) -> Scalar:
     return Scalar(np.where(frame.present.sum(axis=0) == 1, only, np.nan))
 
 
+def _extreme(choose: np.ufunc) -> Handler:
+    def call(evaluator: Evaluator, expr: Call, times: Int64Array) -> Scalar:
+        return Scalar(choose.reduce([evaluator.numbers(argument, times) for argument in expr.args], axis=0))
+
+    return call
+
+
 def _timestamp(evaluator: Evaluator, expr: Call, times: Int64Array) -> Frame:
     argument = expr.args[0]
     if isinstance(argument, VectorSelector):
@@ -296,6 +302,8 @@ CALLS: dict[str, Handler] = {
     "vector": lambda evaluator, expr, times: _vector(evaluator.numbers(expr.args[0], times)),
     "timestamp": _timestamp,
     "time": lambda _, __, times: Scalar(times / 1000),
+    "min_of": _extreme(np.minimum),
+    "max_of": _extreme(np.maximum),
     "pi": _of_query(lambda _: float(np.pi)),
     "start": _of_query(lambda evaluator: evaluator.query.start_ms / 1000),
     "end": _of_query(lambda evaluator: evaluator.query.end_ms / 1000),

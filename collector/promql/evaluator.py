@@ -43,6 +43,8 @@ _READS_CLOCK = frozenset({
 class Evaluator:
     """Evaluates expressions of one query."""
 
+    query: Query
+
     def __init__(self, query: Query) -> None:
         self.query = query
 
@@ -138,9 +140,9 @@ class Evaluator:
             raise QueryError(f'operator "{expr.op}" takes scalars and instant vectors, not strings')
         if isinstance(left, Frame) and isinstance(right, Frame):
             if expr.op in SET:
-                assert expr.matching is not None  # noqa: S101
+                assert expr.matching is not None
                 return combine_sets(expr.op, left, right, expr.matching)
-            return combine_vectors(expr, left, right)
+            return combine_vectors(expr, left, right, classic=not self.query.left_open)
         if isinstance(left, Scalar) and isinstance(right, Scalar):
             return Scalar(combine(expr.op, left.values, right.values, True)[0])
         return _vector_and_scalar(expr, left, right)
@@ -173,9 +175,7 @@ class Evaluator:
     def _warn_of_ratios(self, op: str, ratios: Float64Array) -> None:
         for ratio in np.unique(ratios[np.abs(ratios) > 1]) if op == "limit_ratio" else ():
             capped = 1 if ratio > 0 else -1
-            self.query.notes.warn(
-                f"ratio value should be between -1 and 1, got {_shown(ratio)}, capping to {capped}"
-            )
+            self.query.notes.warn(f"ratio value should be between -1 and 1, got {_shown(ratio)}, capping to {capped}")
 
 
 def is_fixed(expr: Expr) -> bool:
@@ -207,7 +207,7 @@ def _spread(value: Value, steps: int) -> Value:
 
 def _vector_and_scalar(expr: Binary, left: Frame | Scalar, right: Frame | Scalar) -> Frame:
     vector = left if isinstance(left, Frame) else right
-    assert isinstance(vector, Frame)  # noqa: S101
+    assert isinstance(vector, Frame)
     values, holds = combine(
         expr.op,
         left.values if isinstance(left, Frame) else left.values[None, :],

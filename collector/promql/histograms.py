@@ -33,9 +33,7 @@ Columns = slice | BoolArray
 """Which steps."""
 
 
-def over_histograms(
-    frame: Frame, estimate: Callable[[Buckets, Columns], Float64Array], remarks: "Remarks"
-) -> Frame:
+def over_histograms(frame: Frame, estimate: Callable[[Buckets, Columns], Float64Array], remarks: "Remarks") -> Frame:
     """Group ``frame``'s series into histograms and apply ``estimate(buckets, columns)`` to them, wherever present."""
     by_bounds: dict[tuple[float, ...], list[tuple[Labels, list[int]]]] = {}
     for labels, rows, bounds in _histograms(frame, remarks):
@@ -81,7 +79,7 @@ class Remarks:
         """A histogram's counts fell from one bucket to the next."""
         self._inform(
             f"input to {self._function} needed to be fixed for monotonicity "
-            f'(see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)'
+            f"(see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)"
             f' for metric name "{get(labels, METRIC_NAME)}"'
         )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from collector.model.errors import QueryError
-from collector.model.labels import Labels, from_mapping, get, keep, without
+from collector.model.labels import METRIC_NAME, Labels, from_mapping, get, keep, without
 from collector.model.series import BoolArray, Float64Array
 from collector.promql.ast import Binary, Matching
 from collector.promql.frame import METADATA_LABELS, Frame, compact, empty, merged, stack
@@ -19,17 +19,17 @@ from collector.promql.printer import quote
 Signature = Callable[[Labels], Labels]
 
 
-def signature(matching: Matching) -> Signature:
-    """The labels by which two series meet."""
+def signature(matching: Matching, ignored: Sequence[str] = (METRIC_NAME,)) -> Signature:
+    """The labels by which two series meet; ``ignored`` goes for matchings without ``on``."""
     if matching.on:
         return lambda labels: keep(labels, matching.labels)
-    ignored = (*METADATA_LABELS, *matching.labels)
-    return lambda labels: without(labels, ignored)
+    dropped = (*ignored, *matching.labels)
+    return lambda labels: without(labels, dropped)
 
 
 def combine_sets(op: str, left: Frame, right: Frame, matching: Matching) -> Frame:
     """``and``, ``or``, ``unless``."""
-    sign = signature(matching)
+    sign = signature(matching, METADATA_LABELS)
     numbers: dict[Labels, int] = {}
     left_rows = [numbers.setdefault(sign(labels), len(numbers)) for labels in left.labels]
     right_rows = [numbers.setdefault(sign(labels), len(numbers)) for labels in right.labels]
@@ -44,8 +44,11 @@ def combine_sets(op: str, left: Frame, right: Frame, matching: Matching) -> Fram
     return compact(Frame(left.labels, left.values, left.present & (found if op == "and" else ~found)))
 
 
-def combine_vectors(expr: Binary, left: Frame, right: Frame) -> Frame:
-    """Arithmetic and comparison; raises QueryError where more series meet than the matching allows."""
+def combine_vectors(expr: Binary, left: Frame, right: Frame, classic: bool = False) -> Frame:
+    """Arithmetic and comparison; raises QueryError where more series meet than the matching allows.
+
+    ``classic`` is Prometheus 2.42: a comparison counts only the pairs that it keeps, and atan2 keeps the name.
+    """
     matching = expr.matching or Matching()
     swapped = matching.cardinality == "one-to-many"
     many, one = (right, left) if swapped else (left, right)
@@ -56,8 +59,8 @@ def combine_vectors(expr: Binary, left: Frame, right: Frame) -> Frame:
     values, holds = combine(expr.op, *ends, expr.return_bool)
     present = pairs.present if holds is None else pairs.present & holds
     if matching.cardinality == "one-to-one":
-        _refuse_overlap(pairs.signatures, present)
-    drops_name = expr.op in ARITHMETIC or expr.return_bool
+        _refuse_overlap(pairs.signatures, present if classic else pairs.present)
+    drops_name = expr.return_bool or (expr.op in ARITHMETIC and not (classic and expr.op == "atan2"))
     name = _namer(matching, drops_name)
     labels = tuple(name(many_labels, one_labels) for many_labels, one_labels in pairs.labels)
     message = "multiple matches for labels: grouping labels must ensure unique matches"
@@ -84,7 +87,7 @@ def _pair(many: Frame, one: Frame, matching: Matching, swapped: bool) -> _Pairs:
     fill_one, fill_many = matching.fill_right, matching.fill_left
     if swapped:
         fill_one, fill_many = fill_many, fill_one
-    active = many.present.any(axis=0) & one.present.any(axis=0)
+    active: BoolArray = np.logical_and(many.present.any(axis=0), one.present.any(axis=0))
     if fill_one is not None or fill_many is not None:
         active = np.ones_like(active)
     _refuse_duplicates(one, one_rows, active, "left" if swapped else "right")

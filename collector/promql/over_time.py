@@ -71,7 +71,8 @@ def _median(samples: Float64Array) -> Float64Array:
 
 
 def _mad(samples: Float64Array) -> Float64Array:
-    return _median(np.abs(samples - _median(samples)))
+    deviation = _median(np.abs(samples - _median(samples)))
+    return np.where(np.isnan(samples).any(axis=0), np.nan, deviation)
 
 
 def _time_of_first(block: Block) -> Answer:

@@ -91,9 +91,7 @@ def _matrix_selector(node: Any) -> Expr:
 
 def _subquery(node: Any) -> Expr:
     step_ms = None if node.step is None else _milliseconds(node.step)
-    return Subquery(
-        _convert(node.expr), _milliseconds(node.range), step_ms, _milliseconds(node.offset), _at(node.at)
-    )
+    return Subquery(_convert(node.expr), _milliseconds(node.range), step_ms, _milliseconds(node.offset), _at(node.at))
 
 
 def _unary(node: Any) -> Expr:

@@ -40,7 +40,7 @@ _RESERVED = frozenset({
 })  # fmt: skip
 
 
-def format(expr: Expr) -> str:  # noqa: A001
+def format(expr: Expr) -> str:
     """Canonical text of ``expr``: one line, double quotes, only the parentheses that precedence asks for."""
     match expr:
         case Number(value):

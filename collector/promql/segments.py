@@ -5,16 +5,17 @@ arbitrary. Prefix sums are not used: they lose digits, and one NaN poisons every
 """
 
 import numpy as np
-import numpy.typing as npt
 
 from collector.model.series import BoolArray, Float64Array, Int64Array
+
+Numbers = Float64Array | Int64Array
 
 _EPSILON = float(np.finfo(np.float64).eps)
 _TOLERATED_ERROR = 1e-12
 """Bound on the relative rounding error of a plain sum beyond which it is done again with compensation."""
 
 
-def reduce_runs(operation: np.ufunc, values: npt.NDArray[np.generic], first: Int64Array, last: Int64Array) -> Float64Array:
+def reduce_runs(operation: np.ufunc, values: Numbers, first: Int64Array, last: Int64Array) -> Float64Array:
     """``operation`` over each run, column by column: (runs, columns)."""
     rows = len(values)
     if not rows or not len(first):
@@ -40,7 +41,7 @@ def sum_runs(values: Float64Array, first: Int64Array, last: Int64Array) -> Float
     return total
 
 
-def mean_runs(values: Float64Array, first: Int64Array, last: Int64Array, counts: npt.NDArray[np.generic]) -> Float64Array:
+def mean_runs(values: Float64Array, first: Int64Array, last: Int64Array, counts: Numbers) -> Float64Array:
     """Mean of each run; ``counts`` broadcasts to (runs, columns). A sum that overflows is divided first."""
     total = sum_runs(values, first, last)
     mean: Float64Array = total / counts

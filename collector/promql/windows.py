@@ -93,7 +93,7 @@ def _without_holes(
         rows = np.flatnonzero(~holes[:, columns[0]])
         if len(rows):
             kept = tuple(labels[column] for column in columns)
-            pieces.append((kept, times_ms[rows], np.ascontiguousarray(values[np.ix_(rows, columns)])))
+            pieces.append((kept, times_ms[rows], np.ascontiguousarray(values[rows][:, columns])))
     return pieces
 
 
