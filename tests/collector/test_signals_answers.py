@@ -131,7 +131,7 @@ class Fleet:
     def __init__(self) -> None:
         self.timestamps_ms = np.arange(STEPS + 1, dtype=np.int64) * STEP_S * 1000
         self.series = [
-            (labels_of(text), start + growth * np.arange(STEPS + 1)) for text, (start, growth) in FLEET.items()
+            (labels_of(text), start + growth * np.arange(STEPS + 1.0)) for text, (start, growth) in FLEET.items()
         ]
 
     def select(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> Sequence[SeriesGroup]:
