@@ -1,0 +1,62 @@
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from collector.model.errors import QueryError
+from collector.promql import Engine
+
+SPEC = importlib.util.spec_from_file_location("promql_cases", Path(__file__).with_name("promql_cases.py"))
+assert SPEC and SPEC.loader
+cases = importlib.util.module_from_spec(SPEC)
+sys.modules["promql_cases"] = cases
+SPEC.loader.exec_module(cases)
+
+# Float-only cases of each script that agree: all of them. 2.42's scripts run with left_open=False.
+PASSING = {
+    "given/aggregators.test": 125,
+    "given/functions.test": 320,
+    "given/literals.test": 25,
+    "given/native_histograms.test": 3,
+    "given/operators.test": 142,
+    "given/selectors.test": 31,
+    "given/type_and_unit.test": 58,
+    "given-v2.42/aggregators.test": 83,
+    "given-v2.42/functions.test": 207,
+    "given-v2.42/literals.test": 20,
+    "given-v2.42/operators.test": 94,
+    "given-v2.42/selectors.test": 31,
+}
+
+
+def failures(script: Path, engine: Engine) -> tuple[int, list[str]]:
+    """Float-only cases that agree, and a line for each that does not."""
+    agreeing = 0
+    wrong = []
+    for case in cases.read_cases(script.read_text()):
+        if not case.floats_only:
+            continue
+        querier = cases.MemoryQuerier(case.loaded)
+        times = (case.times_ms,) if isinstance(case.times_ms, int) else case.times_ms
+        try:
+            result = (engine.instant if len(times) == 1 else engine.range)(querier, case.text, *times)
+        except QueryError as error:
+            why = None if case.fails else str(error)
+        else:
+            why = "should fail" if case.fails else cases.difference(case, result.kind, result.series, result.text)
+            told = {"warn": bool(result.warnings), "info": bool(result.infos)}
+            for remark in case.remarks if not why else ():
+                if told[remark.removeprefix("no_")] == remark.startswith("no_"):
+                    why = f"expected {remark}, got {result.warnings + result.infos}"
+        agreeing += why is None
+        if why:
+            wrong.append(f"{script.parent.name}/{script.name}:{case.line}  {case.text}\n      {why}")
+    return agreeing, wrong
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_prometheus_own_scripts_get_the_answers_that_they_expect(name: str, shared_data: Path) -> None:
+    engine = Engine(left_open="v2" not in name)
+    agreeing, wrong = failures(shared_data / "promqltest" / name, engine)
+    assert agreeing >= PASSING[name], "\n".join(wrong)
