@@ -1,4 +1,4 @@
-"""One token's way through the house: the same value at every door from the request to the panel, the alert, the plan."""
+"""One token's way through the house: the same value at every door, from request to panel, alert and plan."""
 
 import asyncio
 import threading
