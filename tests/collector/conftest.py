@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -47,6 +47,12 @@ def _served(app: ASGIApp) -> Iterator[str]:
         thread.join(10.0)
 
 
+@pytest.fixture(scope="session")
+def served() -> Callable[[ASGIApp], AbstractContextManager[str]]:
+    """Serves an application on a free port for the length of a block, and gives its address."""
+    return _served
+
+
 @pytest.fixture
 def serve_app() -> Iterator[Callable[[ASGIApp], str]]:
     """Serves an application on a free port until the test ends, and gives its address."""
@@ -61,10 +67,9 @@ def _alerts(request: httpx.Request) -> httpx.Response:
     raise httpx.ConnectError("connection refused", request=request)
 
 
-@pytest.fixture
-def parts(tmp_path: Path) -> Iterator[Parts]:
-    """The collector's parts, without targets."""
-    with Store.open(tmp_path / "store") as store:
+@contextmanager
+def _opened(folder: Path) -> Iterator[Parts]:
+    with Store.open(folder) as store:
         http = httpx.AsyncClient(transport=httpx.MockTransport(_alerts))
         yield Parts(
             store=store,
@@ -76,6 +81,19 @@ def parts(tmp_path: Path) -> Iterator[Parts]:
             now_s=lambda: NOW_S,
         )
         asyncio.run(http.aclose())
+
+
+@pytest.fixture(scope="session")
+def opened_parts() -> Callable[[Path], AbstractContextManager[Parts]]:
+    """Opens the collector's parts over a store in a folder for the length of a block."""
+    return _opened
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Iterator[Parts]:
+    """The collector's parts, without targets."""
+    with _opened(tmp_path / "store") as opened:
+        yield opened
 
 
 @pytest.fixture

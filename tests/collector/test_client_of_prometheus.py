@@ -6,6 +6,8 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -102,9 +104,18 @@ def peer(prometheus: str, samples: list[Series]) -> Iterator[Client]:
         yield client
 
 
-@pytest.fixture
-def ours(parts: Parts, serve_app: Callable[[ASGIApp], str], samples: list[Series]) -> Iterator[Client]:
-    with Client(serve_app(create_app(parts))) as client:
+@pytest.fixture(scope="module")
+def ours(
+    tmp_path_factory: pytest.TempPathFactory,
+    opened_parts: Callable[[Path], AbstractContextManager[Parts]],
+    served: Callable[[ASGIApp], AbstractContextManager[str]],
+    samples: list[Series],
+) -> Iterator[Client]:
+    with (
+        opened_parts(tmp_path_factory.mktemp("ours")) as parts,
+        served(create_app(parts)) as url,
+        Client(url) as client,
+    ):
         client.write(samples)
         yield client
 

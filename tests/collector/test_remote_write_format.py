@@ -132,7 +132,7 @@ def same_series_again(draw: st.DrawFn) -> tuple[list[Series], list[Series]]:
     return first, second
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(same_series_again(), same_series_again())
 def test_a_reader_that_has_seen_the_shape_reads_what_a_fresh_one_reads(
     here: tuple[list[Series], list[Series]], there: tuple[list[Series], list[Series]]

@@ -1,5 +1,6 @@
 """The scraping part of prometheus.yml, and where its faults are."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -79,6 +80,8 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_what_we_take_promtool_takes_too(tmp_path: Path) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("promtool is not installed")
         pytest.skip("promtool is not installed")
     path = tmp_path / "prometheus.yml"
     path.write_text(GOOD)
