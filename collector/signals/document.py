@@ -3,7 +3,7 @@
 Used for dialects here and for rule files by ``alerts``.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,14 +85,6 @@ class Node:
             return "a list"
         return "empty" if self.value is None else f'"{self.text}"'
 
-    def plain(self) -> Any:
-        """The value without places: str, int, float, bool, None, dict, list."""
-        if isinstance(self.value, dict):
-            return {key: node.plain() for key, node in self.value.items()}
-        if isinstance(self.value, list):
-            return [node.plain() for node in self.value]
-        return self.value
-
 
 def parse_document(text: str, path: str) -> Node:
     """Read one YAML document; ``path`` is what errors call it. Raises DocumentError."""
@@ -102,7 +94,7 @@ def parse_document(text: str, path: str) -> Node:
             root = loader.get_single_node()
             if root is None:
                 return Node(path, 1, 1, None)
-            return _node(root, loader, path, ())
+            return _Nodes(loader, path).node(root, frozenset())
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
@@ -115,36 +107,45 @@ def parse_document(text: str, path: str) -> Node:
         raise DocumentError(path, 1, 1, "nested too deeply to be read") from error
 
 
-def _node(node: yaml.Node, loader: yaml.SafeLoader, path: str, above: tuple[int, ...]) -> Node:
-    line, column = node.start_mark.line + 1, node.start_mark.column + 1
-    if id(node) in above:
-        raise DocumentError(path, line, column, "an alias refers to the value that holds it")
-    inside = (*above, id(node))
-    if isinstance(node, yaml.MappingNode):
+class _Nodes:
+    """Turns PyYAML's nodes into ours; what aliases share is turned once, however often they name it."""
+
+    def __init__(self, loader: yaml.SafeLoader, path: str) -> None:
+        self._loader = loader
+        self._path = path
+        self._known: dict[int, Node] = {}
+
+    def node(self, raw: yaml.Node, above: frozenset[int]) -> Node:
+        line, column = raw.start_mark.line + 1, raw.start_mark.column + 1
+        if id(raw) in above:
+            raise DocumentError(self._path, line, column, "an alias refers to the value that holds it")
+        known = self._known.get(id(raw))
+        if known is None:
+            known = self._known[id(raw)] = self._turned(raw, line, column, above | {id(raw)})
+        return known
+
+    def _turned(self, raw: yaml.Node, line: int, column: int, inside: frozenset[int]) -> Node:
+        if isinstance(raw, yaml.MappingNode):
+            return self._mapping(raw, line, column, inside)
+        if isinstance(raw, yaml.SequenceNode):
+            return Node(self._path, line, column, [self.node(item, inside) for item in raw.value])
+        try:
+            value = self._loader.construct_object(raw, deep=True)
+        except ValueError as error:
+            raise DocumentError(self._path, line, column, f'"{raw.value}" cannot be read: {error}') from error
+        if value is not None and not isinstance(value, str | int | float | bool):
+            value = raw.value
+        return Node(self._path, line, column, value, text=raw.value)
+
+    def _mapping(self, raw: yaml.MappingNode, line: int, column: int, inside: frozenset[int]) -> Node:
         fields: dict[str, Node] = {}
         keys = []
-        for key, value in _pairs(node, loader, path, inside):
+        for raw_key, raw_value in raw.value:
+            key = self.node(raw_key, inside)
+            if isinstance(key.value, dict | list):
+                raise key.error("a field's name must be a text")
             if key.text in fields:
                 raise key.error(f"field {key.text!r} appears twice")
-            fields[key.text] = value
-            keys.append(key)
-        return Node(path, line, column, fields, keys=tuple(keys))
-    if isinstance(node, yaml.SequenceNode):
-        return Node(path, line, column, [_node(item, loader, path, inside) for item in node.value])
-    try:
-        value = loader.construct_object(node, deep=True)
-    except ValueError as error:
-        raise DocumentError(path, line, column, f'"{node.value}" cannot be read: {error}') from error
-    if value is not None and not isinstance(value, str | int | float | bool):
-        value = node.value
-    return Node(path, line, column, value, text=node.value)
-
-
-def _pairs(
-    node: yaml.MappingNode, loader: yaml.SafeLoader, path: str, inside: tuple[int, ...]
-) -> Iterator[tuple[Node, Node]]:
-    for raw_key, raw_value in node.value:
-        key = _node(raw_key, loader, path, inside)
-        if isinstance(key.value, dict | list):
-            raise key.error("a field's name must be a text")
-        yield Node(path, key.line, key.column, key.text, text=key.text), _node(raw_value, loader, path, inside)
+            fields[key.text] = self.node(raw_value, inside)
+            keys.append(Node(self._path, key.line, key.column, key.text, text=key.text))
+        return Node(self._path, line, column, fields, keys=tuple(keys))
