@@ -23,7 +23,7 @@ HELD_OUT_RATIO = 0.25
 FORWARD_RATIO = 0.3
 QUANTILES = 101
 _ROUNDS = 4
-_CLIP = 3.0
+_CLIP = 1.345  # Huber's: 95% as efficient as least squares on clean noise, and stalls hardly pull
 _MARGIN = 1.05
 
 
@@ -94,7 +94,7 @@ def fit(
     if dropped := len(observations) - count:
         notes.append(f"{dropped} of {len(observations)} observations left out: no steps, or no finite positive time")
     train = design.rows(slice(0, count - int(count * HELD_OUT_RATIO)))
-    forward = _forward_errors(train) if form == "auto" else {}
+    forward = _forward_errors(train, hinges=design.single) if form == "auto" else {}
     chosen = form if form != "auto" else min(forward, key=lambda name: forward[name], default="linear")
     if chosen == "hinge" and not design.single:
         raise ModelError(f"{source}: the hinge form needs single steps; these are sums over intervals")
@@ -190,13 +190,13 @@ def _knots(design: Design) -> tuple[tuple[str, float], ...]:
     return tuple(hinges)
 
 
-def _forward_errors(train: Design) -> dict[str, float]:
+def _forward_errors(train: Design, *, hinges: bool) -> dict[str, float]:
     """Mean error of each form on the busiest rows after a fit on the others: how it does beyond what it saw."""
     load = (train.amounts[:, 1] + train.amounts[:, 3] + train.amounts[:, 4] / 64) / train.steps
     busy = load > np.quantile(load, 1 - FORWARD_RATIO)
     if len(train.wall_s) < 40 or not busy.any():
         return {}
-    forms = ("linear", "hinge") if train.single else ("linear",)
+    forms = ("linear", "hinge") if hinges else ("linear",)
     return {form: _error(_solve(train.rows(~busy), form), train.rows(busy)).mean for form in forms}
 
 

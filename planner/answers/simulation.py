@@ -138,7 +138,18 @@ def _comparison_notes(comparison: Comparison, real: Run, twin: Run) -> list[str]
     wanted, given = twin.requests.output_tokens.sum(), real.requests.output_tokens.sum()
     if not comparison.only_a and not comparison.only_b and wanted and abs(given / wanted - 1) > 0.01:
         notes.append(f"the server gave {given:,} output tokens, the trace asks for {wanted:,}: the loads differ")
+    shares = [_cached_ratio(one) for one in (real, twin)]
+    if abs(shares[0] - shares[1]) > 0.01:
+        notes.append(
+            f"the server found {shares[0]:.1%} of its prompt tokens in the prefix cache, the twin {shares[1]:.1%}: "
+            "the loads differ"
+        )
     return notes
+
+
+def _cached_ratio(run: Run) -> float:
+    cached, prompt = np.nansum(run.requests.cached_tokens), run.requests.input_tokens.sum()
+    return float(cached / prompt) if prompt else 0.0
 
 
 def _error_chart(comparison: Comparison, name: str) -> Chart:

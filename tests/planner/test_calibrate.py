@@ -151,6 +151,15 @@ def test_the_trace_of_a_run_is_what_was_sent() -> None:
     assert found.output_tokens.tolist() == trace.output_tokens.tolist()
 
 
+def test_what_the_server_found_in_its_cache_the_twin_finds_too() -> None:
+    run = measured(load(50, 5))
+    cached = np.minimum(run.requests.input_tokens // 32 * 16, 160).astype(np.float64)
+    trace = trace_of(replace(run, requests=replace(run.requests, cached_tokens=cached)), "run")
+    found = simulate(trace, Twin(CONFIG, TRUTH)).requests.cached_tokens
+    longest_before = np.maximum.accumulate(np.concatenate([[0.0], cached[:-1]]))
+    assert found.tolist() == np.minimum(cached, longest_before).tolist()
+
+
 def engine_app(request: httpx.Request) -> httpx.Response:
     """An engine's pages, as its server answers them."""
     steps = [

@@ -1,0 +1,319 @@
+"""Live headroom against the telemetry of a fleet whose truth is known: the twin itself, scraped every five seconds."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from collector.client import Client
+from collector.model.labels import Labels, from_mapping
+from collector.model.matchers import Matcher
+from collector.model.series import Series, SeriesGroup
+from collector.promql import Engine, Result
+from collector.signals import detect
+from planner.calibrate import from_history
+from planner.capacity import find_capacity
+from planner.errors import ModelError
+from planner.headroom import PoolHeadroom, live_headroom
+from planner.latency import LinearModel
+from planner.sim import Twin
+from planner.sim.clock import run as run_clock
+from planner.sim.replica import Replica
+from planner.sim.router import least_load
+from planner.slo import Slo
+from planner.trace import Trace, from_lengths
+from probe_engine.sched import Request, SchedulerConfig, StepStats
+
+CONFIG = SchedulerConfig(num_blocks=4000, max_num_batched_tokens=512, max_num_seqs=64)
+TRUTH = LinearModel(30e-3, 4e-4, 0.0, 1e-3, 1e-6)
+SLO = Slo(ttft_p95_s=4, itl_p95_s=0.35, e2e_p95_s=50)
+START_S = 1_700_000_000.0
+SCRAPE_S = 5.0
+RATE = 9.0
+BUSY_S = 600.0
+BUCKETS = (16, 32, 64, 128, 256, 384, 512, 768)
+Floats = npt.NDArray[np.float64]
+
+
+class Watched(Replica):
+    """A replica that notes when each of its steps ended and what it was."""
+
+    def __init__(self, config: SchedulerConfig, model: LinearModel) -> None:
+        super().__init__(config, model)
+        self.noted: list[tuple[float, float, StepStats]] = []
+        self.started_s = 0.0
+
+    def begin(self, now: float) -> float | None:
+        self.started_s = now
+        return super().begin(now)
+
+    def end(self, now: float) -> list[Request]:
+        assert self.output is not None
+        self.noted.append((now, now - self.started_s, self.output.stats))
+        return super().end(now)
+
+
+def load(seconds: float, rate: float, seed: int = 0) -> Trace:
+    draw = np.random.default_rng(seed)
+    rows = int(seconds * rate)
+    prompts = np.minimum(draw.lognormal(5, 0.8, rows).astype(int) + 1, 700)
+    outputs = np.minimum(draw.lognormal(3.5, 0.6, rows).astype(int) + 1, 250)
+    return from_lengths(np.sort(draw.uniform(0, seconds, rows)), prompts, outputs)
+
+
+@dataclass(frozen=True)
+class Scrapes:
+    """Growing series of one fleet, labelled as an engine labels them."""
+
+    moments: Floats
+    series: list[Series]
+
+    def add(self, name: str, instance: str, values: Floats, **labels: str) -> None:
+        label_set = {"__name__": name, "instance": instance, "job": "engine", "model_name": "tiny", **labels}
+        times_ms = np.rint((START_S + self.moments) * 1000).astype(np.int64)
+        self.series.append(Series(from_mapping(label_set), times_ms, values))
+
+    def counter(self, name: str, instance: str, at_s: Floats, amounts: Floats) -> None:
+        total = np.concatenate([[0.0], np.cumsum(amounts)])
+        self.add(name, instance, total[np.searchsorted(at_s, self.moments, side="right")])
+
+    def histogram(self, name: str, instance: str, at_s: Floats, values: Floats, bounds: Sequence[float]) -> None:
+        self.counter(f"{name}_count", instance, at_s, np.ones(len(at_s)))
+        self.counter(f"{name}_sum", instance, at_s, values)
+        for bound in (*bounds, float("inf")):
+            le = "+Inf" if bound == float("inf") else repr(float(bound))
+            below = np.concatenate([[0.0], np.cumsum(values <= bound)])
+            self.add(f"{name}_bucket", instance, below[np.searchsorted(at_s, self.moments, side="right")], le=le)
+
+
+def telemetry(trace: Trace, replicas: int, seconds: float) -> list[Series]:
+    """What a collector would hold of the truth under ``trace``."""
+    fleet = [Watched(CONFIG, TRUTH) for _ in range(replicas)]
+    ended: list[tuple[float, Request]] = []
+    arrivals: Iterator[tuple[float, Request]] = (
+        (float(t) / 1e9, Request(str(i), int(p), int(o), float(t) / 1e9))
+        for i, (t, p, o) in enumerate(zip(trace.arrival_ns, trace.input_tokens, trace.output_tokens, strict=True))
+    )
+    run_clock(arrivals, fleet, least_load, lambda r: ended.append((r.timeline.finished_s or 0, r)), lambda r, e: None)
+    scrapes = Scrapes(np.arange(0, seconds + 0.1, SCRAPE_S), [])
+    for index, replica in enumerate(fleet):
+        name = f"engine-{index}:8000"
+        at_s = np.array([at for at, _, _ in replica.noted])
+        scrapes.histogram("loadline_step_time_seconds", name, at_s, np.array([s for _, s, _ in replica.noted]), (0.01,))
+        for metric, field in (
+            ("prefill_tokens", "prefill_tokens"),
+            ("prefill_attention", "prefill_attention"),
+            ("decode_sequences", "decode_seqs"),
+            ("decode_kv_tokens", "decode_kv_tokens"),
+        ):
+            amounts = np.array([float(getattr(stats, field)) for _, _, stats in replica.noted])
+            scrapes.counter(f"loadline_step_{metric}_total", name, at_s, amounts)
+        decodes = np.array([float(stats.decode_seqs) for _, _, stats in replica.noted])
+        lengths = np.array([seconds for _, seconds, _ in replica.noted])
+        scrapes.counter("loadline_inter_token_latency_seconds_count", name, at_s, decodes)
+        scrapes.counter("loadline_inter_token_latency_seconds_sum", name, at_s, decodes * lengths)
+        level = np.ones(len(scrapes.moments))
+        scrapes.add("loadline_num_requests_running", name, level)
+        scrapes.add("loadline_kv_cache_blocks", name, level * CONFIG.num_blocks)
+        scrapes.add("loadline_kv_cache_block_size_tokens", name, level * CONFIG.block_size)
+        limits = {n: str(getattr(CONFIG, n)) for n in ("max_num_batched_tokens", "max_num_seqs", "max_model_len")}
+        scrapes.add("loadline_engine_info", name, level, prefix_cache="true", **limits)
+    ended.sort(key=lambda pair: pair[0])
+    at_s = np.array([at for at, _ in ended])
+    for metric, values in (
+        ("loadline_request_prompt_tokens", [r.prompt_tokens for _, r in ended]),
+        ("loadline_request_generation_tokens", [r.output_tokens for _, r in ended]),
+    ):
+        scrapes.histogram(metric, "engine-0:8000", at_s, np.array(values, dtype=np.float64), BUCKETS)
+    e2e = np.array([r.timeline.e2e_s or 0 for _, r in ended])
+    scrapes.histogram("loadline_e2e_request_latency_seconds", "engine-0:8000", at_s, e2e, (1.0, 10.0))
+    return scrapes.series
+
+
+def as_vllm(series: Sequence[Series]) -> list[Series]:
+    """The same telemetry as vLLM would expose it: no step times, but iterations, their tokens, and token gaps."""
+    renamed = {
+        "loadline_num_requests_running": "vllm:num_requests_running",
+        "loadline_request_prompt_tokens": "vllm:request_prompt_tokens",
+        "loadline_request_generation_tokens": "vllm:request_generation_tokens",
+        "loadline_e2e_request_latency_seconds": "vllm:e2e_request_latency_seconds",
+    }
+    by_name: dict[tuple[str, str], Series] = {}
+    found = []
+    for one in series:
+        labels = dict(one.labels)
+        name = labels["__name__"]
+        by_name[name, labels["instance"]] = one
+        for own, other in renamed.items():
+            if name.startswith(own):
+                renamed_labels = {**labels, "__name__": other + name.removeprefix(own)}
+                found.append(Series(from_mapping(renamed_labels), one.timestamps_ms, one.values))
+    for instance in sorted({instance for _, instance in by_name}):
+        decode = by_name["loadline_step_decode_sequences_total", instance]
+        prefill = by_name["loadline_step_prefill_tokens_total", instance]
+        steps = by_name["loadline_step_time_seconds_count", instance]
+        gap_sum = by_name["loadline_inter_token_latency_seconds_sum", instance].values
+        for name, values in (
+            ("vllm:iteration_tokens_total_count", steps.values),
+            ("vllm:iteration_tokens_total_sum", decode.values + prefill.values),
+            ("vllm:iteration_tokens_total_bucket", steps.values),
+            ("vllm:generation_tokens_total", decode.values),
+            ("vllm:inter_token_latency_seconds_sum", gap_sum),
+            ("vllm:inter_token_latency_seconds_count", decode.values),
+            ("vllm:inter_token_latency_seconds_bucket", decode.values),
+            ("vllm:num_requests_waiting", 0 * steps.values),
+        ):
+            labels = {"__name__": name, "instance": instance, "job": "vllm", "model_name": "tiny"}
+            if name.endswith("_bucket"):
+                labels["le"] = "+Inf"
+            found.append(Series(from_mapping(labels), steps.timestamps_ms, values))
+        info = {"__name__": "vllm:cache_config_info", "num_gpu_blocks": "4000", "block_size": "16"}
+        info_labels = from_mapping({**info, "instance": instance, "job": "vllm"})
+        found.append(Series(info_labels, steps.timestamps_ms, np.ones(len(steps.values))))
+    return found
+
+
+class Held:
+    """An in-memory Querier: every series a group of its own."""
+
+    def __init__(self, series: Sequence[Series]) -> None:
+        self._groups = [SeriesGroup((s.labels,), s.timestamps_ms, s.values[:, None]) for s in series]
+
+    def select(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> list[SeriesGroup]:
+        found = []
+        for group in self._groups:
+            labels = dict(group.labels[0])
+            if all(matcher.matches(labels.get(matcher.name, "")) for matcher in matchers):
+                kept = (group.timestamps_ms >= start_ms) & (group.timestamps_ms <= end_ms)
+                found.append(SeriesGroup(group.labels, group.timestamps_ms[kept], group.values[kept]))
+        return found
+
+
+def answer(querier: Held, engine: Engine, request: httpx.Request) -> httpx.Response:
+    """Prometheus's HTTP API over the real evaluator, without a socket."""
+    given = dict(request.url.params)
+    if request.method == "POST":
+        given |= dict(httpx.QueryParams(request.content.decode()))
+    if request.url.path.endswith("/query_range"):
+        start, end, step = (round(float(given[name]) * 1000) for name in ("start", "end", "step"))
+        result = engine.range(querier, given["query"], start, end, step)
+    else:
+        result = engine.instant(querier, given["query"], round(float(given["time"]) * 1000))
+    return httpx.Response(200, json={"status": "success", "data": shape(result)})
+
+
+def shape(result: Result) -> dict[str, object]:
+    def points(series: Series) -> list[list[object]]:
+        pairs = zip(series.timestamps_ms.tolist(), series.values.tolist(), strict=True)
+        return [[at_ms / 1000, repr(value)] for at_ms, value in pairs]
+
+    if result.kind == "vector":
+        entries = [{"metric": dict(s.labels), "value": points(s)[0]} for s in result.series]
+    else:
+        entries = [{"metric": dict(s.labels), "values": points(s)} for s in result.series]
+    return {"resultType": result.kind, "result": entries}
+
+
+def source(series: Sequence[Series]) -> Client:
+    return Client("http://source", transport=httpx.MockTransport(partial(answer, Held(series), Engine())))
+
+
+def names_of(series: Sequence[Series]) -> list[str]:
+    def name(labels: Labels) -> str:
+        return dict(labels)["__name__"]
+
+    return sorted({name(s.labels) for s in series})
+
+
+def headroom(series: Sequence[Series], now_s: float) -> PoolHeadroom:
+    with source(series) as client:
+        (found,) = live_headroom(client, detect(names_of(series)), SLO, START_S + now_s)
+    return found
+
+
+@pytest.fixture(scope="module")
+def busy() -> list[Series]:
+    """Ten minutes of four replicas at about a third of what they can take."""
+    return telemetry(load(BUSY_S, RATE), replicas=4, seconds=BUSY_S)
+
+
+@pytest.fixture(scope="module")
+def found(busy: list[Series]) -> PoolHeadroom:
+    """The headroom of the busy fleet at the end of its ten minutes."""
+    return headroom(busy, BUSY_S)
+
+
+def test_the_load_line_is_that_of_the_truth(found: PoolHeadroom) -> None:
+    twin = Twin(CONFIG, TRUTH, replicas=4)
+    truth = find_capacity(load(300, RATE, seed=8), twin, SLO, seeds=1, tolerance=0.03)
+    assert (found.pool, found.replicas, found.reason) == ("tiny", 4, None)
+    assert found.load_req_per_s == pytest.approx(RATE, rel=0.1)
+    assert found.load_line_req_per_s == pytest.approx(truth.requests_per_s, rel=0.1)
+    assert found.headroom_ratio == pytest.approx(1 - found.load_req_per_s / (found.load_line_req_per_s or 1))
+    assert found.bound_by == truth.bound_by
+    assert found.model_error_ratio is not None
+    assert found.model_error_ratio < 0.02
+
+
+def test_the_n2_line_is_that_of_two_replicas_fewer(found: PoolHeadroom) -> None:
+    assert found.n2_line_req_per_s is not None
+    assert found.load_line_req_per_s is not None
+    assert found.n2_line_req_per_s == pytest.approx(found.load_line_req_per_s / 2, rel=0.1)
+
+
+def test_the_forecast_continues_the_load() -> None:
+    ahead = headroom(telemetry(load(2400, 1), replicas=1, seconds=2400), 2400).forecast
+    assert ahead is not None
+    assert np.all(np.abs(ahead.median - 1) < 0.3)
+
+
+def test_a_fleet_of_vllm_gets_a_rougher_line_and_says_why(busy: list[Series], found: PoolHeadroom) -> None:
+    rough = headroom(as_vllm(busy), BUSY_S)
+    assert rough.reason is None
+    assert rough.load_line_req_per_s == pytest.approx(found.load_line_req_per_s, rel=0.35)
+    assert "step times are worked out from token gaps" in rough.notes[0]
+
+
+def test_two_replicas_have_no_n2_line() -> None:
+    found = headroom(telemetry(load(600, 3), replicas=2, seconds=600), 600)
+    assert found.n2_line_req_per_s is None
+    assert found.load_line_req_per_s is not None
+
+
+def test_a_minute_of_load_gives_a_reason_instead_of_a_line() -> None:
+    found = headroom(telemetry(load(60, 3), replicas=1, seconds=60), 60)
+    assert found.load_line_req_per_s is None
+    assert found.headroom_ratio is None
+    assert "needs 5 minutes of load" in (found.reason or "")
+
+
+def test_an_idle_pool_says_that_nothing_finished() -> None:
+    series = telemetry(load(60, 3), replicas=1, seconds=1800)
+    found = headroom(series, 1800)
+    assert found.load_req_per_s == 0
+    assert found.reason == "no request finished in the last 900s: the mix of lengths is not known"
+
+
+def test_history_recovers_the_costs_of_the_truth(busy: list[Series]) -> None:
+    with source(busy) as client:
+        evidence = from_history(client, detect(names_of(busy)), START_S, START_S + BUSY_S, 15, "tiny")
+    model = evidence.fit()
+    assert model.costs_s["steps"] == pytest.approx(TRUTH.step_s, rel=0.1)
+    assert model.scheduler == {
+        "num_blocks": 4000,
+        "block_size": 16,
+        "max_num_batched_tokens": 512,
+        "max_num_seqs": 64,
+        "max_model_len": 4096,
+        "prefix_cache": True,
+    }
+
+
+def test_an_engine_without_step_counters_is_named(busy: list[Series]) -> None:
+    names = [name for name in names_of(busy) if "step" not in name]
+    with source(busy) as client, pytest.raises(ModelError, match="step_time is not exposed"):
+        from_history(client, detect(names), START_S, START_S + BUSY_S, 15, "tiny")
