@@ -179,6 +179,18 @@ def test_the_least_recently_used_prefix_is_given_up_first():
     assert (kept.cached_tokens, lost.cached_tokens) == (4, 0)
 
 
+def test_the_end_of_a_prefix_is_given_up_before_its_beginning():
+    sched = scheduler(num_blocks=4)
+    sched.add(request("a", 0, 1, ids=[1] * 13))
+    run(sched, 0)
+    sched.add(request("b", 5, 1))  # the free block and one cached one
+    run(sched, 1)
+    again = request("c", 0, 1, ids=[1] * 13)
+    sched.add(again)
+    run(sched, 2)
+    assert again.cached_tokens == 8
+
+
 def test_generated_blocks_are_found_by_the_next_turn():
     sched = scheduler()
     first = request("a", 0, 6, ids=[1, 2, 3])
