@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from collector.model.labels import METRIC_NAME, Labels, from_mapping, get
-from collector.model.series import Float64Array, Int64Array
+from collector.model.series import BoolArray, Float64Array, Int64Array
 from collector.promql import histograms, over_time, rates, regression
 from collector.promql.ast import Call, Expr, MatrixSelector, VectorSelector
 from collector.promql.elementwise import CALENDAR, MATH, Elementwise, round_to
@@ -112,7 +112,7 @@ def _absent_labels(expr: Expr) -> Labels:
 
 
 def _absence(expr: Expr, frame: Frame) -> Frame:
-    missing = ~frame.present.any(axis=0, keepdims=True)
+    missing: BoolArray = np.logical_not(frame.present.any(axis=0, keepdims=True))
     return compact(Frame((_absent_labels(expr),), np.ones(missing.shape), missing))
 
 
