@@ -168,7 +168,7 @@ def _case(
         match = RANGE.fullmatch(line)
         assert match, line
         mode, text, times = match[1], match[5], (duration_ms(match[2]), duration_ms(match[3]), duration_ms(match[4]))
-    case = Case(line_number - len(block), text, times, loaded, fails=mode == "fail", ordered=mode == "ordered")
+    case = Case(number - len(block), text, times, loaded, fails=mode == "fail", ordered=mode == "ordered")
     words = set(re.findall(r"[a-zA-Z_:][\w:]*", text))
     nameless = "__name__" in text or re.search(r"(^|[^\w:\s])\s*\{", text)
     case.floats_only = not tainted or not (words & tainted or nameless)

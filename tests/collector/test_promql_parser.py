@@ -148,7 +148,7 @@ def test_a_bad_query_is_refused_with_the_query_and_the_reason(text: str, reason:
     [
         ("1" + "+1" * 5000, "max_operators"),
         ("(" * 20000 + "1" + ")" * 20000, "max_depth"),
-        ("-" * 9000 + "1", "max_op"),
+        ("-" * 9000, "max_op"),
     ],
 )
 def test_text_that_would_kill_the_parser_never_reaches_it(text: str, limit: str) -> None:
