@@ -169,9 +169,10 @@ def test_a_reader_follows_the_writer_and_cannot_write(store: Store, tmp_path: Pa
         store.append_series([Series(C, np.array([2_000], np.int64), np.ones(1))])
         assert column(reader, A) == {1_000: "1", 2_000: "3"}
         assert column(reader, C) == {2_000: "1"}
+        store.append_scrape("target", layout, 3_000, np.array([4.0, 4.0]))
         store.cut(25_000)
         store.append_scrape("target", layout, 30_000, np.array([5.0, 6.0]))
-        assert column(reader, A) == {1_000: "1", 2_000: "3", 30_000: "5"}
+        assert column(reader, A) == {1_000: "1", 2_000: "3", 3_000: "4", 30_000: "5"}
         with pytest.raises(StoreError, match="opened read-only"):
             reader.append_scrape("target", layout, 40_000, np.ones(2))
 

@@ -1,5 +1,6 @@
-"""A file with random damage: opened and served with a report, or refused with a StoreError; never anything else."""
+"""A damaged file: opened and served with a report, or refused with a StoreError; never anything else."""
 
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -57,3 +58,27 @@ def test_random_damage_is_reported_or_refused(
             assert store.stats().newest_ms is not None
     except StoreError as error:
         assert str(tmp_path) in str(error)
+
+
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        ("UPDATE layouts SET series = x'ffffffff' WHERE id = 2", "layout 2 is no list of series"),
+        ("UPDATE chunks SET steps = 1 << 50 WHERE id = 1", "chunk 1: its row is damaged"),
+        ("UPDATE chunks SET layout = 99 WHERE id = 1", "chunk 1: its group 1 or layout 99 is unknown"),
+        ("UPDATE series SET id = 1 << 50 WHERE id = 7", "labels of series 1125899906842624 cannot be read"),
+        ("UPDATE groups SET key = x'ff' WHERE id = 1", "group 1: its row is damaged"),
+    ],
+)
+def test_damaged_numbers_are_reported_and_cost_no_memory(
+    healthy: bytes, tmp_path: Path, query: str, problem: str
+) -> None:
+    (tmp_path / "loadline.db").write_bytes(healthy)
+    connection = sqlite3.connect(tmp_path / "loadline.db")
+    with connection:
+        assert connection.execute(query).rowcount == 1
+    connection.close()
+    with Store.open(tmp_path, block_ms=10_000, retention_ms=None) as store:
+        assert problem in store.stats().recovered.problems[0]
+        assert store.select([], 0, 10**9)
+        assert store.stats().cached_bytes < 1 << 20
