@@ -158,9 +158,7 @@ def _load(line: str, block: Sequence[str], before: Mapping[Labels, Points], tain
     return loaded
 
 
-def _case(
-    line_number: int, line: str, block: Sequence[str], loaded: Mapping[Labels, Points], tainted: set[str]
-) -> Case:
+def _case(number: int, line: str, block: Sequence[str], loaded: Mapping[Labels, Points], tainted: set[str]) -> Case:
     times: tuple[int, int, int] | int
     if match := INSTANT.fullmatch(line):
         mode, text, times = match[1], match[3], duration_ms(match[2] or "0")
