@@ -28,7 +28,8 @@ class _Sequence:
     sampling: SamplingParams
     generator: torch.Generator | None
     row: int | None = None  # in the runner's matrix of block tables, while it holds blocks
-    blocks: int = field(default=0)  # how many of that row are filled
+    table: list[int] = field(default_factory=list)  # the scheduler's own list, of which ...
+    blocks: int = 0  # ... so many are copied to that row
 
 
 class Runner:
@@ -123,15 +124,17 @@ class Runner:
     def _release(self, sequence: _Sequence) -> None:
         if sequence.row is not None:
             self._free_rows.append(sequence.row)
-            sequence.row, sequence.blocks = None, 0
+            sequence.row = None
 
     def _follow_table(self, sequence: _Sequence, chunk: Chunk) -> None:
         """Copy what the scheduler has added to the request's block table since the last step."""
+        table = chunk.request.block_table
         if sequence.row is None:
-            sequence.row = self._free_rows.pop()
-        table, known = chunk.request.block_table, sequence.blocks
-        if len(table) > known:
-            self._tables[sequence.row, known : len(table)] = table[known:]
+            sequence.row, sequence.blocks = self._free_rows.pop(), 0
+        if sequence.table is not table:  # the scheduler starts a new list at each admission
+            sequence.table, sequence.blocks = table, 0
+        if len(table) > sequence.blocks:
+            self._tables[sequence.row, sequence.blocks : len(table)] = table[sequence.blocks :]
             sequence.blocks = len(table)
 
     def _batch(self, ordered: Sequence[tuple[Chunk, _Sequence]], singles: int) -> StepBatch:

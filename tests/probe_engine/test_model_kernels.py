@@ -156,6 +156,15 @@ def test_scores_of_any_size_soften_without_overflow(both: tuple[Ops, Ops], dtype
     close(*outcomes)
 
 
+def test_what_lies_beyond_a_context_is_never_read(both: tuple[Ops, Ops], dtype: torch.dtype) -> None:
+    width = (CONFIG.heads + 2 * CONFIG.kv_heads) * CONFIG.head_dim
+    batch = step([1, 1, 1], (0, 2), 48)
+    cache = both[0].new_cache(8, 48)
+    for tensor in (*cache.keys, *cache.values):
+        tensor.fill_(float("nan"))
+    assert both[0].attention(batch, cache)(0, values(dtype, 5, width)).isfinite().all()
+
+
 def test_not_a_number_is_not_hidden(both: tuple[Ops, Ops], dtype: torch.dtype) -> None:
     gate_up = torch.full((1, 2 * CONFIG.intermediate_size), float("nan"), dtype=dtype)
     assert both[0].gated(gate_up).isnan().all()

@@ -13,7 +13,7 @@ from probe_engine.profile.bench import quantile, run_bench
 from probe_engine.profile.steps import StepShape, grid, profile_steps
 from probe_engine.profile.threads import torch_threads
 from probe_engine.runtime.runner import Runner, fit_num_blocks
-from probe_engine.sched import Request, Scheduler, SchedulerConfig
+from probe_engine.sched import Chunk, Request, Scheduler, SchedulerConfig, SchedulerOutput, StepStats
 
 GREEDY = SamplingParams(temperature=0.0)
 CONFIG = SchedulerConfig(num_blocks=16, block_size=8, max_num_seqs=4, max_model_len=64)
@@ -120,3 +120,29 @@ def test_the_grid_tells_each_term_of_a_linear_step_time_from_the_others() -> Non
         [1, s.prefill_tokens, s.prefill_attention, s.decode_seqs, s.decode_kv_tokens] for s in (g.stats for g in grid())
     ]
     assert torch.linalg.matrix_rank(torch.tensor(rows, dtype=torch.float64)) == 5
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_every_dtype_serves(dtype: str) -> None:
+    assert run_bench("tiny", 3, 20, 4, dtype=dtype, threads=1, device="cpu").dtype == dtype
+
+
+def test_a_request_that_was_given_other_blocks_is_read_from_those(tiny: LoadedModel) -> None:
+    runner = Runner(tiny, CONFIG)
+    moved, other = Request("moved", 9, 2, 0.0), Request("other", 9, 2, 0.0)
+    runner.add("moved", list(range(50, 59)), GREEDY)
+    runner.add("other", list(range(9)), GREEDY)
+
+    def token_of(request: Request, start: int, tokens: int) -> int | None:
+        chunk = Chunk(request, start, tokens, samples=start + tokens == 9)
+        stats = StepStats(prefill_tokens=tokens, prefill_attention=0, decode_seqs=0, decode_kv_tokens=0)
+        output = SchedulerOutput(step=0, decode_step=0, decodes=(), prefills=(chunk,), preempted=(), stats=stats)
+        return runner.execute(output).get(request.request_id)
+
+    moved.block_table = [3, 4]
+    assert token_of(moved, 0, 8) is None
+    undisturbed = token_of(moved, 8, 1)
+    moved.block_table, other.block_table = [7, 1], [3, 4]
+    token_of(moved, 0, 8)
+    token_of(other, 0, 9)
+    assert token_of(moved, 8, 1) == undisturbed
