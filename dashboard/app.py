@@ -8,13 +8,14 @@ from dash import ClientsideFunction, Dash, Input, Output, html
 from dashboard.page import Page
 from dashboard.pages.latency import PAGE as LATENCY
 from dashboard.pages.overview import PAGE as OVERVIEW
+from dashboard.pages.requests import PAGE as REQUESTS
 from dashboard.parts.icon import hyphened
 from dashboard.parts.shell import shell
 from dashboard.security import protect, script_hash
 from dashboard.source import Source
 from planner.slo import Slo
 
-PAGES: tuple[Page, ...] = (OVERVIEW, LATENCY)
+PAGES: tuple[Page, ...] = (OVERVIEW, LATENCY, REQUESTS)
 HEALTH = "healthz"
 ASSET_MAX_AGE_S = 31_536_000
 """Dash adds each asset's time of change to its address, so browsers may keep it."""

@@ -11,6 +11,8 @@ from threading import Lock
 from typing import Any
 
 MAX_ENTRIES = 2048
+REST = 4.0
+"""An answer lives at least so many times as long as it took to make: what is dear is not made without pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +109,10 @@ class Cache:
             return flight
 
     def _fetch(self, wanted: Wanted) -> Held:
+        began_s = self._clock()
         try:
             held = Held(wanted.load(), self._clock())
-            expires_s = self._clock() + wanted.ttl_s
+            expires_s = self._clock() + max(wanted.ttl_s, REST * (self._clock() - began_s))
         except Exception as error:  # whatever a load raises belongs to those who asked, who draw it
             held = self._stand_in(wanted.kin, error)
             expires_s = self._clock() + self._failure_ttl_s

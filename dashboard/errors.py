@@ -2,7 +2,8 @@
 
 DashboardError
 ├── SettingsError   a setting cannot be used (exit code 2)
-└── ViewError       the address asks for a view that does not exist
+├── ViewError       the address asks for a view that does not exist
+└── TwinError       headroom could not be worked out
 """
 
 
@@ -12,6 +13,10 @@ class DashboardError(Exception):
 
 class SettingsError(DashboardError):
     """A setting cannot be used; the message names it, its value and what is allowed."""
+
+
+class TwinError(DashboardError):
+    """The process that works out headroom failed; the message is its last line."""
 
 
 class ViewError(DashboardError):

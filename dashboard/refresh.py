@@ -17,7 +17,8 @@ Stamp = dict[str, Any]
 @dataclass(frozen=True, slots=True)
 class Refresh:
     """``clock`` places charts in the viewer's time; ``vocabulary`` is None where the source has never answered, and
-    ``error`` then says why. ``misread`` says what of the address could not be read."""
+    ``error`` then says why. ``offset_s`` is the viewer's offset from UTC, for times in text. ``misread`` says what of
+    the address could not be read."""
 
     view: View
     window: Window
@@ -26,12 +27,8 @@ class Refresh:
     newest_s: float | None
     vocabulary: Vocabulary | None
     error: str
+    offset_s: int = 0
     misread: str = ""
-
-    @property
-    def offset_s(self) -> int:
-        """The viewer's offset from UTC."""
-        return self.clock.offset_s
 
     def stamp(self, pools: Sequence[str], *, soon: bool = False) -> Stamp:
         """What the browser is told of this refresh: how fresh it is, the pools that there are, and whether to ask again
@@ -49,11 +46,11 @@ def begin(tick: Mapping[str, Any], source: Source) -> Refresh:
         view, misread = View(), str(failure)
     now_s = source.clock()
     window = view.window(now_s)
-    clock = Clock(window, int(tick.get("offset_s", 0)))
+    clock = Clock(window)
     newest = source.newest()
     error = str(newest.error) if newest.error is not None else ""
     try:
         vocabulary: Vocabulary | None = source.vocabulary()
     except SourceError as failure:
         vocabulary, error = None, str(failure)
-    return Refresh(view, window, clock, now_s, newest.value, vocabulary, error, misread)
+    return Refresh(view, window, clock, now_s, newest.value, vocabulary, error, int(tick.get("offset_s", 0)), misread)

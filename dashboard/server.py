@@ -17,6 +17,7 @@ from dashboard.app import create_app
 from dashboard.errors import SettingsError
 from dashboard.settings import DashboardSettings
 from dashboard.source import Source
+from dashboard.twin import Twin
 from planner.errors import SloError
 from planner.slo import Slo, first_fault, load_slo
 
@@ -31,7 +32,8 @@ def serve(settings: DashboardSettings, promise: dict[str, float], said: TextIO =
     source_token = read_token("--source-token-file", settings.source_token_file)
     slo = read_slo(settings.slo, promise)
     listener = _listen(settings.host, settings.port)
-    source = Source(Client(settings.source, token=source_token, timeout_s=SOURCE_TIMEOUT_S))
+    twin = Twin(settings.source, source_token)
+    source = Source(Client(settings.source, token=source_token, timeout_s=SOURCE_TIMEOUT_S), twin.headroom)
     try:
         app = create_app(source, slo, path_prefix=settings.path_prefix, token=token)
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
@@ -46,6 +48,7 @@ def serve(settings: DashboardSettings, promise: dict[str, float], said: TextIO =
         return
     finally:
         listener.close()
+        twin.close()
         source.close()
 
 

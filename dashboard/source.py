@@ -4,10 +4,9 @@ Queries never carry the viewer's pools, so that everybody who looks at one range
 """
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +17,11 @@ from collector.model.series import Sample, Series
 from collector.signals import Vocabulary, detect
 from dashboard.cache import Cache, Held, Wanted
 from dashboard.view import Window
+from dashboard.workers import Workers
+from planner.slo import Slo
+
+if TYPE_CHECKING:
+    from planner.headroom import PoolHeadroom
 
 WORKERS = 8
 LIVE_TTL_S = 4.0
@@ -25,6 +29,12 @@ FIXED_TTL_S = 300.0
 VOCABULARY_TTL_S = 30.0
 TARGETS_TTL_S = 4.0
 ALERTS_TTL_S = 4.0
+HEADROOM_TTL_S = 30.0
+HEADROOM_PATIENCE_S = 0.2
+"""A page does not wait for the twin; its browser asks again soon."""
+
+
+Headroom = Callable[[Slo, float], "tuple[PoolHeadroom, ...]"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +74,23 @@ class Answer:
 
 
 class Source:
-    """One server, its cache and the threads that fetch."""
+    """One server, its cache and the threads that fetch.
 
-    def __init__(self, client: Client, *, clock: Callable[[], float] = time, deadline_s: float = 8.0) -> None:
+    ``headroom(slo, at_s)`` works out the load lines; by default the planner does, in one of the threads.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        headroom: Headroom | None = None,
+        *,
+        clock: Callable[[], float] = time,
+        deadline_s: float = 8.0,
+    ) -> None:
         self.client = client
         self.clock = clock
-        self._executor = ThreadPoolExecutor(WORKERS, thread_name_prefix="dashboard-source")
+        self._headroom = headroom or self._compute_headroom
+        self._executor = Workers(WORKERS)
         self._cache = Cache(self._executor, clock, deadline_s=deadline_s)
 
     @property
@@ -125,13 +146,23 @@ class Source:
         """Active alerts as the server lists them, or why there is no list."""
         return self._one(Wanted("alerts", "alerts", self.client.alerts, ALERTS_TTL_S))
 
+    def headroom(self, slo: Slo, window: Window) -> Held:
+        """Load lines of every pool now, or at the end of a fixed window; Late while they are being worked out."""
+        at_s, name = (self.clock(), "headroom") if window.live else (float(window.end_s), f"headroom {window.end_s}")
+        return self.kept(name, lambda: self._headroom(slo, at_s), HEADROOM_TTL_S, HEADROOM_PATIENCE_S)
+
+    def _compute_headroom(self, slo: Slo, at_s: float) -> "tuple[PoolHeadroom, ...]":
+        from planner.headroom import live_headroom
+
+        return live_headroom(self.client, self.vocabulary(), slo, at_s)
+
     def kept(self, name: str, load: Callable[[], Any], ttl_s: float, deadline_s: float | None = None) -> Held:
         """Any other answer through the same cache, such as the planner's."""
         return self._one(Wanted(name, name, load, ttl_s), deadline_s)
 
     def close(self) -> None:
         """Stop fetching and close the connections."""
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._executor.shutdown()
         self.client.close()
 
     def _one(self, wanted: Wanted, deadline_s: float | None = None) -> Held:

@@ -54,13 +54,17 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A range (``range_text`` and its length) or a fixed ``from_s`` to ``to_s``; empty ``pools`` means all."""
+    """A range (``range_text`` and its length) or a fixed ``from_s`` to ``to_s``; empty ``pools`` means all.
+
+    ``trace`` is the request that is opened, if any.
+    """
 
     range_text: str = DEFAULT_RANGE
     range_s: int = 3600
     from_s: int | None = None
     to_s: int | None = None
     pools: tuple[str, ...] = ()
+    trace: str = ""
 
     def window(self, now_s: float) -> Window:
         """The grid of this view: at most 240 steps of a round length, with both ends on multiples of it."""
@@ -93,13 +97,21 @@ def parse(search: str | None) -> View:
     """Read a query string; unknown parameters are left alone. Raises ViewError."""
     given = parse_qs((search or "").lstrip("?"), keep_blank_values=True)
     pools = tuple(dict.fromkeys(pool for pool in given.get("pool", ()) if pool))
+    trace = _trace(given)
     if "from" in given or "to" in given:
         from_s, to_s = _moment(given, "from"), _moment(given, "to")
         if not _SHORTEST_S <= to_s - from_s <= _LONGEST_S:
             raise ViewError(f"from={from_s}, to={to_s}: a range is at least 60 s and at most 366 d long")
-        return View(range_text="", range_s=to_s - from_s, from_s=from_s, to_s=to_s, pools=pools)
+        return View(range_text="", range_s=to_s - from_s, from_s=from_s, to_s=to_s, pools=pools, trace=trace)
     text = given.get("range", [DEFAULT_RANGE])[-1]
-    return View(range_text=text, range_s=_range_s(text), pools=pools)
+    return View(range_text=text, range_s=_range_s(text), pools=pools, trace=trace)
+
+
+def _trace(given: dict[str, list[str]]) -> str:
+    text = given.get("trace", [""])[-1]
+    if not re.fullmatch(r"(?:[0-9a-f]{32})?", text):
+        raise ViewError(f"trace={text[:40]}: a trace is named by 32 hexadecimal digits")
+    return text
 
 
 def _range_s(text: str) -> int:

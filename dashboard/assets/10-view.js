@@ -145,7 +145,7 @@
     else if (event.key === 'r') refresh();
   });
 
-  window.loadline = { setFixed, offset, fixed, live: ACTS.live, age };
+  window.loadline = { go, setFixed, fixed, live: ACTS.live, age };
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
     loadline: {
       ask() { setTimeout(paint); return next(); },

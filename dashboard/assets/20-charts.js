@@ -19,15 +19,24 @@
     });
   }
   function uncross() { document.querySelectorAll('.xh').forEach(line => { line.style.opacity = 0; }); }
-  function unix(text) { return Date.parse(String(text).replace(' ', 'T') + 'Z') / 1000 - window.loadline.offset(); }
+  function unix(text) { const [day, time = '00:00'] = String(text).split(' '); return new Date(`${day}T${time}`).getTime() / 1000; }  /* local, as Plotly writes it */
   function zoomed(event) {
     const from = event['xaxis.range[0]'], to = event['xaxis.range[1]'];
     if (from !== undefined && to !== undefined) window.loadline.setFixed(unix(from), unix(to));
+  }
+  /* a point of a latency chart leads to the requests of its moment and pool */
+  function toRequests(event) {
+    const point = event.points[0], plot = event.event.target.closest('.js-plotly-plot'), meta = plot && plot.layout.meta;
+    const link = document.querySelector('.side a[data-key=r]'); if (!meta || !link) return;
+    const at = unix(point.x), half = Math.max(30, (point.data.dx || 0) / 1000), query = new URLSearchParams();
+    query.set('from', Math.round(at - half)); query.set('to', Math.round(at + half)); query.append('pool', meta.pool || point.data.name);
+    window.loadline.go(link.dataset.path, query);
   }
   function bindOne(plot) {
     if (plot.__loadline || !plot.on) return;
     plot.__loadline = true;
     plot.on('plotly_hover', cross); plot.on('plotly_unhover', uncross); plot.on('plotly_relayout', zoomed);
+    plot.on('plotly_click', toRequests);
     plot.on('plotly_doubleclick', () => { if (window.loadline.fixed()) window.loadline.live(); });
     plot.on('plotly_afterplot', () => { const panel = plot.closest('.panel.as-table'); if (panel) fill(panel, plot); });
   }
@@ -48,6 +57,7 @@
 
   /* view as table */
   function cell(row, tag, text) { const c = document.createElement(tag); c.textContent = text; if (tag === 'th') c.scope = 'col'; row.append(c); }
+  function moment(ms) { const d = new Date(ms), pad = n => String(n).padStart(2, '0'); return `${pad(d.getMonth() + 1)}-${pad(d.getDate())} ${pad(d.getHours())}:${pad(d.getMinutes())}:${pad(d.getSeconds())}`; }
   function write(value) { return value === null || value === undefined ? '–' : String(+(+value).toPrecision(4)); }
   function columns(plot) {
     const out = [], suffix = ((plot.layout.yaxis || {}).ticksuffix || '').trim(), unit = suffix ? `, ${suffix}` : '';
@@ -63,7 +73,7 @@
     const first = series[0], length = first ? first.y.length : 0;
     for (let i = length - 1; i >= 0; i--) {
       const row = document.createElement('tr');
-      cell(row, 'td', new Date(first.x0 + i * first.dx).toISOString().slice(5, 19).replace('T', ' '));
+      cell(row, 'td', moment(first.x0 + i * first.dx));
       series.forEach(one => cell(row, 'td', write(one.y[i])));
       table.append(row);
     }

@@ -1,6 +1,6 @@
 """What all time charts share: axes, lines, thresholds, bands and event marks, as plain dicts.
 
-Time is ``x0`` and ``dx`` in milliseconds. A viewer's offset from UTC is added to it, since Plotly's axes know no zones.
+Time is ``x0`` and ``dx`` in Unix milliseconds: Plotly writes numbers on a date axis in the browser's own time zone.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,14 +25,13 @@ CONFIG: Any = {
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Where a chart lies in time: its window, and the viewer's offset from UTC in seconds."""
+    """Where a chart lies in time."""
 
     window: Window
-    offset_s: int = 0
 
     def ms(self, time_s: float) -> int:
         """A moment in the chart's coordinates."""
-        return round((time_s + self.offset_s) * 1000)
+        return round(time_s * 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +78,7 @@ def layout(clock: Clock, axis: Axis = PLAIN, *, height: int, left: int = 46, rig
     return {
         "height": height, "margin": {"l": left, "r": right, "t": 8, "b": 22},
         "font": {"family": theme.FONT_FAMILY, "size": 11, "color": theme.INK},
+        "hoverlabel": {"font": {"family": theme.FONT_FAMILY, "size": 11}},
         "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "showlegend": False,
         "hovermode": "x", "hoverdistance": 40, "dragmode": "zoom", "selectdirection": "h",
         "xaxis": x, "yaxis": y, "shapes": [], "annotations": [],

@@ -49,4 +49,5 @@ def draw_fan(
         series.scaled(rows, factor), begun.clock, axis, height=panel.height,
         limit=None if limit_s is None else limit_s * factor, marks=marks,
     )  # fmt: skip
+    figure["layout"]["meta"] = {"pool": shown}
     return Drawn(figure, sub, legend(rows, SWATCHES, quantity.duration), stale(asked, begun.now_s), texts(asked))

@@ -155,6 +155,7 @@ def _by_pool(signal: str, limit_s: float, seen: Seen) -> Drawn:
         series.scaled(kept, factor), begun.clock, palette, axis, height=panel.height, limit=limit_s * factor, tint=True,
         marks=seen.marks, floor_top=limit_s * factor * 1.06,
     )  # fmt: skip
+    figure["layout"]["meta"] = {"pool": None}
     swatches = solid({pool: palette.get(pool, theme.OTHER) for pool in kept})
     return Drawn(figure, sub, legend(kept, swatches, quantity.duration), stale([answer], begun.now_s), texts([answer]))
 

@@ -27,9 +27,6 @@ from planner.slo import Slo
 if TYPE_CHECKING:
     from planner.headroom import PoolHeadroom
 
-HEADROOM_TTL_S = 30.0
-HEADROOM_PATIENCE_S = 0.2
-"""The page does not wait for the twin; the browser asks again soon."""
 KV_EVICTS_AT = 0.9
 
 HERO = Panel("ov-load", "Load against the load line", "req/s", span=8, height=272, legend=False)
@@ -132,8 +129,7 @@ def see(begun: Refresh, vocabulary: Vocabulary, source: Source, slo: Slo) -> See
     answers = source.ranges(queries.overview(vocabulary, slo, window), window)
     budgets = source.instants(queries.budgets(vocabulary, slo, window), window.end_s)
     promises = judge.promises(answers, budgets, slo, begun.view, window)
-    at_s, name = (begun.now_s, "headroom") if window.live else (float(window.end_s), f"headroom at {window.end_s}")
-    held = source.kept(name, lambda: _headroom(source, vocabulary, slo, at_s), HEADROOM_TTL_S, HEADROOM_PATIENCE_S)
+    held = source.headroom(slo, window)
     headroom = [one for one in held.value or () if begun.view.wants(one.pool)]
     pools = queries.pools({name: answer for name, answer in answers.items() if name not in ("alerts", "up", "info")})
     return Seen(
@@ -146,12 +142,6 @@ def see(begun: Refresh, vocabulary: Vocabulary, source: Source, slo: Slo) -> See
         changes.changes(answers, window),
         pools,
     )
-
-
-def _headroom(source: Source, vocabulary: Vocabulary, slo: Slo, at_s: float) -> "tuple[PoolHeadroom, ...]":
-    from planner.headroom import live_headroom
-
-    return live_headroom(source.client, vocabulary, slo, at_s)
 
 
 def _unknown(begun: Refresh, source: Source) -> list[Any]:
@@ -210,7 +200,8 @@ def _verdict(seen: Seen, source: Source, prefix: str) -> Node:
         said = replace(said, detail=(note, *said.detail))
     actions = []
     if said.pool:
-        actions = [(f"Latency of {said.pool}", f"{prefix}latency{begun.view.search(pool=said.pool)}")]
+        search = begun.view.search(pool=said.pool)
+        actions = [("Slow requests", f"{prefix}requests{search}"), ("Latency", f"{prefix}latency{search}")]
     return verdict_part.band(said, actions)
 
 

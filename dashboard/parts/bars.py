@@ -69,13 +69,13 @@ def _row(pool: "PoolHeadroom", href: str) -> Node:
         [
             name,
             html.Span([filled, *marks], className=f"b-t b-{state_of(pool)}", **hyphened(aria_hidden="true")),
-            html.Span(left, className="b-h"),
+            html.Span([left, html.Span(" headroom, bound by", className="vh")], className="b-h"),
             html.Span(pool.bound_by, className="b-w"),
         ],
         href=href,
         className="b-r",
         title=spoken + error,
-        **hyphened(data_nav="1", aria_label=spoken),
+        **hyphened(data_nav="1"),
     )
 
 

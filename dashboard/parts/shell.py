@@ -35,7 +35,7 @@ def _header(prefix: str) -> Node:
         [
             html.Summary(
                 [html.Span("All pools", id="pools-text"), icon("chevron-down", 14)],
-                **hyphened(aria_label="Pools shown"),
+                title="Pools shown",
             ),
             html.Div(html.Div(id="pools-list", role="group", **hyphened(aria_label="Pools")), className="menu"),
         ],

@@ -15,17 +15,20 @@ from collector.client import Client
 from collector.model.labels import Labels, from_mapping
 from collector.model.matchers import Matcher, all_match
 from collector.model.series import STALE_NAN, Series, SeriesGroup
+from collector.model.span_json import span_to_json
+from collector.model.spans import Span
 from collector.promql import Engine
 from collector.signals import load_dialects
 from dashboard.app import create_app
 from dashboard.security import CSRF_COOKIE, CSRF_HEADER
 from dashboard.source import Source
+from planner.headroom import Forecast, PoolHeadroom
 from planner.slo import Slo
 
 NOW_S = 1_795_210_200
 """21:30 UTC."""
-STEP_S = 15
-MINUTES = 75
+STEP_S = 5
+MINUTES = 66
 PROMPT_TOKENS = 700.0
 SIGMAS = {
     "ttft": 0.5, "itl": 0.12, "tpot": 0.1, "e2e_latency": 0.35, "queue_time": 0.6, "prefill_time": 0.4,
@@ -58,7 +61,7 @@ CALM = (Pool("llama-8b", 1, 12, 0.08, 0.011, 120, 0.35),)
 
 @dataclass
 class Fleet:
-    """Raw series of ``pools`` under one dialect's names, scraped every 15 s until ``now_s``; also a Querier.
+    """Raw series of ``pools`` under one dialect's names, scraped every 5 s until ``now_s``; also a Querier.
 
     ``firing`` are alert names that fire since the trouble began; ``down`` are instances whose scrapes fail at the end.
     """
@@ -129,7 +132,7 @@ class Fleet:
 
         trouble = self._trouble() if pool.trouble else np.zeros(len(self.times_s))
         count = len(self.times_s)
-        wobble = 1 + 0.05 * _noise(seed, count) + 0.04 * np.sin(self.times_s / 1400.0)
+        wobble = 1 + 0.05 * _noise(seed, count) + 0.04 * np.sin((self.times_s - self.now_s) / 1400.0)
         usual = pool.rate / pool.replicas
         rate = usual * wobble * (1 + 0.21 * trouble)
         prompt = PROMPT_TOKENS * (1 + 0.3 * seed.uniform(-1, 1, count))
@@ -156,7 +159,7 @@ class Fleet:
         add(self._metric("preemptions"), np.cumsum((0.02 + 0.9 * trouble) / pool.replicas * STEP_S * jitter))
         up = np.ones(len(self.times_s))
         if instance in self.down:
-            up[-20:] = 0
+            up[-60:] = 0
         for name, values in [("up", up), ("process_start_time_seconds", np.full(len(up), self.now_s - 400_000.0))]:
             columns.append((from_mapping({"__name__": name, "job": "engines", "instance": instance}), values))
         self._info(pool, add)
@@ -236,7 +239,10 @@ class FakePrometheus(httpx.BaseTransport):
     """Prometheus's HTTP API over a Querier: queries are evaluated for real. ``alerts`` are listed as they are given;
     None stands for a server without that endpoint. ``dead`` refuses every connection."""
 
-    def __init__(self, fleet: Fleet, alerts: list[dict[str, object]] | None = None) -> None:
+    def __init__(
+        self, fleet: Fleet, alerts: list[dict[str, object]] | None = None, spans: list[Span] | None = None
+    ) -> None:
+        self.spans = spans
         self.fleet = fleet
         self.alerts = alerts
         self.dead = False
@@ -268,9 +274,18 @@ class FakePrometheus(httpx.BaseTransport):
             return _ok({"activeTargets": self.fleet.targets()})
         if path == "/api/v1/alerts" and self.alerts is not None:
             return _ok({"alerts": self.alerts})
+        if path == "/api/v1/spans" and self.spans is not None:
+            return _ok([span_to_json(span) for span in self.spans if _fits(span, asked)])
         if path == "/api/v1/series":
             return _ok([dict(labels) for group in self.fleet.groups for labels in group.labels])
         return httpx.Response(404, json={"status": "error", "errorType": "not_found", "error": f"no {path}"})
+
+
+def _fits(span: Span, asked: Mapping[str, str]) -> bool:
+    wanted = {name.removeprefix("attr."): value for name, value in asked.items() if name.startswith("attr.")}
+    return asked.get("trace_id", span.trace_id) == span.trace_id and all(
+        span.attributes.get(name) == value for name, value in wanted.items()
+    )
 
 
 def _ok(data: object) -> httpx.Response:
@@ -282,13 +297,64 @@ def _number(value: float) -> str:
 
 
 def _vector(one: Series) -> dict[str, object]:
-    return {"metric": dict(one.labels), "value": [one.timestamps_ms[0] / 1000, _number(one.values[0])]}
+    return {"metric": dict(one.labels), "value": [float(one.timestamps_ms[0]) / 1000, _number(one.values[0])]}
 
 
 def _matrix(one: Series) -> dict[str, object]:
     pairs = zip(one.timestamps_ms.tolist(), one.values.tolist(), strict=True)
     return {"metric": dict(one.labels), "values": [[time / 1000, _number(value)] for time, value in pairs]}
 
+
+def request_spans(seed: int = 4, count: int = 30) -> list[Span]:
+    """Requests of the troubled pool in the last minutes: server span, queue, prefill, decode with its token gaps."""
+    draw = np.random.default_rng(seed)
+    found: list[Span] = []
+    for index in range(count):
+        queue, prefill = max(0.004, draw.normal(0.5, 0.25)), max(0.05, draw.normal(0.45, 0.12))
+        gaps = draw.uniform(0.03, 0.045, int(draw.integers(90, 400)))
+        preempted = bool(draw.random() < 0.3)
+        if preempted:
+            gaps[len(gaps) // 3] += 0.42
+        name = f"{draw.integers(2**60, 2**63):016x}{draw.integers(2**60, 2**63):016x}"
+        found += _trace(name, NOW_S - 5 * index - 30, queue, prefill, gaps, preempted)
+    return found
+
+
+def _trace(trace_id: str, at_s: float, queue: float, prefill: float, gaps: np.ndarray, preempted: bool) -> list[Span]:
+    decode, ttft = float(gaps.sum()), queue + prefill
+    told = {
+        "gen_ai.request.model": "llama-70b", "gen_ai.latency.time_to_first_token": ttft,
+        "gen_ai.latency.time_in_queue": queue, "gen_ai.latency.time_in_model_prefill": prefill,
+        "gen_ai.latency.time_in_model_decode": decode, "gen_ai.usage.input_tokens": 754,
+        "gen_ai.usage.output_tokens": len(gaps) + 1, "loadline.preemptions": int(preempted),
+    }  # fmt: skip
+    ticks = {"loadline.token_gaps_ms": [round(float(gap) * 1000, 3) for gap in gaps]}
+    parts = [
+        ("chat llama-70b", 0.0, ttft + decode, told), ("queue", 0.0, queue, {}), ("prefill", queue, ttft, {}),
+        ("decode", ttft, ttft + decode, ticks),
+    ]  # fmt: skip
+    return [
+        Span(
+            trace_id, f"{number:016x}", f"{0:016x}" if number else None, name, "loadline-engine",
+            "server" if number == 0 else "internal", round((at_s + start) * 1e9), round((at_s + end) * 1e9),
+            attributes=attributes,
+        )
+        for number, (name, start, end, attributes) in enumerate(parts)
+    ]  # fmt: skip
+
+
+def _ahead(start: float, end: float) -> Forecast:
+    times = NOW_S + 60.0 * np.arange(1, 61)
+    median = np.linspace(start, end, 60)
+    return Forecast(times, median, median * 0.96, median * 1.06, 0.8, 0.8, 6)
+
+
+LINES = (
+    PoolHeadroom("llama-70b", 8, 116.0, 142.0, 114.0, 1 - 116 / 142, "TTFT p95", _ahead(116, 150), NOW_S + 2700.0),
+    PoolHeadroom("mixtral-8x22b", 3, 40.0, 78.0, 58.0, 1 - 40 / 78, "ITL p95", _ahead(40, 42)),
+    PoolHeadroom("qwen-32b", 5, 64.0, 104.0, 83.0, 1 - 64 / 104, "KV cache", _ahead(64, 60)),
+)
+"""What the planner would say of the troubled fleet."""
 
 ALERTS = [
     {
@@ -312,13 +378,14 @@ def fleet() -> Fleet:
 @pytest.fixture
 def prometheus(fleet: Fleet) -> FakePrometheus:
     """The troubled fleet's server."""
-    return FakePrometheus(fleet, ALERTS)
+    return FakePrometheus(fleet, ALERTS, request_spans())
 
 
 @pytest.fixture
 def source(prometheus: FakePrometheus) -> Iterator[Source]:
     """A source over the troubled fleet, at its moment."""
-    made = Source(Client("http://prometheus.test", transport=prometheus), clock=lambda: float(NOW_S))
+    client = Client("http://prometheus.test", transport=prometheus)
+    made = Source(client, lambda slo, at_s: LINES, clock=lambda: float(NOW_S))
     yield made
     made.close()
 
@@ -389,7 +456,8 @@ def over() -> Iterator[Callable[..., Source]]:
 
     def make(transport: httpx.BaseTransport, **more: Any) -> Source:
         clock = more.pop("clock", lambda: float(NOW_S))
-        made.append(Source(Client("http://prometheus.test", transport=transport), clock=clock, **more))
+        headroom = more.pop("headroom", lambda slo, at_s: LINES)
+        made.append(Source(Client("http://prometheus.test", transport=transport), headroom, clock=clock, **more))
         return made[-1]
 
     yield make

@@ -23,9 +23,8 @@ def test_gaps_stay_gaps():
     assert chart.line(CLOCK, "a", ROW, theme.BLUE)["y"] == [1.0, 2.0, None, 4.0, 5.0]
 
 
-def test_the_viewers_offset_moves_the_axis():
-    drawn = chart.layout(Clock(WINDOW, offset_s=3600), height=100)
-    assert drawn["xaxis"]["range"] == [1_795_210_200_000, 1_795_210_260_000]
+def test_the_axis_spans_the_window():
+    assert chart.layout(CLOCK, height=100)["xaxis"]["range"] == [1_795_206_600_000, 1_795_206_660_000]
 
 
 def test_every_chart_is_a_plain_dict_of_svg_scatter():
