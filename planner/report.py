@@ -16,8 +16,8 @@ from planner.errors import PlannerError
 
 Cell = str | float | int | bool | None
 
-_BLUE, _ORANGE, _GREEN, _PURPLE = "#2f6fde", "#c4320a", "#107569", "#7a5af8"
-_COLOURS = (_BLUE, _ORANGE, _GREEN, _PURPLE)
+_COLOURS = ("#2f6fde", "#7a5af8", "#107569", "#667085")
+_LIMIT = "#c4320a"
 
 
 class Series(BaseModel):
@@ -266,7 +266,7 @@ def _layout(chart: Chart) -> dict[str, Any]:
         along, other = ("y", "x") if mark.axis == "y" else ("x", "y")
         log = chart.y_log if along == "y" else chart.x_log
         span = {f"{other}ref": "paper", f"{other}0": 0, f"{other}1": 1, f"{along}0": mark.at, f"{along}1": mark.at}
-        shapes.append({"type": "line", "line": {"color": _ORANGE, "dash": "dash"}, **span})
+        shapes.append({"type": "line", "line": {"color": _LIMIT, "dash": "dash"}, **span})
         place = {f"{other}ref": "paper", other: 0.01 if other == "x" else 1, along: log10(mark.at) if log else mark.at}
         words.append({**place, "text": mark.text, "showarrow": False, "xanchor": "left", "yanchor": "bottom"})
     return {

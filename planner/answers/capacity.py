@@ -43,13 +43,14 @@ def capacity_report(
             f"{last.total} with N+{spare}"
         )
     safe = safe_months(tuple(needed), capacity.replicas)
+    gone = f" with {spare} of them gone" if spare else ""
     if safe is None:
-        findings.append(
-            f"{replicas_text(capacity.replicas, 'does', 'do')} not carry this month's peak with {spare} of them gone"
-        )
+        today = replicas_text(capacity.replicas, "does", "do")
+        findings.append(f"{today} not carry this month's peak{gone}")
     else:
+        today = replicas_text(capacity.replicas, "is", "are")
         until = f"through month {safe}" + ("" if safe < last.month else ", the last one asked for")
-        findings.append(f"{replicas_text(capacity.replicas, 'is', 'are')} enough, with {spare} of them gone, {until}")
+        findings.append(f"{today} enough{gone} {until}")
     notes = list(model.notes)
     if capacity.looped:
         notes.append(

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from planner.latency import StepModel
-from planner.report import StepError
+from planner.report import StepError, shown
 from planner.trace import Trace
 from planner.workload import stats
 
@@ -50,7 +50,7 @@ def milli(value: float | None) -> float | None:
 
 def in_ms(value: float | None) -> str:
     """Seconds as text in milliseconds; a dash where there are none."""
-    return "–" if value is None else f"{value * 1e3:,.4g} ms"
+    return "–" if value is None else f"{shown(value * 1e3)} ms"
 
 
 def replicas_text(count: int, one: str = "", many: str = "") -> str:
