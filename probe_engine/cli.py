@@ -83,11 +83,14 @@ def serve(
     arguments = dict(locals())
     with refusals():
         settings = EngineSettings.model_validate(arguments)
+        from probe_engine.server.address import bind, read_token
+
+        token, listener = read_token(settings), bind(settings.host, settings.port)
         from probe_engine.server.serve import serve as run
 
         logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
         logging.getLogger("httpx").setLevel(logging.WARNING)
-        raise typer.Exit(run(settings))
+        raise typer.Exit(run(settings, token, listener))
 
 
 @app.command()
