@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats as statistics
+from scipy.special import stdtrit
 
 from planner.errors import CapacityError
 from planner.means import MeanFigure, mean_figure
@@ -215,7 +215,7 @@ def _half_width(answers: Sequence[float]) -> float | None:
     if len(answers) < 2:
         return None
     deviation = float(np.std(answers, ddof=1)) / len(answers) ** 0.5
-    return float(deviation * statistics.t.ppf(0.5 + CONFIDENCE / 2, len(answers) - 1))
+    return float(deviation * stdtrit(len(answers) - 1, 0.5 + CONFIDENCE / 2))
 
 
 def _most_common(names: Sequence[str]) -> str:
