@@ -94,6 +94,8 @@ class Engine:
         try:
             with np.errstate(all="ignore"):
                 return _answer(Evaluator(query), expr, times, instant)
+        except RecursionError as error:
+            raise LimitError(f"query {text!r}: nested too deep to evaluate here; lower max_depth") from error
         except LimitError as error:
             raise LimitError(f"query {text!r}: {error}") from error
         except QueryError as error:

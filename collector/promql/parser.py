@@ -59,6 +59,8 @@ def _parse(text: str, limits: Limits) -> Expr:
         if not text.strip():
             raise QueryError("no expression found")
         return _convert(promql_parser.parse(guard(text, limits)))
+    except RecursionError as error:
+        raise LimitError(f"query {_shown(text)}: nested too deep to read here; lower max_depth") from error
     except LimitError as error:
         raise LimitError(f"query {_shown(text)}: {error}") from error
     except (QueryError, ValueError) as error:

@@ -57,7 +57,7 @@ def format(expr: Expr) -> str:
             inside = _wrapped(inner, _PRIMARY)
             return f"{inside}[{format_duration(range_ms)}:{step}]{_modifiers(offset_ms, at)}"
         case Negate(inner):
-            return "-" + _wrapped(inner, _UNARY)
+            return "-" + (format(inner) if isinstance(inner, Negate) else _wrapped(inner, _UNARY))
         case Call(function, args):
             return f"{function}({', '.join(format(argument) for argument in args)})"
         case Aggregation():

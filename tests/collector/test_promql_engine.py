@@ -175,6 +175,16 @@ def test_an_evaluation_error_names_the_query_and_the_reason(text: str, reason: s
     assert repr(text) in str(caught.value)
 
 
+def test_nesting_that_the_stack_cannot_hold_is_a_limit_and_not_a_crash() -> None:
+    text = "abs(1+1+" * 99 + "x_total" + ")" * 99
+
+    def from_depth(depth: int) -> Result:
+        return from_depth(depth - 1) if depth else Engine().instant(grouped(np.ones((1, 1))), text, 0)
+
+    with pytest.raises(LimitError, match="nested too deep"):
+        from_depth(600)
+
+
 def test_a_rate_of_what_is_not_called_a_counter_gets_an_info() -> None:
     result = Engine().instant(grouped(np.ones((9, 1)), "x"), "rate(x[1m])", 120_000)
     assert "might not be a counter" in result.infos[0]
