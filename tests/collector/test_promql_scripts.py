@@ -60,3 +60,24 @@ def test_prometheus_own_scripts_get_the_answers_that_they_expect(name: str, shar
     engine = Engine(left_open="v2" not in name)
     agreeing, wrong = failures(shared_data / "promqltest" / name, engine)
     assert agreeing >= PASSING[name], "\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_an_instant_case_is_the_middle_of_a_range_query(name: str, shared_data: Path) -> None:
+    engine = Engine(left_open="v2" not in name)
+    for case in cases.read_cases((shared_data / "promqltest" / name).read_text()):
+        reads_bounds = any(word in case.text for word in ("step()", "range()", "start()", "end()"))
+        if not case.floats_only or case.fails or reads_bounds or not isinstance(case.times_ms, int):
+            continue
+        querier, time_ms = cases.MemoryQuerier(case.loaded), case.times_ms
+        now = engine.instant(querier, case.text, time_ms)
+        if now.kind not in ("scalar", "vector"):
+            continue
+        around = engine.range(querier, case.text, time_ms - 60_000, time_ms + 60_000, 60_000)
+        middle = {
+            one.labels: dict(zip(one.timestamps_ms.tolist(), one.values.tolist(), strict=True)).get(time_ms)
+            for one in around.series
+        }
+        middle = {labels: value for labels, value in middle.items() if value is not None}
+        assert set(middle) == {one.labels for one in now.series}, case.text
+        assert all(cases.is_close(float(one.values[0]), middle[one.labels]) for one in now.series), case.text
