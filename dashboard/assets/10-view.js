@@ -49,13 +49,17 @@
   }
 
   /* painting */
-  function hour(time_s) { const d = new Date(time_s * 1000), pad = n => String(n).padStart(2, '0'); const day = new Date().toDateString() === d.toDateString() ? '' : `${d.getDate()} ${d.toLocaleString('en', { month: 'short' })} `; return `${day}${pad(d.getHours())}:${pad(d.getMinutes())}`; }
+  function moment(time_s, beside_s) {  /* the day is left out where it is that of beside_s */
+    const d = new Date(time_s * 1000), pad = n => String(n).padStart(2, '0');
+    const day = new Date(beside_s * 1000).toDateString() === d.toDateString() ? '' : `${d.getDate()} ${d.toLocaleString('en', { month: 'short' })} `;
+    return `${day}${pad(d.getHours())}:${pad(d.getMinutes())}`;
+  }
   function paint() {
     const f = fixed(), keep = params(), range = relative();
     for (const key of [...keep.keys()]) if (!['range', 'from', 'to', 'pool'].includes(key)) keep.delete(key);
     document.querySelectorAll('[data-range]').forEach(b => b.setAttribute('aria-pressed', String(!f && b.dataset.range === range)));
     const chip = byId('fixed');
-    if (chip) { const odd = !f && !RANGES[range]; chip.hidden = !f && !odd; byId('fixed-text').textContent = f ? `${hour(f[0])} – ${hour(f[1])}` : range; }
+    if (chip) { const odd = !f && !RANGES[range]; chip.hidden = !f && !odd; byId('fixed-text').textContent = f ? `${moment(f[0], Date.now() / 1000)} – ${moment(f[1], f[0])}` : range; }
     document.querySelectorAll('.side a[data-path], a.brand').forEach(a => {
       const path = a.dataset.path || a.pathname, text = keep.toString();
       a.setAttribute('href', path + (text ? '?' + text : ''));

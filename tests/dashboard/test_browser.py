@@ -40,14 +40,13 @@ def served(source):
     thread = Thread(target=server.run)
     thread.start()
     yield f"http://127.0.0.1:{server.effective_port}"
-    server.close()
-    server.task_dispatcher.shutdown()
-    server.trigger.pull_trigger()
+    server.task_dispatcher.shutdown(cancel_pending=True, timeout=30)
+    server.trigger.pull_trigger(server.close)  # in the loop's own thread
     thread.join(30)
 
 
 @pytest.fixture
-def page(chromium):
+def page(chromium, served):
     """A page of a fresh context, in UTC, that fails the test on a console error or a request to anywhere else."""
     context = chromium.new_context(
         viewport={"width": 1440, "height": 900},
@@ -120,7 +119,7 @@ def test_a_drag_on_one_chart_sets_the_range_of_all(page, served):
     page.mouse.move(box["x"] + box["width"] * 0.75, box["y"] + 40, steps=6)
     page.mouse.up()
     expect(page.locator("#fixed")).to_be_visible()
-    expect(page.locator("#fixed-text")).to_have_text("20:45 – 21:15")
+    expect(page.locator("#fixed-text")).to_have_text("20 Nov 20:45 – 21:15")
     expect(page.locator("#ov-kv-graph .xtick text").first).to_have_text("20:50")
     page.locator("#fixed").click()
     expect(page).to_have_url(f"{served}/")
