@@ -1,6 +1,6 @@
 """How many samples per second go from a page's bytes into the store, on one core, against prometheus_client's parser.
 
-    python tests/bench/scrape_to_stored.py [--page FILE] [--scrapes 2000] [--json]
+    python -m benchmarks.scrape_to_stored [--page FILE] [--scrapes 2000]
 
 Times are CPU seconds of this process. Every page differs from the one before in all its values, as a busy target's
 does. The store is a real one in a temporary directory; its upkeep is not called.
@@ -10,7 +10,6 @@ import argparse
 import json
 import re
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -84,14 +83,18 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--page", type=Path, help="A metrics page; a synthetic one of 1,000 series otherwise.")
     options.add_argument("--scrapes", type=int, default=2000)
-    options.add_argument("--json", action="store_true")
     given = options.parse_args()
     figures = measure(given.page.read_bytes() if given.page else synthetic_page(1000), given.scrapes)
-    if given.json:
-        json.dump(figures, sys.stdout, indent=2)
-        return
     for name, value in figures.items():
-        sys.stdout.write(f"{name:<26}{value:>14,.0f}\n")
+        print(f"{name:<26}{value:>14,.0f}")
+    row = {
+        "what": "scraped body to stored, samples per CPU second (peer only parses)",
+        "ours": figures["parse_and_store_per_s"],
+        "peer": figures["prometheus_client_per_s"],
+        "peer_name": "prometheus_client",
+        "unit": "samples/s",
+    }
+    print(json.dumps({"benchmark": "scrape_to_stored", "rows": [row]}))
 
 
 if __name__ == "__main__":
