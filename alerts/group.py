@@ -88,6 +88,14 @@ class Notice:
     valid_until_s: float
 
 
+def ended(key: str, rule_name: str, alert: Alert, now_s: float) -> Notice:
+    """What receivers must hear of an alert that fired when its rule was removed from the group ``key``."""
+    file, _, name = key.rpartition(";")
+    rule = AlertRule(rule_name, expr="")
+    over = replace(alert, state="inactive", resolved_at_s=now_s, last_sent_at_s=now_s)
+    return Notice(rule, RuleGroup(name, file, (rule,)), (over,), (over,), now_s)
+
+
 class Group:
     """Runs a ``RuleGroup`` against a source and keeps what its rules have come to.
 
@@ -134,8 +142,13 @@ class Group:
         offset_s = digest % round(self.interval_s * 1000) / 1000
         return ((after_s - offset_s) // self.interval_s + 1) * self.interval_s + offset_s
 
-    def restore(self, alerts: Sequence[tuple[str, Alert]], evaluated_at_s: float, now_s: float) -> None:
-        """Take up the alerts (rule name, alert) of an earlier run that last evaluated at ``evaluated_at_s``."""
+    def restore(
+        self, alerts: Sequence[tuple[str, Alert]], evaluated_at_s: float, now_s: float
+    ) -> tuple[tuple[str, Alert], ...]:
+        """Take up the alerts (rule name, alert) of an earlier run that last evaluated at ``evaluated_at_s``.
+
+        Answers those that were firing and that no rule takes up any more.
+        """
         down_s = max(0.0, now_s - evaluated_at_s - self.interval_s)
         kept = [(name, restored(alert, down_s, OUTAGE_TOLERANCE_S)) for name, alert in alerts]
         rules = []
@@ -150,6 +163,10 @@ class Group:
             series = frozenset(sample.labels for sample in samples_of(list(own.values()), evaluated_at_s))
             rules.append(replace(status, alerts=own, series=series))
         self._publish(replace(self.status, rules=tuple(rules)))
+        taken = {(status.rule.name, labels) for status in rules for labels in status.alerts}
+        return tuple(
+            (name, alert) for name, alert in alerts if alert.state == "firing" and (name, alert.labels) not in taken
+        )
 
     def evaluate(self, now_s: float) -> list[Notice]:
         """Evaluate every rule at ``now_s``; a rule that fails keeps its alerts, and the others go on."""

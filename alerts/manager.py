@@ -4,11 +4,12 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
+from alerts.alert import Alert
 from alerts.errors import StateError
-from alerts.group import Group, GroupStatus
+from alerts.group import Group, GroupStatus, Notice, ended
 from alerts.message import Links, Message, messages
 from alerts.notify import Notifier
 from alerts.state import State
@@ -49,19 +50,27 @@ class Manager:
         self._state_troubled = False
 
     def restore(self) -> None:
-        """Take up where an earlier process left off. Raises StateError."""
-        remembered = self._state.groups()
+        """Take up where an earlier process left off; what fired by a rule that is gone is over. Raises StateError."""
         now_s = self._now()
-        for group in self.groups:
-            if memory := remembered.get(group.key):
-                group.restore(memory.alerts, memory.evaluated_at_s, now_s)
+        present = {group.key: group for group in self.groups}
+        for key, memory in self._state.groups().items():
+            if group := present.get(key):
+                gone = group.restore(memory.alerts, memory.evaluated_at_s, now_s)
+            else:
+                gone = tuple((name, alert) for name, alert in memory.alerts if alert.state == "firing")
+            found = self._messages([ended(key, name, alert, now_s) for name, alert in gone], now_s)
+            if group is None:
+                self._state.forget(key, now_s, found)
+            elif gone:
+                self._state.save(key, memory.evaluated_at_s, _remembered(group.status), found)
+            for notifier in self._notifiers:
+                notifier.put(found)
 
     def evaluate(self, group: Group, now_s: float) -> None:
         """Evaluate ``group`` at ``now_s``, remember what came of it and queue what must be said."""
         notices = group.evaluate(now_s)
         status = group.status
-        receivers = [notifier.receiver for notifier in self._notifiers]
-        found = [message for notice in notices for message in messages(notice, receivers, self._links, now_s)]
+        found = self._messages(notices, now_s)
         self._save(group, status, now_s, found)
         for notifier in self._notifiers:
             notifier.put(found)
@@ -118,10 +127,13 @@ class Manager:
                 self._telemetry.missed(group.key, missed)
             due_s = after_s
 
+    def _messages(self, notices: Iterable[Notice], now_s: float) -> list[Message]:
+        receivers = [notifier.receiver for notifier in self._notifiers]
+        return [message for notice in notices for message in messages(notice, receivers, self._links, now_s)]
+
     def _save(self, group: Group, status: GroupStatus, now_s: float, found: Sequence[Message]) -> None:
-        alerts = [(rule.rule.name, alert) for rule in status.rules for alert in rule.alerts.values()]
         try:
-            self._state.save(group.key, now_s, alerts, found)
+            self._state.save(group.key, now_s, _remembered(status), found)
         except StateError as error:
             if not self._state_troubled:
                 _log.error("alerts go on, but a restart would forget them: %s", error)
@@ -130,3 +142,7 @@ class Manager:
             if self._state_troubled:
                 _log.info("the state file can be written again")
             self._state_troubled = False
+
+
+def _remembered(status: GroupStatus) -> list[tuple[str, Alert]]:
+    return [(rule.rule.name, alert) for rule in status.rules for alert in rule.alerts.values()]

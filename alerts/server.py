@@ -74,8 +74,9 @@ def create_manager(settings: AlertsSettings, client: Client, state: State, http:
 
 
 def _read(path: Path) -> tuple[RuleGroup, ...]:
+    """Groups of a file under its whole path: what is remembered of them must not depend on how it was spelled."""
     try:
-        read = load_rule_file(path)
+        read = load_rule_file(path.resolve())
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     for warning in read.warnings:
@@ -85,7 +86,7 @@ def _read(path: Path) -> tuple[RuleGroup, ...]:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named, so that asyncio sets TCP_NODELAY
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

@@ -94,16 +94,24 @@ class State:
     ) -> None:
         """Remember a group as it stands after an evaluation, and what is to be delivered because of it."""
         rows = [(key, rule, alert.fingerprint, _body(alert)) for rule, alert in alerts]
-        posts = [(message.receiver, message.key, message.body, evaluated_at_s) for message in messages]
 
         def write(database: sqlite3.Connection) -> None:
             with _transaction(database):
                 database.execute("INSERT OR REPLACE INTO groups VALUES (?, ?)", (key, evaluated_at_s))
                 database.execute("DELETE FROM alerts WHERE group_key = ?", (key,))
                 database.executemany("INSERT OR REPLACE INTO alerts VALUES (?, ?, ?, ?)", rows)
-                database.executemany(
-                    "INSERT OR REPLACE INTO outbox (receiver, key, body, created_at_s) VALUES (?, ?, ?, ?)", posts
-                )
+                _post(database, messages, evaluated_at_s)
+
+        self._do(write)
+
+    def forget(self, key: str, now_s: float, messages: Sequence[Message]) -> None:
+        """Forget a group that is no more, and keep what is to be delivered because of it."""
+
+        def write(database: sqlite3.Connection) -> None:
+            with _transaction(database):
+                database.execute("DELETE FROM groups WHERE key = ?", (key,))
+                database.execute("DELETE FROM alerts WHERE group_key = ?", (key,))
+                _post(database, messages, now_s)
 
         self._do(write)
 
@@ -135,6 +143,11 @@ def _transaction(database: sqlite3.Connection) -> Iterator[None]:
         database.execute("ROLLBACK")
         raise
     database.execute("COMMIT")
+
+
+def _post(database: sqlite3.Connection, messages: Iterable[Message], now_s: float) -> None:
+    rows = [(message.receiver, message.key, message.body, now_s) for message in messages]
+    database.executemany("INSERT OR REPLACE INTO outbox (receiver, key, body, created_at_s) VALUES (?, ?, ?, ?)", rows)
 
 
 def _memories(database: sqlite3.Connection) -> Iterator[tuple[str, GroupMemory]]:

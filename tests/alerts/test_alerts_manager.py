@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -14,9 +15,12 @@ from alerts.manager import Manager
 from alerts.message import Links, Receiver
 from alerts.notify import Notifier
 from alerts.rule import AlertRule, RuleGroup
+from alerts.server import create_manager
+from alerts.settings import AlertsSettings
 from alerts.state import State
 from alerts.telemetry import Telemetry
 from alerts.writeback import Writeback
+from collector.client import Client
 
 RULE = AlertRule("Down", "up == 0", for_s=60, labels=(("severity", "page"),))
 HOOK = Receiver("webhook", "http://hook/")
@@ -165,3 +169,43 @@ def test_groups_go_on_when_the_clock_is_set_back(source):
     finally:
         manager.stop()
     assert all(not thread.name.startswith("group ") for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        pytest.param([], id="the group is gone"),
+        pytest.param([RuleGroup("g", "rules.yml", ())], id="the rule is gone"),
+        pytest.param(
+            [RuleGroup("g", "rules.yml", (replace(RULE, labels=(("severity", "x"),)),))], id="its labels changed"
+        ),
+    ],
+)
+def test_an_alert_whose_rule_is_removed_while_it_fires_is_told_to_be_over_once(down_until_300, tmp_path, groups):
+    hook = Hook()
+    Process(down_until_300, hook, tmp_path / "a.db", 0).run(0, 30, 60, 90).kill()
+    assert hook.heard == ["firing"]
+    for now_s in (120, 150):
+        state, telemetry, writeback = State(tmp_path / "a.db"), Telemetry(), Writeback(down_until_300.write)
+        notifier = Notifier(HOOK, state, telemetry, httpx.Client(transport=hook))
+        manager = Manager(
+            [Group(group, down_until_300, writeback, interval_s=30) for group in groups],
+            state=state, notifiers=[notifier], telemetry=telemetry, writeback=writeback,
+            links=Links("http://source", "http://page"), now=lambda now_s=now_s: now_s,
+        )  # fmt: skip
+        manager.restore()
+        while notifier.deliver(now_s):
+            pass
+        state.close()
+    assert hook.heard == ["firing", "resolved"]
+
+
+def test_what_is_remembered_of_a_file_does_not_depend_on_how_its_path_is_spelled(tmp_path, monkeypatch):
+    (tmp_path / "rules.yml").write_text("groups: [{name: g, rules: [{alert: A, expr: up == 0}]}]")
+    monkeypatch.chdir(tmp_path)
+    with Client("http://127.0.0.1:9") as client, httpx.Client() as http:
+        keys = [
+            [group.key for group in create_manager(AlertsSettings(rules=(path,)), client, State(None), http).groups]
+            for path in (Path("rules.yml"), tmp_path / "rules.yml", Path("../") / tmp_path.name / "rules.yml")
+        ]
+    assert keys == [[f"{tmp_path}/rules.yml;g"]] * 3
