@@ -9,7 +9,7 @@ from functools import partial
 
 from alerts.alert import Alert
 from alerts.errors import StateError
-from alerts.group import Group, GroupStatus, Notice, ended
+from alerts.group import Group, GroupStatus, Notice, orphaned
 from alerts.message import Links, Message, messages
 from alerts.notify import Notifier
 from alerts.state import State
@@ -58,7 +58,7 @@ class Manager:
                 gone = group.restore(memory.alerts, memory.evaluated_at_s, now_s)
             else:
                 gone = tuple((name, alert) for name, alert in memory.alerts if alert.state == "firing")
-            found = self._messages([ended(key, name, alert, now_s) for name, alert in gone], now_s)
+            found = self._messages([orphaned(key, name, alert, now_s) for name, alert in gone], now_s)
             if group is None:
                 self._state.forget(key, now_s, found)
             elif gone:
