@@ -88,7 +88,7 @@ class Notice:
     valid_until_s: float
 
 
-def ended(key: str, rule_name: str, alert: Alert, now_s: float) -> Notice:
+def orphaned(key: str, rule_name: str, alert: Alert, now_s: float) -> Notice:
     """What receivers must hear of an alert that fired when its rule was removed from the group ``key``."""
     file, _, name = key.rpartition(";")
     rule = AlertRule(rule_name, expr="")
