@@ -34,6 +34,11 @@ PARTS = {
 }
 
 
+READY = {"engine": "/ready", "collector": "/-/ready", "alerts": "/-/healthy", "dashboard": "/healthz"}
+SCRAPED = ("engine", "collector", "alerts")
+DEFAULT_CONFIG = Path("loadline.toml")
+
+
 def main() -> None:
     """Run the command line."""
     wanted = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
@@ -79,31 +84,32 @@ def up(
     from collector.host.supervise import Supervisor
     from collector.model.errors import ConfigError
 
+    path = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
     try:
-        settings = read_config(config)
+        settings = read_config(path)
     except ConfigError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
-    processes = fleet(settings, traffic=not no_traffic)
-    raise typer.Exit(Supervisor(processes, sys.stderr, f"open {url_of(settings, 'dashboard')} (Ctrl-C stops all)").run())
+    processes = fleet(settings, path, traffic=not no_traffic)
+    raise typer.Exit(
+        Supervisor(processes, sys.stderr, f"open {url_of(settings, 'dashboard')} (Ctrl-C stops all)").run()
+    )
 
 
 def read_config(path: Path | None) -> "dict[str, Any]":
-    """One settings object per section of ``loadline.toml``, defaults where the file is silent.
+    """One settings object per section of the file at ``path``, defaults where it is silent.
 
-    Without ``path``, ``loadline.toml`` of the working directory is read if it exists. Raises ConfigError with
-    file, line, field, value and what is allowed.
+    Raises ConfigError with file, line, field, value and what is allowed.
     """
     from alerts.settings import AlertsSettings
+    from collector.model.settings_file import read_settings
     from collector.settings import CollectorSettings
     from dashboard.settings import DashboardSettings
     from planner.settings import TrafficSettings
     from planner.slo import Slo
     from probe_engine.settings import EngineSettings
 
-    from collector.model.settings_file import read_settings
-
-    sections = {
+    sections: dict[str, type[BaseModel]] = {
         "engine": EngineSettings,
         "collector": CollectorSettings,
         "alerts": AlertsSettings,
@@ -111,47 +117,64 @@ def read_config(path: Path | None) -> "dict[str, Any]":
         "slo": Slo,
         "traffic": TrafficSettings,
     }
-    default = Path("loadline.toml")
-    return read_settings(path or (default if default.exists() else None), sections)
+    return read_settings(path, sections)
 
 
-def fleet(settings: "dict[str, Any]", *, traffic: bool) -> "list[Process]":
-    """What ``up`` runs, in the order of starting."""
+def fleet(settings: "dict[str, Any]", config: Path | None, *, traffic: bool) -> "list[Process]":
+    """What ``up`` runs, in the order of starting; each part is told where the others are."""
     from collector.host.supervise import Process, loadline_command
+    from planner.slo import Slo
 
-    def url(part: str) -> str:
-        return url_of(settings, part)
-
-    def serve(part: str, ready: str, **overrides: str) -> Process:
-        environment = settings_environment(part, settings[part]) | {
-            f"LOADLINE_{part}_{name}".upper(): value for name, value in overrides.items()
-        }
-        return Process(part, (*loadline_command(), part, "serve"), url(part) + ready, environment=environment)
-
+    engine, collector, alerts = settings["engine"], settings["collector"], settings["alerts"]
+    urls = {part: url_of(settings, part) for part in ("engine", "collector", "alerts", "dashboard")}
+    promise = config if settings["slo"] != Slo() else None
+    told: dict[str, dict[str, Any]] = {
+        "engine": {"otlp_endpoint": engine.otlp_endpoint or urls["collector"]},
+        "collector": {
+            "scrape": (*(f"{urls[part]}/metrics,job={part}" for part in SCRAPED), *collector.scrape),
+            "alerts_url": urls["alerts"],
+        },
+        "alerts": {
+            "source": urls["collector"],
+            "source_token_file": collector.auth_token_file,
+            "state": alerts.state or collector.data.parent / "alerts.db",
+            "external_url": urls["dashboard"],
+        },
+        "dashboard": {
+            "source": urls["collector"],
+            "source_token_file": collector.auth_token_file,
+            "slo": settings["dashboard"].slo or promise,
+        },
+    }
     processes = [
-        serve("engine", "/ready", otlp_endpoint=url("collector")),
-        serve("collector", "/-/ready", scrape=f"{url('engine')}/metrics,job=engine", alerts_url=url("alerts")),
-        serve("alerts", "/-/healthy", source=url("collector")),
-        serve("dashboard", "/healthz", source=url("collector")),
+        Process(
+            part,
+            (*loadline_command(), part, "serve"),
+            urls[part] + READY[part],
+            environment=environment(part, settings[part].model_dump() | told[part]),
+        )
+        for part in told
     ]
     if traffic:
         trace = Path(settings["traffic"].trace)
-        found = trace if trace.exists() else Path(__file__).parent / trace
-        replay = (*loadline_command(), "replay", "run", str(found), "--target", url("engine"), "--forever")
-        processes.append(Process("traffic", replay, environment=settings_environment("replay", settings["traffic"])))
+        replay = ("replay", "run", str(trace if trace.exists() else Path(__file__).parent / trace), "--forever")
+        options = settings["traffic"].model_dump() | {"target": urls["engine"], "token_file": engine.auth_token_file}
+        processes.append(Process("traffic", (*loadline_command(), *replay), environment=environment("replay", options)))
     return processes
 
 
 def url_of(settings: "dict[str, Any]", part: str) -> str:
-    """Where ``part`` listens."""
-    return f"http://{settings[part].host}:{settings[part].port}"
+    """Where the other parts reach ``part``."""
+    host = settings[part].host
+    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{settings[part].port}"
 
 
-def settings_environment(part: str, settings: "BaseModel") -> dict[str, str]:
+def environment(part: str, settings: "dict[str, Any]") -> dict[str, str]:
     """The environment variables that tell ``part`` its settings; every flag has one."""
     return {
-        f"LOADLINE_{part}_{name}".upper(): " ".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
-        for name, value in settings.model_dump(exclude_none=True).items()
+        f"LOADLINE_{part}_{name}".upper(): " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        for name, value in settings.items()
+        if value is not None and value != ()
     }
 
 

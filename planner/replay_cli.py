@@ -1,12 +1,13 @@
 """``loadline replay``: play a request trace against a server, describe a trace, compare two runs."""
 
 import asyncio
+import itertools
 import json
 import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -205,11 +206,12 @@ def _play(trace: "Trace", playing: "Playing", *, forever: bool) -> tuple["Run", 
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        while True:
+        for seed in itertools.count(playing.seed):  # new prompts each round, or the prefix cache would serve them all
             with _Narrator(quiet=forever) as narrator:
-                result = await replay(trace, playing, narrator, stop)
+                result = await replay(trace, replace(playing, seed=seed), narrator, stop)
             if stop.is_set() or not forever:
-                return result, stop.is_set()
+                break
+        return result, stop.is_set()
 
     return asyncio.run(rounds())
 

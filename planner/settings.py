@@ -11,3 +11,4 @@ class TrafficSettings(BaseModel):
     trace: str = Field("samples/traces/azure_conv_10min.csv", description="trace file to play, over and over")
     speed: float = Field(0.5, gt=0, description="1 plays as fast as recorded")
     token_scale: float = Field(0.25, gt=0, description="factor on prompt and output lengths")
+    seed: int = Field(1, ge=0, description="seed of the first round's prompts; each later round takes the next")

@@ -1,0 +1,46 @@
+"""The front door: every part is told where the others are, whatever the settings file says."""
+
+from pathlib import Path
+
+import loadline
+
+
+def environments(text: str, tmp_path: Path, *, traffic: bool = True) -> dict[str, dict[str, str]]:
+    config = tmp_path / "loadline.toml"
+    config.write_text(text)
+    processes = loadline.fleet(loadline.read_config(config), config, traffic=traffic)
+    return {process.name: dict(process.environment) for process in processes}
+
+
+def test_the_parts_find_each_other_on_the_ports_of_the_file(tmp_path):
+    told = environments("[engine]\nport = 8001\n[collector]\nport = 9191\n", tmp_path)
+    assert told["collector"]["LOADLINE_COLLECTOR_SCRAPE"].split()[0] == "http://127.0.0.1:8001/metrics,job=engine"
+    assert told["alerts"]["LOADLINE_ALERTS_SOURCE"] == "http://127.0.0.1:9191"
+    assert told["dashboard"]["LOADLINE_DASHBOARD_SOURCE"] == "http://127.0.0.1:9191"
+    assert told["engine"]["LOADLINE_ENGINE_OTLP_ENDPOINT"] == "http://127.0.0.1:9191"
+    assert told["traffic"]["LOADLINE_REPLAY_TARGET"] == "http://127.0.0.1:8001"
+
+
+def test_further_targets_are_scraped_beside_the_fleets_own(tmp_path):
+    told = environments('[collector]\nscrape = ["http://vllm:8000/metrics"]\n', tmp_path)
+    assert told["collector"]["LOADLINE_COLLECTOR_SCRAPE"].split()[-1] == "http://vllm:8000/metrics"
+
+
+def test_a_promise_in_the_file_reaches_the_dashboard(tmp_path):
+    assert "LOADLINE_DASHBOARD_SLO" not in environments("", tmp_path)["dashboard"]
+    told = environments("[slo]\nttft_p95_s = 0.3\n", tmp_path)
+    assert told["dashboard"]["LOADLINE_DASHBOARD_SLO"] == str(tmp_path / "loadline.toml")
+
+
+def test_the_collectors_token_reaches_those_who_ask_it(tmp_path):
+    told = environments('[collector]\nauth_token_file = "secret"\n', tmp_path)
+    assert told["alerts"]["LOADLINE_ALERTS_SOURCE_TOKEN_FILE"] == "secret"
+    assert told["dashboard"]["LOADLINE_DASHBOARD_SOURCE_TOKEN_FILE"] == "secret"
+
+
+def test_without_traffic_nothing_is_replayed(tmp_path):
+    assert "traffic" not in environments("", tmp_path, traffic=False)
+
+
+def test_alerts_are_remembered_beside_the_collectors_data(tmp_path):
+    assert environments("", tmp_path)["alerts"]["LOADLINE_ALERTS_STATE"] == "data/alerts.db"
