@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +51,23 @@ def write_config(folder: Path, ports: Mapping[str, int]) -> Path:
     path = folder / "loadline.toml"
     path.write_text(text.replace("'", '"') + "\n")
     return path
+
+
+@pytest.fixture(scope="session")
+def loadline_command() -> str:
+    """The command under test."""
+    return LOADLINE
+
+
+@pytest.fixture(scope="session")
+def up_command() -> Callable[[Path], list[str]]:
+    """Makes the command line of a fleet of its own, on free ports, with its data in a folder."""
+
+    def command(folder: Path) -> list[str]:
+        ports = dict(zip(PARTS, free_ports(len(PARTS)), strict=True))
+        return [LOADLINE, "up", "--config", str(write_config(folder, ports))]
+
+    return command
 
 
 @pytest.fixture(scope="session")
