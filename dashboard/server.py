@@ -16,7 +16,7 @@ from collector.client import Client
 from dashboard.app import create_app
 from dashboard.errors import SettingsError
 from dashboard.settings import DashboardSettings
-from dashboard.source import Source
+from dashboard.source import Source, Warnings
 from dashboard.twin import Twin
 from planner.errors import SloError
 from planner.slo import Slo, first_fault, load_slo
@@ -33,7 +33,9 @@ def serve(settings: DashboardSettings, promise: dict[str, float], said: TextIO =
     slo = read_slo(settings.slo, promise)
     listener = _listen(settings.host, settings.port)
     twin = Twin(settings.source, source_token)
-    source = Source(Client(settings.source, token=source_token, timeout_s=SOURCE_TIMEOUT_S), twin.headroom)
+    warnings = Warnings()
+    client = Client(settings.source, token=source_token, timeout_s=SOURCE_TIMEOUT_S, on_warning=warnings.__setitem__)
+    source = Source(client, twin.headroom, warnings=warnings)
     try:
         app = create_app(source, slo, path_prefix=settings.path_prefix, token=token)
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)

@@ -29,9 +29,19 @@ FIXED_TTL_S = 300.0
 VOCABULARY_TTL_S = 30.0
 TARGETS_TTL_S = 4.0
 ALERTS_TTL_S = 4.0
+ALERTS_PATH = "/api/v1/alerts"
 HEADROOM_TTL_S = 30.0
 HEADROOM_PATIENCE_S = 0.2
 """A page does not wait for the twin; its browser asks again soon."""
+
+
+class Warnings(dict[str, str]):
+    """The last warning beside an answer, by expression or path; only those of the paths that are asked about are kept,
+    so that it stays small."""
+
+    def __setitem__(self, asked: str, warning: str) -> None:
+        if asked == ALERTS_PATH:
+            super().__setitem__(asked, warning)
 
 
 Headroom = Callable[[Slo, float], "tuple[PoolHeadroom, ...]"]
@@ -76,6 +86,7 @@ class Answer:
 class Source:
     """One server, its cache and the threads that fetch.
 
+    ``warnings`` holds what the client was warned of beside its last answers, by expression or path.
     ``headroom(slo, at_s)`` works out the load lines; by default the planner does, in one of the threads.
     """
 
@@ -86,11 +97,13 @@ class Source:
         *,
         clock: Callable[[], float] = time,
         deadline_s: float = 8.0,
+        warnings: Warnings | None = None,
     ) -> None:
         self.client = client
         self.clock = clock
         self._headroom = headroom or self._compute_headroom
         self._executor = Workers(WORKERS)
+        self._warnings = Warnings() if warnings is None else warnings
         self._cache = Cache(self._executor, clock, deadline_s=deadline_s)
 
     @property
@@ -144,7 +157,15 @@ class Source:
 
     def alerts(self) -> Held:
         """Active alerts as the server lists them, or why there is no list."""
-        return self._one(Wanted("alerts", "alerts", self.client.alerts, ALERTS_TTL_S))
+        return self._one(Wanted("alerts", "alerts", self._read_alerts, ALERTS_TTL_S))
+
+    def _read_alerts(self) -> list[dict[str, Any]]:
+        """A collector whose alerts process is away answers an empty list and a warning: that is no all-clear."""
+        self._warnings.pop(ALERTS_PATH, None)
+        found = self.client.alerts()
+        if not found and (warning := self._warnings.get(ALERTS_PATH)):
+            raise SourceError(warning, "no_alerts")
+        return found
 
     def headroom(self, slo: Slo, window: Window) -> Held:
         """Load lines of every pool now, or at the end of a fixed window; Late while they are being worked out."""

@@ -188,7 +188,9 @@ def _against(promise: Promise) -> str:
 
 def _tightest_pool(facts: Facts) -> str:
     lined = [one for one in facts.headroom if one.headroom_ratio is not None]
-    return min(lined, key=lambda one: one.headroom_ratio or 0.0).pool if lined else ""
+    if lined:
+        return min(lined, key=lambda one: one.headroom_ratio or 0.0).pool
+    return facts.headroom[0].pool if facts.headroom else ""
 
 
 def _tightest(facts: Facts) -> str:

@@ -245,7 +245,8 @@ def _hero_chips(pool: str, headroom: "PoolHeadroom | None", seen: Seen) -> Node:
     replicas = f"{headroom.replicas} replica{'' if headroom.replicas == 1 else 's'}"
     chips: list[Node] = [html.Span(f"{pool}, {replicas}")]
     if headroom.headroom_ratio is None:
-        return [*chips, html.Span(f", no load line: {headroom.reason or 'not known'}")]
+        why = headroom.reason or "not known"
+        return [*chips, html.Span(f", no load line: {why}", title=why)]
     kind = {"ok": "hd-o", "warn": "hd-w", "breach": "hd-b", "none": "hd-o"}[bars.state_of(headroom)]
     left = f"{quantity.percent(headroom.headroom_ratio)} headroom" if headroom.headroom_ratio >= 0 else "no headroom"
     chips.append(html.Strong(left, className=kind))

@@ -21,7 +21,7 @@ from collector.promql import Engine
 from collector.signals import load_dialects
 from dashboard.app import create_app
 from dashboard.security import CSRF_COOKIE, CSRF_HEADER
-from dashboard.source import Source
+from dashboard.source import Source, Warnings
 from planner.headroom import Forecast, PoolHeadroom
 from planner.slo import Slo
 
@@ -246,6 +246,7 @@ class FakePrometheus(httpx.BaseTransport):
         self.fleet = fleet
         self.alerts = alerts
         self.dead = False
+        self.warnings: list[str] = []
         self.asked: list[str] = []
         self._engine = Engine()
 
@@ -273,7 +274,7 @@ class FakePrometheus(httpx.BaseTransport):
         if path == "/api/v1/targets":
             return _ok({"activeTargets": self.fleet.targets()})
         if path == "/api/v1/alerts" and self.alerts is not None:
-            return _ok({"alerts": self.alerts})
+            return _ok({"alerts": self.alerts}, *self.warnings)
         if path == "/api/v1/spans" and self.spans is not None:
             return _ok([span_to_json(span) for span in self.spans if _fits(span, asked)])
         if path == "/api/v1/series":
@@ -288,8 +289,9 @@ def _fits(span: Span, asked: Mapping[str, str]) -> bool:
     )
 
 
-def _ok(data: object) -> httpx.Response:
-    return httpx.Response(200, content=orjson.dumps({"status": "success", "data": data}))
+def _ok(data: object, *warnings: str) -> httpx.Response:
+    body = {"status": "success", "data": data} | ({"warnings": warnings} if warnings else {})
+    return httpx.Response(200, content=orjson.dumps(body))
 
 
 def _number(value: float) -> str:
@@ -457,7 +459,9 @@ def over() -> Iterator[Callable[..., Source]]:
     def make(transport: httpx.BaseTransport, **more: Any) -> Source:
         clock = more.pop("clock", lambda: float(NOW_S))
         headroom = more.pop("headroom", lambda slo, at_s: LINES)
-        made.append(Source(Client("http://prometheus.test", transport=transport), headroom, clock=clock, **more))
+        warnings = Warnings()
+        client = Client("http://prometheus.test", transport=transport, on_warning=warnings.__setitem__)
+        made.append(Source(client, headroom, clock=clock, warnings=warnings, **more))
         return made[-1]
 
     yield make

@@ -134,6 +134,14 @@ def test_a_server_without_a_list_of_alerts_says_so(made_fleet, over, read, page_
     assert "This source has no list of alerts" in read(boxes["ov-alerts"]["children"])
 
 
+def test_an_empty_list_with_a_warning_is_no_all_clear(prometheus, over, page_of, read):
+    prometheus.alerts, prometheus.warnings = [], ["alerts at http://a cannot be reached"]
+    box = page_of(over(prometheus)).ask()["ov-alerts"]["children"]
+    assert "alerts at http://a cannot be reached" in read(box)
+    prometheus.warnings = []
+    assert read(page_of(over(prometheus)).ask()["ov-alerts"]["children"]) == "Nothing fires, nothing is pending."
+
+
 def test_a_target_that_is_down_leads_the_verdict(made_fleet, over, read, page_of):
     boxes = page_of(over(made_fleet(down=("qwen-32b-1:8000",)))).ask()
     assert "1 of 16 targets is down." in read(boxes["ov-verdict"]["children"])
