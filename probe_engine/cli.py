@@ -2,10 +2,13 @@
 
 import json
 import logging
+import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -86,11 +89,18 @@ def serve(
         from probe_engine.server.address import bind, read_token
 
         token, listener = read_token(settings), bind(settings.host, settings.port)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, leave)  # while loading; uvicorn takes over and raises again what it caught
         from probe_engine.server.serve import serve as run
 
         logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
         logging.getLogger("httpx").setLevel(logging.WARNING)
         raise typer.Exit(run(settings, token, listener))
+
+
+def leave(signal_number: int, frame: FrameType | None) -> None:
+    """End the process at once: an exception might be swallowed by whatever is being imported."""
+    os._exit(0)
 
 
 @app.command()

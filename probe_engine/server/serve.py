@@ -1,12 +1,10 @@
 """Run the server as a process: load, serve, stop."""
 
 import asyncio
-import signal
 import socket
 import sys
 from importlib import metadata
 from pathlib import Path
-from types import FrameType
 
 import uvicorn
 
@@ -30,8 +28,6 @@ def serve(settings: EngineSettings, token: str | None, listener: socket.socket) 
     model that cannot be loaded.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signal_number, _leave)  # uvicorn raises what it caught once more when it has stopped
     try:
         return asyncio.run(_serve(settings, token, listener))
     finally:
@@ -87,7 +83,3 @@ class _Server(uvicorn.Server):
     async def _end_streams(self) -> None:
         await asyncio.sleep(GRACE_S)
         await self._deployment.stop()
-
-
-def _leave(signal_number: int, frame: FrameType | None) -> None:
-    raise SystemExit(0)
