@@ -80,10 +80,13 @@ def test_one_stream_may_carry_several_generations(engine_of):
 
 def test_closing_a_stream_frees_what_it_held_and_others_go_on(engine_of):
     async def body(serving, runner, ended):
+        go = threading.Event()
+        runner.before_step = lambda: None if not runner.computed else go.wait(20)
         first, other = serving.submit([generation("a", max_tokens=300)]), serving.submit([generation("b", b"x", 40)])
         async for _ in first:
             break
         first.close()
+        go.set()
         assert await read(first) == []
         assert len(await read(other)) == 40
         assert ("a", FinishReason.ABORT) in ended
@@ -153,10 +156,13 @@ def test_a_failure_of_the_engines_own_bookkeeping_fails_everybody_and_the_loop_l
 
 def test_stopping_ends_every_stream_with_an_error_and_takes_nothing_new(engine_of):
     async def body(serving, runner, ended):
+        go = threading.Event()
+        runner.before_step = lambda: None if not runner.computed else go.wait(20)
         stream = serving.submit([generation("a", max_tokens=300)])
         async for _ in stream:
             break
         stopping = asyncio.create_task(serving.stop())
+        asyncio.get_running_loop().call_soon(go.set)
         outputs = await read(stream)
         await stopping
         assert outputs[-1].error == "the engine is shutting down"
