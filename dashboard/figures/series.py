@@ -86,16 +86,40 @@ def fan(
     values = percentiles.values()
     chart.span_y(drawn, chart.top_of(values, limit or 0, room=1.15))
     traces: list[Figure] = []
+    if "p50" in percentiles and "p99" in percentiles:
+        traces += _band(percentiles["p50"], percentiles["p99"], clock)
     for name in ("p50", "p99", "p95"):
         if name in percentiles:
             _, width, dash = FAN_STYLES[name]
-            fill = {"fill": "tonexty", "fillcolor": theme.BAND} if name == "p99" and traces else {}
-            traces.append(chart.line(clock, name, percentiles[name], theme.BLUE, axis, width=width, dash=dash, **fill))
+            traces.append(chart.line(clock, name, percentiles[name], theme.BLUE, axis, width=width, dash=dash))
     if limit is not None:
         chart.tint_above(drawn, limit)
         chart.threshold(drawn, limit)
     chart.mark(drawn, clock, marks)
     return {"data": traces, "layout": drawn}
+
+
+def _band(low: Sequence[float | None], high: Sequence[float | None], clock: Clock) -> list[Figure]:
+    """The area between two rows, run by run: Plotly would fill across a gap."""
+    traces: list[Figure] = []
+    for begin, end in _runs(low, high):
+        at = clock.ms(clock.window.start_s + begin * clock.window.step_s)
+        edge = {
+            "type": "scatter", "mode": "lines", "x0": at, "dx": clock.window.step_s * 1000, "line": {"width": 0},
+            "hoverinfo": "skip",
+        }  # fmt: skip
+        fill = {"fill": "tonexty", "fillcolor": theme.BAND}
+        traces += [{**edge, "y": chart.rounded(low[begin:end])}, {**edge, "y": chart.rounded(high[begin:end]), **fill}]
+    return traces
+
+
+def _runs(low: Sequence[float | None], high: Sequence[float | None]) -> list[tuple[int, int]]:
+    """Stretches of at least two steps in which both rows have values."""
+    known = [a is not None and b is not None for a, b in zip(low, high, strict=True)]
+    borders = [
+        step for step in range(len(known) + 1) if (step < len(known) and known[step]) != (step > 0 and known[step - 1])
+    ]
+    return [(begin, end) for begin, end in zip(borders[::2], borders[1::2], strict=True) if end - begin > 1]
 
 
 def scaled(rows: Rows, factor: float) -> dict[str, list[float | None]]:

@@ -106,7 +106,7 @@ def test_the_address_is_the_truth_for_range_pools_and_back(page, served):
     page.keyboard.press("g")
     page.keyboard.press("l")
     expect(page).to_have_url(f"{served}/latency?pool=qwen-32b")
-    expect(page.locator("#la-ttft-graph .js-line")).to_have_count(3)
+    expect(page.locator("#la-ttft-legend tbody tr")).to_have_count(3)
 
 
 def test_a_drag_on_one_chart_sets_the_range_of_all(page, served):

@@ -60,11 +60,18 @@ def test_state_colours_are_no_series_colours():
     assert not {theme.BREACH, theme.WARN} & set(theme.SERIES)
 
 
-def test_the_fan_fills_from_p50_to_p99_and_draws_p95_heaviest():
+def test_the_fan_draws_p95_heaviest():
     figure = series.fan({"p50": ROW, "p95": ROW, "p99": ROW}, CLOCK, chart.SECONDS, height=90, limit=0.8)
-    traces = {trace["name"]: trace for trace in figure["data"]}
-    assert traces["p99"]["fill"] == "tonexty"
+    traces = {trace["name"]: trace for trace in figure["data"] if "name" in trace}
     assert traces["p95"]["line"]["width"] == max(trace["line"]["width"] for trace in traces.values())
+
+
+def test_the_fans_band_stops_at_a_gap():
+    row = [1.0, 2.0, None, 4.0, 5.0, None, 7.0]
+    figure = series.fan({"p50": row, "p99": row}, CLOCK, chart.SECONDS, height=90, limit=None)
+    band = [trace for trace in figure["data"] if trace.get("fill")]
+    assert [trace["y"] for trace in band] == [[1.0, 2.0], [4.0, 5.0]]
+    assert [trace["x0"] for trace in band] == [1_795_206_600_000, 1_795_206_645_000]
 
 
 def test_only_marks_within_the_window_are_drawn():

@@ -1,7 +1,11 @@
 def test_each_definition_has_its_fan_of_the_worst_pool(latency, read):
     boxes = latency.ask()
     for key in ("la-ttft", "la-itl", "la-e2e_latency", "la-tpot"):
-        assert {trace["name"] for trace in boxes[f"{key}-graph"]["figure"]["data"]} == {"p50", "p95", "p99"}
+        assert {trace.get("name") for trace in boxes[f"{key}-graph"]["figure"]["data"]} - {None} == {
+            "p50",
+            "p95",
+            "p99",
+        }
         assert "llama-70b" in read(boxes[f"{key}-sub"]["children"])
 
 
