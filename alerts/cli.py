@@ -1,16 +1,20 @@
-"""``loadline alerts``: serve, check, lint."""
+"""``loadline alerts``: serve, check, test, lint."""
 
 import json
 import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from alerts.errors import AlertsError, RuleFileError
 from collector.model.errors import CollectorError
+from collector.signals import DocumentError
+
+if TYPE_CHECKING:
+    from collector.promql import Engine
 
 app = typer.Typer(help="Evaluate and check Prometheus-format rules.", no_args_is_help=True, add_completion=False)
 
@@ -109,6 +113,33 @@ def check(files: Files, as_json: Json = False) -> None:
     raise typer.Exit(max(verdict["code"] for verdict in verdicts))
 
 
+@app.command("test")
+def test_rules(
+    files: Annotated[list[Path], typer.Argument(help="Test files in promtool's format.", metavar="FILE...")],
+    prometheus: Annotated[
+        int,
+        typer.Option(
+            min=2,
+            max=3,
+            help="Whose ranges to use: 3 leaves out a sample at the very start of a range, 2 counts it.",
+            envvar="LOADLINE_ALERTS_PROMETHEUS",
+        ),
+    ] = 3,
+    as_json: Json = False,
+) -> None:
+    """Run unit tests of rules; 0 if all hold, 1 if one does not, 2 if a file cannot be read."""
+    from collector.promql import Engine
+
+    engine = Engine(left_open=prometheus == 3)
+    verdicts = [_tested(path, engine) for path in files]
+    if as_json:
+        print(json.dumps({"files": verdicts}, indent=2))
+    else:
+        for verdict in verdicts:
+            _show_tested(verdict)
+    raise typer.Exit(max(verdict["code"] for verdict in verdicts))
+
+
 @app.command()
 def lint(files: Files, as_json: Json = False) -> None:
     """Remark on what is valid but commonly wrong; 0 if nothing is, 1 if something is, 2 if a file cannot be read."""
@@ -130,6 +161,31 @@ def lint(files: Files, as_json: Json = False) -> None:
     else:
         print("\n".join(map(str, findings)) or f"{sum(len(file.rules) for file in read)} rules, no remarks")
     raise typer.Exit(1 if findings else 0)
+
+
+def _tested(path: Path, engine: "Engine") -> dict[str, Any]:
+    from alerts.ruletest import read_test_file, run_test_file
+
+    code, problems = 0, []
+    warnings: list[str] = []
+    try:
+        file = read_test_file(path.read_text(encoding="utf-8"), str(path))
+        problems = [str(failure) for failure in run_test_file(file, engine, warnings.append)]
+        code = 1 if problems else 0
+    except (DocumentError, RuleFileError) as error:
+        code, problems = 1, [str(error)]
+    except (OSError, UnicodeDecodeError) as error:
+        code, problems = 2, [_unreadable(error)]
+    return {"path": str(path), "passed": code == 0, "code": code, "failures": problems, "warnings": warnings}
+
+
+def _show_tested(verdict: dict[str, Any]) -> None:
+    print(f"Unit Testing:  {verdict['path']}")
+    for line in verdict["warnings"]:
+        print(f"  warning: {line}")
+    print("  SUCCESS" if verdict["passed"] else "  FAILED:")
+    for failure in verdict["failures"]:
+        print("    " + failure.replace("\n", "\n    "))
 
 
 def _verdict(path: Path) -> dict[str, Any]:

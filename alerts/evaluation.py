@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from alerts.alert import Alert
@@ -15,14 +16,25 @@ from collector.model.series import Sample
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What templates may tell of the server around them: its page for people and its external labels."""
+
+    url: str = ""
+    labels: Labels = ()
+
+
+NOWHERE = Outside()
+
+
 def alerts_found(
-    rule: AlertRule, samples: Iterable[Sample], now_s: float, query: Query | None, external_url: str = ""
+    rule: AlertRule, samples: Iterable[Sample], now_s: float, query: Query | None, outside: Outside = NOWHERE
 ) -> list[Alert]:
     """Each sample as an alert that begins now: the rule's labels and annotations expanded over its own.
 
     A template that fails leaves ``<error expanding template: ...>`` in its place, as in Prometheus.
     """
-    return [_alert(rule, sample, now_s, query, external_url) for sample in samples]
+    return [_alert(rule, sample, now_s, query, outside) for sample in samples]
 
 
 def recorded(rule: RecordRule, samples: Sequence[Sample], now_s: float, limit: int | None = None) -> list[Sample]:
@@ -40,9 +52,9 @@ def recorded(rule: RecordRule, samples: Sequence[Sample], now_s: float, limit: i
     return renamed
 
 
-def _alert(rule: AlertRule, sample: Sample, now_s: float, query: Query | None, external_url: str) -> Alert:
+def _alert(rule: AlertRule, sample: Sample, now_s: float, query: Query | None, outside: Outside) -> Alert:
     own = {name: value for name, value in sample.labels if name != METRIC_NAME}
-    data = AlertData(own, sample.value, external_url)
+    data = AlertData(own, sample.value, outside.url, dict(outside.labels))
 
     def expand(pairs: Labels) -> dict[str, str]:
         return {name: _expanded(rule, text, data, query) for name, text in pairs}

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from alerts.alert import Alert, Alerts, LimitExceeded, advance, changed, is_active, needs_sending, restored, samples_of
 from alerts.errors import AlertsError
-from alerts.evaluation import alerts_found, recorded
+from alerts.evaluation import NOWHERE, Outside, alerts_found, recorded
 from alerts.rule import AlertRule, RecordRule, Rule, RuleGroup
 from alerts.writeback import Writeback, stale
 from collector.model.errors import CollectorError
@@ -110,14 +110,14 @@ class Group:
         writeback: Writeback,
         *,
         interval_s: float,
-        external_url: str = "",
+        outside: Outside = NOWHERE,
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.group = group
         self.interval_s = group.interval_s or interval_s
         self._source = source
         self._writeback = writeback
-        self._external_url = external_url
+        self._outside = outside
         self._timer = timer
         self._lock = threading.Lock()
         self._status = GroupStatus(group, self.interval_s, tuple(RuleStatus(rule) for rule in group.rules))
@@ -207,7 +207,7 @@ class Group:
     def _alerts(
         self, rule: AlertRule, before: RuleStatus, samples: Sequence[Sample], now_s: float, at_s: float
     ) -> tuple[RuleStatus, list[Sample], Notice | None]:
-        found = alerts_found(rule, samples, now_s, lambda expr: self._source.query(expr, at_s), self._external_url)
+        found = alerts_found(rule, samples, now_s, lambda expr: self._source.query(expr, at_s), self._outside)
         alerts = dict(advance(rule, before.alerts, found, now_s, self.group.limit))
         news = changed(before.alerts, alerts)
         due = []

@@ -13,6 +13,7 @@ import httpx
 import uvicorn
 
 from alerts.api import create_app
+from alerts.evaluation import Outside
 from alerts.group import Group
 from alerts.manager import Manager
 from alerts.message import Links, Receiver
@@ -57,7 +58,7 @@ def create_manager(settings: AlertsSettings, client: Client, state: State, http:
     telemetry = Telemetry()
     writeback = Writeback(client.write)
     groups = [
-        Group(group, client, writeback, interval_s=settings.interval_s, external_url=settings.external_url)
+        Group(group, client, writeback, interval_s=settings.interval_s, outside=Outside(settings.external_url))
         for path in settings.rules or packs()
         for group in _read(path)
     ]

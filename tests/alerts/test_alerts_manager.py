@@ -203,13 +203,11 @@ def test_an_alert_whose_rule_is_removed_while_it_fires_is_told_to_be_over_once(d
 
 def test_what_is_remembered_of_a_file_does_not_depend_on_how_its_path_is_spelled(tmp_path):
     (tmp_path / "rules.yml").write_text("groups: [{name: g, rules: [{alert: A, expr: up == 0}]}]")
+    plain = tmp_path / "rules.yml"
+    spellings = (plain, Path(relpath(plain)), tmp_path / ".." / tmp_path.name / "rules.yml")
     with Client("http://127.0.0.1:9") as client, httpx.Client() as http:
         keys = [
             [group.key for group in create_manager(AlertsSettings(rules=(path,)), client, State(None), http).groups]
-            for path in (
-                tmp_path / "rules.yml",
-                Path(relpath(tmp_path / "rules.yml")),
-                tmp_path / ".." / tmp_path.name / "rules.yml",
-            )
+            for path in spellings
         ]
     assert keys == [[f"{tmp_path}/rules.yml;g"]] * 3
