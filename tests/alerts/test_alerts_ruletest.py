@@ -86,7 +86,7 @@ CASES: dict[str, tuple[bool, dict[str, Any], dict[str, Any]]] = {
     "kept long enough": (True, alert("Half", "9m"), {}),
     "a rate with its annotation": (
         True,
-        alert("Errors", "12m", {"exp_labels": {"job": "a"}, "exp_annotations": {"rate": "0.5"}}),
+        alert("Errors", "12m", {"exp_labels": {"job": "a"}, "exp_annotations": {"rate": "500m"}}),
         {},
     ),
     "absent": (True, alert("Gone", "0m", {"exp_labels": {"job": "b"}}), {}),
@@ -135,6 +135,7 @@ def write(folder: Path, case: str) -> Path:
     whole = {
         "rule_files": ["rules*.yml"],
         "evaluation_interval": "1m",
+        "group_eval_order": ["records", "later", "alerts"],  # promtool's order is random where none is given
         "tests": [
             {"interval": "1m", "external_labels": {"dc": "eu"}, "external_url": "http://p", "input_series": SERIES}
             | test
