@@ -5,7 +5,7 @@ from pathlib import Path
 
 from collector.model.errors import ConfigError
 from collector.model.exposition import ScrapeParser
-from collector.scrape.configuration import parse_prometheus_yml
+from collector.scrape.configuration import parse_configuration
 
 YAML_ENDINGS = (".yml", ".yaml")
 
@@ -42,10 +42,11 @@ def _check_page(path: Path, body: bytes) -> Verdict:
 
 def _check_yaml(path: Path, body: bytes) -> Verdict:
     try:
-        targets = parse_prometheus_yml(body.decode(), str(path))
+        configuration = parse_configuration(body.decode(), str(path), path.parent.absolute())
     except UnicodeDecodeError:
         return Verdict(path, "prometheus.yml", "is not UTF-8", (f"{path}: is not UTF-8",))
     except ConfigError as error:
         faults = tuple(str(error).splitlines())
         return Verdict(path, "prometheus.yml", f"{len(faults)} faults", faults)
-    return Verdict(path, "prometheus.yml", f"ok: {len(targets)} targets", ())
+    found = f"{len(configuration.jobs)} jobs, {len(configuration.targets())} targets listed"
+    return Verdict(path, "prometheus.yml", "; ".join((f"ok: {found}", *configuration.remarks)), ())

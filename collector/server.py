@@ -23,10 +23,12 @@ from collector.host.telemetry import Telemetry
 from collector.ingest.remote_write import RemoteWriteReceiver
 from collector.model.errors import ConfigError, StoreError
 from collector.promql import Limits
-from collector.scrape.configuration import read_prometheus_yml
+from collector.scrape.access import Clients
+from collector.scrape.configuration import Configuration, read_configuration, with_fixed
+from collector.scrape.live import LiveConfiguration
 from collector.scrape.loop import every
-from collector.scrape.scraper import Scraper
-from collector.scrape.target import Target, parse_target
+from collector.scrape.scraping import Scraping
+from collector.scrape.target import parse_target
 from collector.settings import CollectorSettings, seconds
 from collector.store import SpanStore, Store
 
@@ -37,16 +39,18 @@ STOP_GRACE_S = 1.0
 _log = logging.getLogger(__name__)
 
 
-def targets_of(settings: CollectorSettings) -> tuple[Target, ...]:
-    """Targets of the settings and of the configuration file they name; ConfigError where one is given twice."""
+def configuration_of(settings: CollectorSettings) -> Configuration:
+    """The configuration file that the settings name, with the targets of the settings themselves.
+
+    ConfigError where the file cannot be used or a target is given twice.
+    """
     interval_s, timeout_s = seconds(settings.interval), seconds(settings.timeout)
-    targets = [parse_target(text, interval_s=interval_s, timeout_s=timeout_s) for text in settings.scrape]
-    if settings.config is not None:
-        targets += read_prometheus_yml(settings.config)
-    for key, count in Counter(target.key for target in targets).items():
+    targets = tuple(parse_target(text, interval_s=interval_s, timeout_s=timeout_s) for text in settings.scrape)
+    for target, count in Counter(targets).items():
         if count > 1:
-            raise ConfigError(f"target {key.removeprefix('scrape ')} is given {count} times")
-    return tuple(targets)
+            raise ConfigError(f"target {target.url} (job {target.job}) is given {count} times")
+    read = Configuration() if settings.config is None else read_configuration(settings.config)
+    return with_fixed(read, targets)
 
 
 def token_of(settings: CollectorSettings) -> str | None:
@@ -94,38 +98,44 @@ async def serve(settings: CollectorSettings, say: Callable[[str], None]) -> None
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    token, targets = token_of(settings), targets_of(settings)
+    token = token_of(settings)
+    configuration_of(settings)
     with contextlib.ExitStack() as sockets:
         ports = [(sockets.enter_context(listen(settings.host, settings.port)), create_app)]
         if settings.otlp_port is not None:
             ports.append(
                 (sockets.enter_context(listen(settings.host, settings.otlp_port, "--otlp-port")), create_otlp_app)
             )
-        async with opened(settings, targets) as parts:
+        async with opened(settings) as (parts, scraping):
             servers = [_Server(create(parts, token), listener) for listener, create in ports]
-            await _run(settings, parts, servers, stop, say)
+            await _run(settings, parts, scraping, servers, stop, say)
 
 
 @contextlib.asynccontextmanager
-async def opened(settings: CollectorSettings, targets: tuple[Target, ...]) -> AsyncIterator[Parts]:
+async def opened(settings: CollectorSettings) -> AsyncIterator[tuple[Parts, Scraping]]:
     """The collector's parts over an open store; closed when the block ends, after every thread has."""
     retention_ms = round(seconds(settings.retention) * 1000)
     limits = Limits(max_samples=settings.query_max_samples, timeout_s=seconds(settings.query_timeout))
-    connections = httpx.Limits(max_connections=None, max_keepalive_connections=1000, keepalive_expiry=120.0)
-    async with httpx.AsyncClient(trust_env=False, follow_redirects=True, limits=connections) as http:
+    async with httpx.AsyncClient(trust_env=False, follow_redirects=True) as http, Clients() as clients:
         with Store.open(settings.data, retention_ms=retention_ms) as store:
+            scraping = Scraping(store, clients)
+            configuration = LiveConfiguration(lambda: configuration_of(settings), scraping.apply)
+            await configuration.load()
             try:
-                yield Parts(
+                parts = Parts(
                     store=store,
                     spans=SpanStore(store.database),
                     receiver=RemoteWriteReceiver(store, settings.max_body_bytes),
                     http=http,
-                    scrapers=tuple(Scraper(target, store, http) for target in targets),
+                    pools=scraping.pools,
+                    configuration=configuration,
+                    flags=settings.as_texts(),
                     alerts_url=settings.alerts_url,
                     limits=limits,
                     lookback_ms=round(seconds(settings.lookback) * 1000),
                     max_body_bytes=settings.max_body_bytes,
                 )
+                yield parts, scraping
             finally:
                 await asyncio.get_running_loop().shutdown_default_executor()
 
@@ -133,11 +143,12 @@ async def opened(settings: CollectorSettings, targets: tuple[Target, ...]) -> As
 async def _run(
     settings: CollectorSettings,
     parts: Parts,
+    scraping: Scraping,
     servers: "list[_Server]",
     stop: asyncio.Event,
     say: Callable[[str], None],
 ) -> None:
-    tasks = [asyncio.create_task(work) for work in _works(settings, parts, stop)]
+    tasks = [asyncio.create_task(work) for work in _works(settings, parts, scraping, stop)]
     serving = [asyncio.create_task(server.serve(stop)) for server in servers]
     started = asyncio.create_task(_announce(servers, say))
     stopped = asyncio.create_task(_wait(stop))
@@ -145,6 +156,7 @@ async def _run(
         await asyncio.wait([stopped, *serving, *tasks], return_when=asyncio.FIRST_COMPLETED)
     finally:
         stop.set()
+        parts.stopping.set()
         started.cancel()
         _, late = await asyncio.wait([*tasks, *serving], timeout=STOP_GRACE_S)
         for task in late:
@@ -165,12 +177,34 @@ async def _wait(stop: asyncio.Event) -> None:
     await stop.wait()
 
 
-def _works(settings: CollectorSettings, parts: Parts, stop: asyncio.Event) -> Iterator[Coroutine[object, object, None]]:
-    for scraper in parts.scrapers:
-        yield every(scraper.target.interval_s, scraper.target.offset_s, scraper.scrape, stop)
+def _works(
+    settings: CollectorSettings, parts: Parts, scraping: Scraping, stop: asyncio.Event
+) -> Iterator[Coroutine[object, object, None]]:
+    yield scraping.run(stop)
+    yield _reload_on_hangup(parts.configuration, stop)
     if settings.telemetry:
         yield _observe_machine(seconds(settings.interval), parts.store, stop)
     yield every(UPKEEP_INTERVAL_S, time.time() % UPKEEP_INTERVAL_S, Upkeep(parts.store).run, stop)
+
+
+async def _reload_on_hangup(configuration: LiveConfiguration, stop: asyncio.Event) -> None:
+    """Read the configuration again at each SIGHUP."""
+    asked = asyncio.Queue[None]()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, asked.put_nowait, None)
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        while not stop.is_set():
+            hangup = asyncio.create_task(asked.get())
+            await asyncio.wait((hangup, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if not hangup.done():
+                hangup.cancel()
+                return
+            with contextlib.suppress(ConfigError):
+                await configuration.reload()
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+        stopped.cancel()
 
 
 async def _observe_machine(interval_s: float, store: Store, stop: asyncio.Event) -> None:

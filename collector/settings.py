@@ -49,6 +49,16 @@ class CollectorSettings(BaseModel):
     auth_token_file: Path | None = None
     telemetry: bool = True
 
+    def as_texts(self) -> dict[str, str]:
+        """Every setting as a text, by the name of its option."""
+        return {name.replace("_", "-"): _text(value) for name, value in self}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    return "" if value is None else str(value)
+
 
 def seconds(duration: str) -> float:
     """A checked duration in seconds."""

@@ -68,6 +68,15 @@ class Parameters:
             raise bad_parameter(name, f"at most {most} are answered")
         return int(text)
 
+    def whole(self, name: str, default: int) -> int:
+        """A whole number of any sign."""
+        text = self.text(name)
+        if not text:
+            return default
+        if not (text.isascii() and text.removeprefix("-").isdigit() and len(text) < 16):
+            raise bad_parameter(name, f"{name} must be a number")
+        return int(text)
+
     def number(self, name: str) -> float | None:
         """A finite number, or None where it was not given."""
         text = self.text(name)

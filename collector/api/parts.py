@@ -1,13 +1,16 @@
 """What the API answers from: the collector's parts, put together once by whoever serves it."""
 
+import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import httpx
 
 from collector.ingest.remote_write import RemoteWriteReceiver
-from collector.promql import Engine, Limits
+from collector.promql import Limits
+from collector.scrape.live import LiveConfiguration
+from collector.scrape.pool import Pool
 from collector.scrape.scraper import Scraper
 from collector.store import SpanStore, Store
 
@@ -27,28 +30,33 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The collector as the API sees it; ``http`` fetches rules and alerts from ``alerts_url``."""
+    """The collector as the API sees it.
+
+    ``http`` fetches rules and alerts from ``alerts_url``; ``pools`` are the scraped jobs by name, ``flags`` are the
+    settings as texts; once ``stopping`` is set, running queries end.
+    """
 
     store: Store
     spans: SpanStore
     receiver: RemoteWriteReceiver
     http: httpx.AsyncClient
-    scrapers: Sequence[Scraper] = ()
+    pools: Mapping[str, Pool] = field(default_factory=dict)
+    configuration: LiveConfiguration = field(default_factory=LiveConfiguration)
+    flags: Mapping[str, str] = field(default_factory=dict)
+    stopping: threading.Event = field(default_factory=threading.Event)
     alerts_url: str = "http://127.0.0.1:9193"
     limits: Limits = Limits()
     lookback_ms: int = 300_000
     max_body_bytes: int = 64 << 20
     now_s: Callable[[], float] = time.time
     counts: Counts = field(default_factory=Counts)
+    started_s: float = field(default_factory=time.time)
 
-    def engine(self, timeout_s: float | None = None) -> Engine:
-        """A query engine, with a shorter timeout where the request asks for one."""
-        return Engine(self.limits if timeout_s is None else _with_timeout(self.limits, timeout_s), self.lookback_ms)
+    def scrapers(self) -> Iterator[Scraper]:
+        """Everything that is scraped now, by job and target."""
+        for name in sorted(self.pools):
+            yield from self.pools[name].scrapers.values()
 
     def now_ms(self) -> int:
         """Unix milliseconds."""
         return round(self.now_s() * 1000)
-
-
-def _with_timeout(limits: Limits, timeout_s: float) -> Limits:
-    return replace(limits, timeout_s=min(timeout_s, limits.timeout_s))

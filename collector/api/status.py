@@ -1,38 +1,35 @@
-"""What the collector says of itself: targets, build, health, metrics, landing page; and what alerts says of rules."""
+"""How the collector is: health, readiness, configuration and its reload, build, flags, figures of the store."""
 
-from collections.abc import Iterator
+import os
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from html import escape
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
-import httpx
-import orjson
 from fastapi import APIRouter
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from prometheus_client.registry import Collector
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 
 from collector.api import answers
+from collector.api.errors import bad_parameter
+from collector.api.parameters import EARLIEST_MS, LATEST_MS, read_parameters
 from collector.api.parts import Parts
-from collector.scrape.scraper import Scraper
+from collector.model.errors import ConfigError
+from collector.model.labels import METRIC_NAME, Labels
 
-NEVER = "0001-01-01T00:00:00Z"
-PASSED_ON = {"rules": b'{"groups":[]}', "alerts": b'{"alerts":[]}'}
-"""What is passed on to the alerts process, and the answer where that cannot be reached."""
+API_VERSION = "3.0.0"
+"""The Prometheus whose API and PromQL this is; Grafana chooses by it what it asks for."""
 
-LINKS = ("/api/v1/targets", "/api/v1/status/buildinfo", "/metrics", "/openapi.json")
+TOP = 10
 
 
 def routes(parts: Parts) -> APIRouter:
     """The routes, answering from ``parts``."""
     router = APIRouter(tags=["status"])
-    registry = CollectorRegistry()
-    registry.register(OwnMetrics(parts))
 
     @router.get("/-/healthy")
     async def healthy() -> Response:
@@ -42,130 +39,115 @@ def routes(parts: Parts) -> APIRouter:
     @router.get("/-/ready")
     async def ready() -> Response:
         """The store is open and queries are answered."""
+        if parts.stopping.is_set():
+            return PlainTextResponse("Loadline collector is stopping.\n", status_code=503)
         return PlainTextResponse("Loadline collector is ready.\n")
 
-    @router.get("/metrics")
-    async def own_metrics() -> Response:
-        """The collector's own metrics."""
-        return Response(await run_in_threadpool(generate_latest, registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    @router.post("/-/reload")
+    @router.put("/-/reload", include_in_schema=False)
+    async def reload() -> Response:
+        """Read the configuration file again; where it cannot be used, the old one stays in force."""
+        try:
+            await parts.configuration.reload()
+        except ConfigError as error:
+            return PlainTextResponse(f"failed to reload config: {error}\n", status_code=500)
+        return PlainTextResponse("")
 
-    @router.get("/api/v1/targets")
-    async def targets(request: Request) -> Response:
-        """What is scraped and how that goes."""
-        state = request.query_params.get("state", "any")
-        active = [_target(scraper) for scraper in parts.scrapers] if state in ("any", "active") else []
-        return answers.success_json({"activeTargets": active, "droppedTargets": []})
+    router.include_router(_api_routes(parts), prefix="/api/v1/status")
+    return router
 
-    @router.get("/api/v1/status/buildinfo")
+
+def _api_routes(parts: Parts) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/buildinfo")
     async def buildinfo() -> Response:
-        """Which program and version answers."""
-        version = {"application": "Loadline", "version": metadata.version("loadline")}
-        return answers.success_json(version | dict.fromkeys(("revision", "branch", "buildUser", "buildDate"), ""))
+        """Which program and version answers, and which Prometheus it answers like."""
+        program = f"loadline {metadata.version('loadline')}"
+        return answers.success_json(
+            {"application": "Loadline", "version": API_VERSION, "revision": program}
+            | dict.fromkeys(("branch", "buildUser", "buildDate", "goVersion"), "")
+        )
 
-    for name in PASSED_ON:
-        router.add_api_route(f"/api/v1/{name}", _passed_on(parts, name), methods=["GET"], operation_id=name)
+    @router.get("/config")
+    async def config() -> Response:
+        """The configuration in force, without its secrets."""
+        return answers.success_json({"yaml": parts.configuration.current.text})
 
-    @router.get("/", include_in_schema=False)
-    async def landing() -> Response:
-        """A page for whoever opens the address in a browser."""
-        return HTMLResponse(_landing_page(parts))
+    @router.get("/flags")
+    async def flags() -> Response:
+        """The settings that the process runs with."""
+        return answers.success_json(dict(parts.flags))
+
+    @router.get("/runtimeinfo")
+    async def runtimeinfo() -> Response:
+        """What the process is doing."""
+        return answers.success_json(await run_in_threadpool(_runtime, parts))
+
+    @router.get("/tsdb")
+    async def tsdb(request: Request) -> Response:
+        """How many series there are, and which names and labels have most of them."""
+        limit = (await read_parameters(request)).whole("limit", TOP)
+        if limit < 1:
+            raise bad_parameter("limit", "limit must be a positive number")
+        return answers.success_json(await run_in_threadpool(_tsdb, parts, limit))
 
     return router
 
 
-def _passed_on(parts: Parts, name: str) -> Any:
-    async def pass_on(request: Request) -> Response:
-        """What the alerts process answers."""
-        url = f"{parts.alerts_url.rstrip('/')}/api/v1/{name}"
-        try:
-            answer = await parts.http.get(url, params=str(request.query_params), timeout=5.0)
-            orjson.loads(answer.content)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            reason = str(error) or type(error).__name__
-            return answers.success(PASSED_ON[name], [f"alerts at {url} cannot be reached: {reason}"])
-        except orjson.JSONDecodeError:
-            return answers.success(PASSED_ON[name], [f"alerts at {url} answers {answer.status_code} and no JSON"])
-        return Response(answer.content, status_code=answer.status_code, media_type=answers.MEDIA_TYPE)
-
-    return pass_on
-
-
-def _health(scraper: Scraper) -> str:
-    if scraper.last_scrape_s is None:
-        return "unknown"
-    return "down" if scraper.failure else "up"
-
-
-def _target(scraper: Scraper) -> dict[str, Any]:
-    target, scraped_s = scraper.target, scraper.last_scrape_s
+def _runtime(parts: Parts) -> dict[str, Any]:
+    configuration, recovered = parts.configuration, parts.store.stats().recovered
+    loaded_s = parts.started_s if configuration.loaded_s is None else configuration.loaded_s
     return {
-        "discoveredLabels": {"__address__": dict(target.labels)["instance"], "job": target.job},
-        "labels": dict(target.labels),
-        "scrapePool": target.job,
-        "scrapeUrl": target.url,
-        "globalUrl": target.url,
-        "lastError": scraper.failure,
-        "lastScrape": NEVER if scraped_s is None else datetime.fromtimestamp(scraped_s, UTC).isoformat(),
-        "lastScrapeDuration": scraper.last_duration_s,
-        "health": _health(scraper),
-        "scrapeInterval": f"{target.interval_s:g}s",
-        "scrapeTimeout": f"{target.timeout_s:g}s",
+        "startTime": _moment(parts.started_s),
+        "CWD": str(Path.cwd()),
+        "reloadConfigSuccess": not configuration.failure,
+        "lastConfigTime": _moment(loaded_s),
+        "corruptionCount": recovered.damaged,
+        "goroutineCount": threading.active_count(),
+        "GOMAXPROCS": os.cpu_count() or 1,
+        "GOGC": "",
+        "GODEBUG": "",
+        "storageRetention": parts.flags.get("retention", ""),
     }
 
 
-class OwnMetrics(Collector):
-    """The collector's own metrics, read from its parts when asked for."""
-
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-
-    def describe(self) -> Iterator[Metric]:
-        """Nothing: families are made when collected."""
-        yield from ()
-
-    def collect(self) -> Iterator[Metric]:
-        """Every family now."""
-        scrapers, counts, receiver = self._parts.scrapers, self._parts.counts, self._parts.receiver
-        stats = self._parts.store.stats()
-        counters = {
-            "scrapes": ("Scrapes begun.", sum(scraper.scrapes for scraper in scrapers)),
-            "scrape_failures": ("Scrapes that failed.", sum(scraper.failures for scraper in scrapers)),
-            "scraped_samples": ("Samples stored from scrapes.", sum(scraper.samples for scraper in scrapers)),
-            "scraped_bad_lines": ("Lines that cannot be read.", sum(scraper.bad_lines for scraper in scrapers)),
-            "written_samples": ("Samples stored from remote write.", receiver.samples),
-            "written_native_histograms": ("Native histograms left out.", receiver.native_histograms),
-            "otlp_points": ("Data points stored from OTLP.", counts.points),
-            "otlp_points_refused": ("Data points of OTLP that were refused.", counts.points_refused),
-            "spans": ("Spans stored.", counts.spans),
-            "spans_refused": ("Spans refused.", counts.spans_refused),
-            "queries": ("Queries begun.", sum(counts.queries.values())),
-            "query_failures": ("Queries that failed.", counts.query_failures),
-            "query_seconds": ("Time spent on queries.", counts.query_seconds),
-            "out_of_order_samples": ("Samples refused as out of order.", stats.out_of_order),
-            "duplicate_samples": ("Samples left out as duplicates.", stats.duplicate),
-        }
-        gauges = {
-            "store_series": ("Series in the store.", stats.series),
-            "store_bytes": ("Bytes of the store on disk.", stats.bytes_on_disk),
-            "store_head_samples": ("Samples in memory.", stats.head_samples),
-            "targets": ("Targets that are scraped.", len(scrapers)),
-        }
-        for name, (text, value) in counters.items():
-            yield CounterMetricFamily(f"loadline_collector_{name}", text, value)
-        for name, (text, value) in gauges.items():
-            yield GaugeMetricFamily(f"loadline_collector_{name}", text, value)
+def _tsdb(parts: Parts, limit: int) -> dict[str, Any]:
+    stats = parts.store.stats()
+    names, pairs, sizes, values = count_labels(parts.store.series((), EARLIEST_MS, LATEST_MS))
+    return {
+        "headStats": {
+            "numSeries": stats.series,
+            "numLabelPairs": len(pairs),
+            "chunkCount": stats.chunks + stats.groups,
+            "minTime": stats.oldest_ms or 0,
+            "maxTime": stats.newest_ms or 0,
+        },
+        "seriesCountByMetricName": _top(names, limit),
+        "labelValueCountByLabelName": _top(values, limit),
+        "memoryInBytesByLabelName": _top(sizes, limit),
+        "seriesCountByLabelValuePair": _top(pairs, limit),
+    }
 
 
-def _landing_page(parts: Parts) -> str:
-    rows = "".join(
-        f"<tr><td>{escape(scraper.target.job)}</td><td>{escape(scraper.target.url)}</td>"
-        f"<td>{_health(scraper)}</td><td>{escape(scraper.failure)}</td></tr>"
-        for scraper in parts.scrapers
-    )
-    table = f"<table><tr><th>job<th>address<th>state<th>error</tr>{rows}</table>" if rows else "<p>No targets.</p>"
-    links = "".join(f'<li><a href="{link}">{link}</a></li>' for link in LINKS)
-    return (
-        "<!doctype html><html lang=en><meta charset=utf-8><title>Loadline collector</title>"
-        "<style>body{font:15px system-ui;margin:2rem}td,th{text-align:left;padding:.2rem 1rem .2rem 0}</style>"
-        f"<h1>Loadline collector</h1><h2>Targets</h2>{table}<h2>More</h2><ul>{links}</ul></html>"
-    )
+def count_labels(series: Iterable[Labels]) -> tuple[Counter[str], Counter[str], Counter[str], Counter[str]]:
+    """Series by metric name and by ``name=value``; bytes of values and number of values by label name."""
+    names, pairs, sizes = Counter[str](), Counter[str](), Counter[str]()
+    values: defaultdict[str, set[str]] = defaultdict(set)
+    for labels in series:
+        for name, value in labels:
+            pairs[f"{name}={value}"] += 1
+            sizes[name] += len(value.encode())
+            values[name].add(value)
+            if name == METRIC_NAME:
+                names[value] += 1
+    return names, pairs, sizes, Counter({name: len(found) for name, found in values.items()})
+
+
+def _top(counts: Mapping[str, int], limit: int) -> list[dict[str, Any]]:
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    return [{"name": name, "value": count} for name, count in ordered[:limit]]
+
+
+def _moment(unix_s: float) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).isoformat().replace("+00:00", "Z")

@@ -4,14 +4,14 @@ Responsible for turning the bytes of one scrape into a column of values under a 
 from the last one in little but its numbers, so the bytes before the value are kept as the key to the series and
 labels are parsed only when a key is new. A line that cannot be read becomes an error with its number; the rest goes on.
 
-Not kept: the timestamps that a page may carry (samples belong to the moment of the scrape), and exemplars.
+Not kept: exemplars.
 Sources: Prometheus ``model/textparse``; OpenMetrics 1.0, section 5.2.
 """
 
 import re
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -28,6 +28,10 @@ ACCEPT = (
 MAX_ERRORS = 100
 """Errors kept of one page; further bad lines are only counted."""
 
+DROPPED = -1
+"""Stands for a series that is not kept."""
+
+_LATEST = 2.0**53
 _QUOTED = rb'"(?:[^"\\]++|\\.)*+"'
 _BRACES = rb'\{((?:[^"}]++|' + _QUOTED + rb")*+)\}"
 _SERIES = re.compile(rb"[ \t]*([a-zA-Z_:][a-zA-Z0-9_:]*+)?(?:[ \t]*" + _BRACES + rb")?", re.DOTALL)
@@ -58,10 +62,12 @@ class Metadata:
 class Scrape:
     """One page read.
 
-    ``layout``    (series,) label sets, no two alike; the same object as last time while the series are the same
-    ``values``    (series,) float64
-    ``metadata``  families whose metadata are new or changed
-    ``errors``    the first bad lines; ``bad_lines`` counts all
+    ``layout``         (series,) label sets, no two alike; the same object as last time while the series are the same
+    ``values``         (series,) float64
+    ``metadata``       families whose metadata are new or changed
+    ``errors``         the first bad lines; ``bad_lines`` counts all
+    ``dropped``        samples whose series ``finish`` dropped
+    ``timestamps_ms``  by place in the layout, for the samples to which the page gives a time of their own
     """
 
     layout: tuple[Labels, ...]
@@ -69,16 +75,24 @@ class Scrape:
     metadata: tuple[Metadata, ...] = ()
     errors: tuple[ExpositionError, ...] = ()
     bad_lines: int = 0
+    dropped: int = 0
+    timestamps_ms: dict[int, int] = field(default_factory=dict)
+
+
+def _without_empty(labels: Labels) -> Labels | None:
+    return from_mapping(dict(labels))
 
 
 class ScrapeParser:
     """Reads the pages of one target, remembering its layout from one to the next.
 
-    ``finish`` is applied once to each new label set, such as to attach the target's labels.
+    ``finish`` is applied once to each new label set, such as to attach the target's labels; None drops the series.
+    It is given labels with empty values as well, as the page has them, and answers without such.
     """
 
-    def __init__(self, finish: Callable[[Labels], Labels] = lambda labels: labels) -> None:
+    def __init__(self, finish: Callable[[Labels], Labels | None] = _without_empty) -> None:
         self._finish = finish
+        self._drops = False
         self._ids: dict[bytes, int] = {}
         self._labels: list[Labels] = []
         self._comments: set[bytes] = set()
@@ -103,7 +117,8 @@ class ScrapeParser:
                     continue
                 key, _, value = key.rpartition(b" ")
                 series = find(key)
-                if series is not None and text.isdigit():
+                if series is not None and text.isdigit() and len(text) < 16:
+                    page.stamps[number] = text
                     text = value
                 elif (read := self._read_line(line, number, page)) is None:
                     continue
@@ -113,13 +128,25 @@ class ScrapeParser:
             texts.append(text)
             numbers.append(number)
         _check_end(ids, texts, numbers, page)
+        dropped = _leave_out(ids, texts, numbers) if self._drops else 0
+        if dropped and len(self._ids) > 4 * (len(ids) + dropped) + 1000:
+            self._ids = {raw: series for raw, series in self._ids.items() if series != DROPPED}
         values = _floats(ids, texts, numbers, page)
         if ids != self._last_ids:
             self._lay_out(ids)
         if self._first_seen is not None:
             self._report_twins(ids, numbers, page)
             values = values[self._first_seen]
-        return Scrape(self._layout, values, self._changed(page), tuple(page.errors), page.bad_lines)
+            numbers = [numbers[place] for place in self._first_seen.tolist()]
+        return Scrape(
+            self._layout,
+            values,
+            self._changed(page),
+            tuple(page.errors),
+            page.bad_lines,
+            dropped,
+            _times_ms(numbers, page) if page.stamps else {},
+        )
 
     def _read_line(self, line: bytes, number: int, page: "_Page") -> tuple[int, bytes] | None:
         stripped = line.strip(b" \t\r")
@@ -129,25 +156,30 @@ class ScrapeParser:
             self._read_comment(stripped, number, page)
             return None
         try:
-            return self._read_sample(line, page.openmetrics)
+            return self._read_sample(line, number, page)
         except ValueError as error:
             page.refuse(number, line, str(error))
             return None
 
-    def _read_sample(self, line: bytes, openmetrics: bool) -> tuple[int, bytes]:
+    def _read_sample(self, line: bytes, number: int, page: "_Page") -> tuple[int, bytes]:
         match = _SERIES.match(line)
         if match is None or match.end() == 0:
             raise ValueError("expected a metric name or {")
         rest = line[match.end() :]
         if match[2] is None and rest[:1] not in (b" ", b"\t"):
             raise ValueError("expected a metric name, perhaps {labels}, then a space and a value")
-        text = _value_text(rest, openmetrics)
+        text, stamp = _value_text(rest, page.openmetrics)
+        if stamp is not None:
+            page.stamps[number] = stamp
         raw = match[0]
         series = self._ids.get(raw)
         if series is None:
             labels = self._finish(_parse_labels(match[1], match[2]))
-            series = len(self._labels)
-            self._labels.append(labels)
+            if labels is None:
+                series, self._drops = DROPPED, True
+            else:
+                series = len(self._labels)
+                self._labels.append(labels)
             self._ids[raw] = series
         if rest.lstrip(b" \t") == text and rest.endswith(b" " + text):
             self._ids[line[: -len(text) - 1]] = series
@@ -200,6 +232,7 @@ class ScrapeParser:
     def _forget_absent(self, ids: list[int]) -> list[int]:
         renumbered = {old: new for new, old in enumerate(dict.fromkeys(ids))}
         self._labels = [self._labels[old] for old in renumbered]
+        self._drops = False
         self._ids = {raw: renumbered[old] for raw, old in self._ids.items() if old in renumbered}
         return [renumbered[old] for old in ids]
 
@@ -231,6 +264,7 @@ class _Page:
         self.errors: list[ExpositionError] = []
         self.bad_lines = 0
         self.described: set[str] = set()
+        self.stamps: dict[int, bytes] = {}  # by line number
 
     def refuse(self, number: int, line: bytes, reason: str) -> None:
         self.bad_lines += 1
@@ -248,6 +282,24 @@ def _check_end(ids: list[int], texts: list[bytes], numbers: list[int], page: _Pa
     for number in numbers[kept:]:
         page.refuse(number, b"", "nothing may follow # EOF")
     del ids[kept:], texts[kept:], numbers[kept:]
+
+
+def _leave_out(ids: list[int], texts: list[bytes], numbers: list[int]) -> int:
+    """Take samples of dropped series out of the three lists; how many there were."""
+    kept = [place for place, series in enumerate(ids) if series != DROPPED]
+    dropped = len(ids) - len(kept)
+    if dropped:
+        ids[:] = [ids[place] for place in kept]
+        texts[:] = [texts[place] for place in kept]
+        numbers[:] = [numbers[place] for place in kept]
+    return dropped
+
+
+def _times_ms(numbers: list[int], page: "_Page") -> dict[int, int]:
+    """Milliseconds by place, of the samples that bear a time: milliseconds in text, seconds in OpenMetrics."""
+    scale = 1000 if page.openmetrics else 1
+    stamps = page.stamps
+    return {place: round(float(stamps[number]) * scale) for place, number in enumerate(numbers) if number in stamps}
 
 
 def _floats(ids: list[int], texts: list[bytes], numbers: list[int], page: _Page) -> Float64Array:
@@ -281,21 +333,21 @@ def _number(text: bytes) -> float:
     raise ValueError(f"value {text.decode(errors='replace')!r} is not a number")
 
 
-def _value_text(rest: bytes, openmetrics: bool) -> bytes:
-    """The value's text of what follows a series: a value, then perhaps a timestamp, then perhaps an exemplar."""
+def _value_text(rest: bytes, openmetrics: bool) -> tuple[bytes, bytes | None]:
+    """The texts of value and time in what follows a series: a value, perhaps a timestamp, perhaps an exemplar."""
     fields, mark, exemplar = rest.partition(b"#")
     words = fields.split()
     if not words:
         raise ValueError("expected a value after the series")
     if len(words) > 2:
         raise ValueError("expected a value and at most a timestamp")
-    if len(words) == 2:
-        _number(words[1])
+    if len(words) == 2 and not abs(_number(words[1])) < _LATEST:
+        raise ValueError(f"timestamp {words[1].decode(errors='replace')!r} is beyond what is kept")
     if mark and not openmetrics:
         raise ValueError("only OpenMetrics pages may carry exemplars")
     if mark and not _EXEMPLAR.fullmatch(exemplar.strip(b" \t\r")):
         raise ValueError('an exemplar looks like # {trace_id="..."} 0.5')
-    return words[0]
+    return words[0], words[1] if len(words) == 2 else None
 
 
 def _parse_labels(name: bytes | None, inner: bytes | None) -> Labels:
@@ -318,7 +370,7 @@ def _parse_labels(name: bytes | None, inner: bytes | None) -> Labels:
         position = match.end()
     if not pairs.get(METRIC_NAME):
         raise ValueError("the series has no metric name")
-    return from_mapping(pairs)
+    return tuple(sorted(pairs.items()))
 
 
 def _unquote(raw: bytes) -> str:

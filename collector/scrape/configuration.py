@@ -1,199 +1,230 @@
-"""Read the scraping part of a ``prometheus.yml``.
+"""Read a ``prometheus.yml``: what to scrape, how, and the labels that go outside.
 
-Understood: ``global.scrape_interval``, ``global.scrape_timeout`` and of each of ``scrape_configs`` the keys in
-``JOB_KEYS``. Anything else is an error with file, line and column, never passed over in silence.
+What belongs to others (rules, alerting) is passed over with a remark; anything else that is not understood is an error
+with file, line and column.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import yaml
 
-from collector.model.errors import ConfigError, QueryError
-from collector.promql.durations import parse_duration_ms
-from collector.scrape.target import Target, make_target
+from collector.model.errors import ConfigError
+from collector.model.labels import Labels, from_mapping
+from collector.scrape.access import KEYS as ACCESS_KEYS
+from collector.scrape.access import read_access
+from collector.scrape.discovery import FILE_KEYS, HTTP_KEYS, TargetGroup, read_file_source, read_http_source
+from collector.scrape.document import Faults, Fields
+from collector.scrape.job import Job, find_targets
+from collector.scrape.relabel import read_rules
+from collector.scrape.target import ScrapeLimits, Target
+from collector.signals.document import Node, parse_document
+from collector.signals.errors import DocumentError
 
-TOP_KEYS = ("global", "scrape_configs")
-GLOBAL_KEYS = ("scrape_interval", "scrape_timeout")
+ELSEWHERE = {
+    "rule_files": "rules are evaluated by `loadline alerts serve`",
+    "alerting": "alerts are sent by `loadline alerts serve`",
+    "evaluation_interval": "rules are evaluated by `loadline alerts serve`",
+}
+"""Keys that are another process's to heed."""
+
+TOP_KEYS = ("global", "scrape_configs", "rule_files", "alerting")
+GLOBAL_KEYS = ("scrape_interval", "scrape_timeout", "evaluation_interval", "external_labels")
+LIMIT_KEYS = (
+    "body_size_limit",
+    "sample_limit",
+    "label_limit",
+    "label_name_length_limit",
+    "label_value_length_limit",
+    "target_limit",
+)
 JOB_KEYS = (
     "job_name",
-    "static_configs",
-    "metrics_path",
-    "scheme",
     "scrape_interval",
     "scrape_timeout",
+    "metrics_path",
+    "scheme",
+    "params",
     "honor_labels",
+    "honor_timestamps",
+    "static_configs",
+    "file_sd_configs",
+    "http_sd_configs",
+    "relabel_configs",
+    "metric_relabel_configs",
+    *LIMIT_KEYS,
+    *ACCESS_KEYS,
 )
 STATIC_KEYS = ("targets", "labels")
-
-Value = TypeVar("Value")
-Fields = dict[str, yaml.Node]
+SECRETS = frozenset(("password", "credentials", "bearer_token"))
 
 
-def read_prometheus_yml(path: Path) -> tuple[Target, ...]:
-    """Targets of the file at ``path``; ConfigError with one ``file:line:column: fault`` per line."""
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What to scrape.
+
+    ``external_labels`` are for what leaves this collector, such as federation. ``text`` is the file without its
+    secrets; ``remarks`` tell of keys that others heed.
+    """
+
+    jobs: tuple[Job, ...] = ()
+    external_labels: Labels = ()
+    text: str = ""
+    remarks: tuple[str, ...] = ()
+
+    def targets(self) -> tuple[Target, ...]:
+        """Targets that are listed in the configuration itself."""
+        return tuple(target for job in self.jobs for target in find_targets(job, job.groups).targets.values())
+
+
+def read_configuration(path: Path) -> Configuration:
+    """The file at ``path``; ConfigError with one ``file:line:column: key: fault`` per line."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    return parse_prometheus_yml(text, str(path))
+    return parse_configuration(text, str(path), path.parent.absolute())
 
 
-def parse_prometheus_yml(text: str, name: str) -> tuple[Target, ...]:
-    """As ``read_prometheus_yml``; ``name`` stands for the file in errors."""
-    reader = _Reader(name)
+def parse_configuration(text: str, name: str, folder: Path) -> Configuration:
+    """As ``read_configuration``; ``name`` stands for the file in errors, relative paths begin at ``folder``."""
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-        raise ConfigError(f"{place}: not YAML: {error.problem or error.context}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name}: not YAML: {error}") from error
-    targets = tuple(reader.document(root)) if root is not None else ()
-    if reader.faults:
-        raise ConfigError("\n".join(reader.faults))
-    return targets
+        root = parse_document(text, name)
+    except DocumentError as error:
+        raise ConfigError(str(error)) from error
+    faults = Faults()
+    top = Fields(root, "the file", TOP_KEYS, faults)
+    general = top.within("global", GLOBAL_KEYS) or Fields(Node(name, 1, 1, None), "global", GLOBAL_KEYS, faults)
+    jobs = tuple(_Jobs(general, folder).read(top))
+    external = from_mapping(general.labels("external_labels"))
+    remarks = tuple(_remark(fields, key) for fields in (top, general) for key in ELSEWHERE if key in fields)
+    if faults.lines:
+        raise ConfigError("\n".join(faults.lines))
+    return Configuration(jobs, external, _without_secrets(text), remarks)
 
 
-class _Reader:
-    """Walks the tree of nodes, gathering faults with their places."""
+def with_fixed(configuration: Configuration, targets: tuple[Target, ...]) -> Configuration:
+    """The configuration with further targets, each in the job that it names."""
+    jobs = {job.name: job for job in configuration.jobs}
+    for target in targets:
+        job = jobs.get(target.job, Job(target.job))
+        jobs[target.job] = replace(job, fixed=(*job.fixed, target))
+    return replace(configuration, jobs=tuple(jobs.values()))
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self.faults: list[str] = []
 
-    def document(self, root: yaml.Node) -> Iterator[Target]:
-        top = self._fields(root, "the file", TOP_KEYS)
-        general = self._fields(top["global"], "global", GLOBAL_KEYS) if "global" in top else {}
-        interval_s = self._read(general, "scrape_interval", 60.0, _duration_s)
-        timeout_s = self._read(general, "scrape_timeout", min(10.0, interval_s), _duration_s)
-        seen: dict[str, yaml.Node] = {}
-        for job in self._items(top.get("scrape_configs"), "scrape_configs"):
-            yield from self._job(job, interval_s, timeout_s, seen)
+class _Jobs:
+    """Reads ``scrape_configs`` with what ``global`` says as defaults."""
 
-    def _job(
-        self, node: yaml.Node, interval_s: float, timeout_s: float, seen: dict[str, yaml.Node]
-    ) -> Iterator[Target]:
-        fields = self._fields(node, "scrape_configs", JOB_KEYS)
-        name = self._read(fields, "job_name", "", _text)
-        if not name:
-            self._fault(node, "a scrape configuration needs a job_name")
-        elif name in seen:
-            self._fault(fields["job_name"], f'job_name "{name}" is already on line {seen[name].start_mark.line + 1}')
-        else:
-            seen[name] = fields["job_name"]
-        interval_s = self._read(fields, "scrape_interval", interval_s, _duration_s)
-        timeout_s = self._read(fields, "scrape_timeout", min(timeout_s, interval_s), _duration_s)
+    def __init__(self, general: Fields, folder: Path) -> None:
+        self._folder = folder
+        self._interval_s = general.duration_s("scrape_interval", 60.0)
+        self._timeout_s = general.duration_s("scrape_timeout", min(10.0, self._interval_s))
+        if self._timeout_s > self._interval_s:
+            general.fault("scrape_timeout", f"{self._timeout_s:g} s; at most the interval, {self._interval_s:g} s")
+
+    def read(self, top: Fields) -> Iterator[Job]:
+        lines: dict[str, int] = {}
+        for fields in top.each("scrape_configs", JOB_KEYS):
+            name = fields.text("job_name")
+            if not name:
+                fields.fault("job_name", "is absent; a scrape configuration needs one")
+            elif name in lines:
+                fields.fault("job_name", f'"{name}"; it is already on line {lines[name]}')
+            lines.setdefault(name, fields.at("job_name").line)
+            yield self._job(fields, name)
+
+    def _job(self, fields: Fields, name: str) -> Job:
+        interval_s = fields.duration_s("scrape_interval", self._interval_s)
+        timeout_s = fields.duration_s("scrape_timeout", min(self._timeout_s, interval_s))
         if timeout_s > interval_s:
-            self._fault(fields["scrape_timeout"], f"scrape_timeout is longer than the interval of {interval_s:g} s")
-        scheme = self._read(fields, "scheme", "http", _scheme)
-        path = self._read(fields, "metrics_path", "/metrics", _path)
-        honor_labels = self._read(fields, "honor_labels", False, _boolean)
-        for static in self._items(fields.get("static_configs"), "static_configs"):
-            parts = self._fields(static, "static_configs", STATIC_KEYS)
-            labels = self._labels(parts.get("labels"))
-            for item in self._items(parts.get("targets"), "targets"):
-                address = self._convert(item, "target", "", _address)
-                if address:
-                    yield make_target(
-                        f"{scheme}://{address}{path}",
-                        name,
-                        {"instance": address, **labels},
-                        interval_s=interval_s,
-                        timeout_s=timeout_s,
-                        honor_labels=honor_labels,
-                    )
-
-    def _labels(self, node: yaml.Node | None) -> dict[str, str]:
-        if node is None:
-            return {}
-        if not isinstance(node, yaml.MappingNode):
-            self._fault(node, "labels should map names to values")
-            return {}
-        return {
-            self._convert(key, "label name", "", _text): self._convert(value, "label value", "", _text)
-            for key, value in node.value
-        }
-
-    def _fields(self, node: yaml.Node, subject: str, allowed: tuple[str, ...]) -> Fields:
-        if not isinstance(node, yaml.MappingNode):
-            self._fault(node, f"{subject} should be a mapping of {', '.join(allowed)}")
-            return {}
-        fields: Fields = {}
-        for key, value in node.value:
-            if key.value not in allowed:
-                self._fault(key, f'{subject}: "{key.value}" is not understood; what is: {", ".join(allowed)}')
-            elif key.value in fields:
-                self._fault(key, f'{subject}: "{key.value}" is given twice')
-            else:
-                fields[key.value] = value
-        return fields
-
-    def _items(self, node: yaml.Node | None, subject: str) -> list[yaml.Node]:
-        if node is None:
-            return []
-        if not isinstance(node, yaml.SequenceNode):
-            self._fault(node, f"{subject} should be a list")
-            return []
-        return list(node.value)
-
-    def _read(self, fields: Fields, key: str, default: Value, reader: Callable[[str], Value]) -> Value:
-        return self._convert(fields[key], key, default, reader) if key in fields else default
-
-    def _convert(self, node: yaml.Node, subject: str, default: Value, reader: Callable[[str], Value]) -> Value:
-        if not isinstance(node, yaml.ScalarNode):
-            self._fault(node, f"{subject} should be one value")
-            return default
-        try:
-            return reader(node.value)
-        except ValueError as error:
-            self._fault(node, f'{subject} is "{node.value}"; {error}')
-            return default
-
-    def _fault(self, node: yaml.Node, message: str) -> None:
-        mark = node.start_mark
-        self.faults.append(f"{self._name}:{mark.line + 1}:{mark.column + 1}: {message}")
+            fields.fault("scrape_timeout", f"{timeout_s:g} s; at most the interval, {interval_s:g} s")
+        job = Job(
+            name=name,
+            interval_s=interval_s,
+            timeout_s=timeout_s,
+            path=fields.read("metrics_path", "/metrics", _path),
+            scheme=fields.read("scheme", "http", _scheme),
+            params=tuple(_params(fields)),
+            honor_labels=fields.boolean("honor_labels", False),
+            honor_timestamps=fields.boolean("honor_timestamps", True),
+            limits=_limits(fields),
+            target_limit=fields.count("target_limit"),
+            relabel=read_rules(fields, "relabel_configs"),
+            metric_relabel=read_rules(fields, "metric_relabel_configs"),
+            access=read_access(fields, self._folder),
+        )
+        files = [read_file_source(one, self._folder) for one in fields.each("file_sd_configs", FILE_KEYS)]
+        pages = [read_http_source(one, self._folder) for one in fields.each("http_sd_configs", HTTP_KEYS)]
+        return replace(job, groups=tuple(_static(fields, job)), sources=(*files, *pages))
 
 
-def _text(value: str) -> str:
-    return value
+def _static(fields: Fields, job: Job) -> Iterator[TargetGroup]:
+    """Groups of ``static_configs``; an address that makes no target is a fault where it stands."""
+    for place, static in enumerate(fields.each("static_configs", STATIC_KEYS)):
+        labels = tuple(static.labels("labels").items())
+        addresses = static.texts("targets")
+        for node, address in zip(static.items("targets"), addresses, strict=True):
+            if "/" in address or not address:
+                static.faults.add(node, f'targets: "{address}"; a target is HOST:PORT, without scheme and path')
+                continue
+            group = TargetGroup((address,), labels)
+            for fault in find_targets(job, (group,)).faults if job.name else ():
+                static.faults.add(node, f"targets: {fault}")
+        yield TargetGroup(addresses, labels, str(place))
 
 
-def _duration_s(value: str) -> float:
-    try:
-        duration_ms = parse_duration_ms(value)
-    except QueryError as error:
-        raise ValueError("a duration looks like 5s or 1m30s") from error
-    if duration_ms <= 0:
-        raise ValueError("it should be longer than nothing")
-    return duration_ms / 1000
+def _limits(fields: Fields) -> ScrapeLimits:
+    usual = ScrapeLimits()
+    return ScrapeLimits(
+        body_bytes=fields.size_bytes("body_size_limit") or usual.body_bytes,
+        samples=fields.count("sample_limit") or usual.samples,
+        labels=fields.count("label_limit"),
+        label_name_length=fields.count("label_name_length_limit"),
+        label_value_length=fields.count("label_value_length_limit"),
+    )
 
 
-def _scheme(value: str) -> str:
-    if value not in ("http", "https"):
+def _params(fields: Fields) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for name, node in fields.pairs("params"):
+        items = node.value if isinstance(node.value, list) else None
+        if items is None or any(isinstance(item.value, dict | list) for item in items):
+            fields.faults.add(node, f"params: {name.text} is {node.shown()}; it is a list of texts")
+        else:
+            yield name.text, tuple(item.text for item in items)
+
+
+def _remark(fields: Fields, key: str) -> str:
+    node = fields.at(key)
+    return f"{node.path}:{node.line}: {key}: left alone; {ELSEWHERE[key]}"
+
+
+def _without_secrets(text: str) -> str:
+    document = yaml.safe_load(text)
+    _hide(document, set())
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True) if document else ""
+
+
+def _hide(value: Any, seen: set[int]) -> None:
+    """Blot out secrets in place; what aliases share is visited once."""
+    if not isinstance(value, list | dict) or id(value) in seen:
+        return
+    seen.add(id(value))
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        if key in SECRETS and item:
+            value[key] = "<secret>"
+        else:
+            _hide(item, seen)
+
+
+def _scheme(text: str) -> str:
+    if text not in ("http", "https"):
         raise ValueError("it may be http or https")
-    return value
+    return text
 
 
-def _path(value: str) -> str:
-    if not value.startswith("/"):
+def _path(text: str) -> str:
+    if not text.startswith("/"):
         raise ValueError("a path begins with /")
-    return value
-
-
-def _boolean(value: str) -> bool:
-    if value.lower() not in ("true", "false"):
-        raise ValueError("it may be true or false")
-    return value.lower() == "true"
-
-
-def _address(value: str) -> str:
-    if not value or "/" in value or " " in value:
-        raise ValueError("a target is HOST:PORT, without scheme and path")
-    try:
-        make_target(f"http://{value}", "check")
-    except ConfigError as error:
-        raise ValueError("a target is HOST:PORT, such as 10.0.0.1:8000") from error
-    return value
+    return text

@@ -1,4 +1,4 @@
-"""A scrape target: where it is, how often it is asked, and which labels its series get."""
+"""A scrape target: where it is, how it is asked, and which labels its series get."""
 
 import hashlib
 from collections.abc import Mapping
@@ -6,19 +6,35 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from collector.model.errors import ConfigError
-from collector.model.labels import Labels, from_mapping
+from collector.model.labels import Labels, from_mapping, render
+from collector.scrape.access import OPEN, Access
+from collector.scrape.relabel import Rule, relabel
 
 DEFAULT_JOB = "scrape"
-MAX_BODY_BYTES = 32 << 20
-MAX_SERIES = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class ScrapeLimits:
+    """What one page may hold; a page beyond a limit is refused whole. None stands for no limit.
+
+    ``body_bytes`` uncompressed; ``samples`` after relabelling; ``labels`` of one series with the target's own; the
+    lengths in characters.
+    """
+
+    body_bytes: int = 32 << 20
+    samples: int = 100_000
+    labels: int | None = None
+    label_name_length: int | None = None
+    label_value_length: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """One address to scrape.
 
-    ``labels`` are attached to every series and hold ``job`` and ``instance``. A series that already has one of them
-    keeps its own as ``exported_NAME``, or, with ``honor_labels``, wins.
+    ``labels`` are attached to every series and hold ``instance`` and, unless relabelling took it away, ``job``. A
+    series that already has one of them keeps its own as ``exported_NAME``, or, with ``honor_labels``, wins.
+    ``pool`` is the job of the configuration that the target belongs to, ``discovered`` its labels before relabelling.
     """
 
     url: str
@@ -26,18 +42,24 @@ class Target:
     interval_s: float = 5.0
     timeout_s: float = 5.0
     honor_labels: bool = False
-    max_body_bytes: int = MAX_BODY_BYTES
-    max_series: int = MAX_SERIES
+    honor_timestamps: bool = True
+    limits: ScrapeLimits = ScrapeLimits()
+    metric_relabel: tuple[Rule, ...] = ()
+    access: Access = OPEN
+    pool: str = ""
+    discovered: Labels = ()
+    refusal: str = ""
+    """Why every scrape fails, such as a ``target_limit``; empty where none does."""
 
     @property
     def job(self) -> str:
         """Name of the group of targets that this one belongs to."""
-        return dict(self.labels)["job"]
+        return self.pool or dict(self.labels).get("job", "")
 
     @property
     def key(self) -> str:
         """Name of the target's scrape group in the store."""
-        return f"scrape {self.job} {self.url}"
+        return f"scrape {self.job} {self.url} {render(self.labels)}"
 
     @property
     def offset_s(self) -> float:
@@ -45,18 +67,29 @@ class Target:
         digest = hashlib.blake2b(self.key.encode(), digest_size=8).digest()
         return int.from_bytes(digest) / 2**64 * self.interval_s
 
-    def finish(self, labels: Labels) -> Labels:
-        """A scraped label set with the target's labels attached."""
+    def finish(self, labels: Labels) -> Labels | None:
+        """A scraped label set with the target's labels attached, relabelled; None where that drops it.
+
+        A label that the page gives an empty value keeps the target's away under ``honor_labels``.
+        """
         own = dict(labels)
+        renamed: list[tuple[str, str]] = []
         for name, value in self.labels:
-            if name not in own:
-                own[name] = value
-            elif not self.honor_labels:
-                exported = f"exported_{name}"
-                while exported in own:
-                    exported = f"exported_{exported}"
-                own[exported], own[name] = own[name], value
-        return from_mapping(own)
+            if self.honor_labels:
+                own.setdefault(name, value)
+                continue
+            if own.get(name):
+                renamed.append((name, own[name]))
+            own[name] = value
+        for name, value in sorted(renamed, key=lambda pair: len(pair[0])):
+            exported = f"exported_{name}"
+            while own.get(exported):
+                exported = f"exported_{exported}"
+            own[exported] = value
+        if not self.metric_relabel:
+            return from_mapping(own)
+        changed = relabel(own, self.metric_relabel)
+        return from_mapping(changed) if changed else None
 
 
 def make_target(
@@ -75,7 +108,16 @@ def make_target(
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     instance = f"{host}:{port or (443 if parts.scheme == 'https' else 80)}"
     attached = from_mapping({"instance": instance, **(labels or {}), "job": job})
-    return Target(url, attached, interval_s, min(timeout_s, interval_s), honor_labels)
+    discovered = {"__address__": instance, "__scheme__": parts.scheme, "__metrics_path__": parts.path or "/"}
+    return Target(
+        url,
+        attached,
+        interval_s,
+        min(timeout_s, interval_s),
+        honor_labels,
+        pool=job,
+        discovered=from_mapping(discovered | dict(labels or {}) | {"job": job}),
+    )
 
 
 def parse_target(text: str, *, interval_s: float, timeout_s: float) -> Target:

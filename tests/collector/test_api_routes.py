@@ -22,7 +22,8 @@ from collector.api.parts import Parts
 from collector.model import remote_write
 from collector.model.labels import from_mapping
 from collector.model.series import Series
-from collector.scrape.scraper import Scraper
+from collector.scrape.job import Job
+from collector.scrape.pool import Pool
 from collector.scrape.target import make_target
 
 NOW_S = 1_700_000_000.0
@@ -156,10 +157,13 @@ def test_rules_are_passed_on_and_an_absent_process_is_a_warning(api: httpx.Clien
 
 
 def test_targets_and_the_landing_page_show_what_is_scraped(parts: Parts, serve_app: Callable[[ASGIApp], str]) -> None:
-    scraper = Scraper(make_target("http://a:1/metrics", "<engine>"), parts.store, parts.http)
+    made = (make_target("http://a:1/metrics", "<engine>"), make_target("http://b:1/metrics", "engine"))
+    pools = {target.job: Pool(Job(target.job, fixed=(target,)), parts.store, parts.http) for target in made}
+    for pool in pools.values():
+        pool.look()
+    (scraper,) = pools["<engine>"].scrapers.values()
     scraper.failure, scraper.last_scrape_s = "answered 500", NOW_S
-    waiting = Scraper(make_target("http://b:1/metrics", "engine"), parts.store, parts.http)
-    url = serve_app(create_app(replace(parts, scrapers=(scraper, waiting))))
+    url = serve_app(create_app(replace(parts, pools=pools)))
     with httpx.Client(base_url=url, trust_env=False) as http:
         down, unknown = http.get("/api/v1/targets").json()["data"]["activeTargets"]
         page = http.get("/").text

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from collector.cli import app
 from collector.model.labels import from_mapping
-from collector.server import listen, targets_of, token_of
+from collector.server import configuration_of, listen, token_of
 from collector.settings import CollectorSettings
 from collector.store import Store
 
@@ -124,7 +124,8 @@ def test_settings_that_make_no_sense_are_one_line_and_exit_code_2(
 def test_flags_and_configuration_file_both_give_targets(tmp_path: Path) -> None:
     config = tmp_path / "prometheus.yml"
     config.write_text("scrape_configs: [{job_name: node, static_configs: [{targets: ['b:9100']}]}]")
-    targets = targets_of(CollectorSettings(scrape=("a:1,job=engine",), config=config, interval="2s"))
+    settings = CollectorSettings(scrape=("a:1,job=engine",), config=config, interval="2s")
+    targets = sorted(configuration_of(settings).targets(), key=lambda target: target.job)
     assert [(target.job, target.interval_s, target.timeout_s) for target in targets] == [
         ("engine", 2.0, 2.0),
         ("node", 60.0, 10.0),

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from collector.model.errors import ConfigError
-from collector.scrape.configuration import parse_prometheus_yml, read_prometheus_yml
+from collector.scrape.configuration import parse_configuration, read_configuration
+from collector.scrape.target import Target
 
 GOOD = """\
 global:
@@ -28,6 +29,10 @@ scrape_configs:
 """
 
 
+def parse_prometheus_yml(text: str, name: str) -> tuple[Target, ...]:
+    return parse_configuration(text, name, Path("/etc/prometheus")).targets()
+
+
 def test_jobs_become_targets() -> None:
     first, second, third = parse_prometheus_yml(GOOD, "prometheus.yml")
     assert (first.url, first.interval_s, first.timeout_s) == ("https://a:8000/prom", 60.0, 4.0)
@@ -41,21 +46,24 @@ def test_jobs_become_targets() -> None:
     ("text", "fault"),
     [
         ("a: [", "f.yml:1:5: not YAML"),
-        ("[]", "f.yml:1:1: the file should be a mapping"),
+        ("[]", "f.yml:1:1: the file: a list; it is a mapping of global"),
         ("globals: {}", 'f.yml:1:1: the file: "globals" is not understood'),
-        ("global: {scrape_interval: 5 mins}", 'f.yml:1:27: scrape_interval is "5 mins"; a duration looks like'),
-        ("scrape_configs: {}", "f.yml:1:17: scrape_configs should be a list"),
-        ("scrape_configs:\n- static_configs: []", "f.yml:2:3: a scrape configuration needs a job_name"),
-        ("scrape_configs:\n- job_name: a\n- job_name: a", 'f.yml:3:13: job_name "a" is already on line 2'),
-        ("scrape_configs:\n- job_name: a\n  relabel_configs: []", '"relabel_configs" is not understood'),
-        ("scrape_configs:\n- job_name: a\n  scheme: ftp", 'f.yml:3:11: scheme is "ftp"; it may be http or https'),
+        ("global: {scrape_interval: 5 mins}", 'f.yml:1:27: scrape_interval: "5 mins"; a duration looks like'),
+        ("scrape_configs: {}", "f.yml:1:17: scrape_configs: a mapping; it is a list"),
+        ("scrape_configs:\n- static_configs: []", "f.yml:2:3: job_name: is absent"),
+        ("scrape_configs:\n- job_name: a\n- job_name: a", 'f.yml:3:13: job_name: "a"; it is already on line 2'),
+        (
+            "scrape_configs:\n- job_name: a\n  kubernetes_sd_configs: []",
+            'f.yml:3:3: scrape_configs: "kubernetes_sd_configs"',
+        ),
+        ("scrape_configs:\n- job_name: a\n  scheme: ftp", 'f.yml:3:11: scheme: "ftp"; it may be http or https'),
         (
             "scrape_configs:\n- job_name: a\n  static_configs:\n  - targets: ['http://x:1/']",
-            'f.yml:4:15: target is "http://x:1/"; a target is HOST:PORT',
+            'f.yml:4:15: targets: "http://x:1/"; a target is HOST:PORT',
         ),
         (
             "scrape_configs:\n- {job_name: a, scrape_interval: 5s, scrape_timeout: 6s}",
-            "scrape_timeout is longer than the interval of 5 s",
+            "f.yml:2:54: scrape_timeout: 6 s; at most the interval, 5 s",
         ),
     ],
 )
@@ -67,13 +75,13 @@ def test_a_fault_is_told_with_its_place(text: str, fault: str) -> None:
 
 def test_every_fault_of_a_file_is_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        parse_prometheus_yml("global: {a: 1, b: 2}\nrule_files: []\n", "f.yml")
+        parse_prometheus_yml("global: {a: 1, b: 2}\nremote_read: []\n", "f.yml")
     assert len(str(caught.value).splitlines()) == 3
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.yml: cannot be read"):
-        read_prometheus_yml(tmp_path / "none.yml")
+        read_configuration(tmp_path / "none.yml")
 
 
 @pytest.mark.peer

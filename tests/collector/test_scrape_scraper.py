@@ -12,7 +12,7 @@ from collector.model.matchers import Matcher
 from collector.model.series import is_stale
 from collector.scrape.loop import every, next_step_s
 from collector.scrape.scraper import Scraper
-from collector.scrape.target import Target, make_target
+from collector.scrape.target import ScrapeLimits, Target, make_target
 from collector.store import Store
 
 PAGE = b'# HELP a What.\n# TYPE a gauge\na{x="1"} 1\nb 2\n'
@@ -121,10 +121,10 @@ def test_bad_lines_are_said_once_and_the_rest_is_stored(store: Store, caplog: py
 
 def test_a_page_beyond_the_limits_is_refused_and_the_limit_named(store: Store) -> None:
     labels = TARGET.labels
-    long = scrape(store, Target("http://a:1/metrics", labels, max_body_bytes=20), [(1000, PAGE)])
-    assert long.failure == "the page is longer than 20 bytes (max_body_bytes)"
-    many = scrape(store, Target("http://b:1/metrics", labels, max_series=1), [(1000, PAGE)])
-    assert many.failure == "the page has 2 series; at most 1 are taken (max_series)"
+    long = scrape(store, Target("http://a:1/metrics", labels, limits=ScrapeLimits(body_bytes=20)), [(1000, PAGE)])
+    assert long.failure == "the page is longer than 20 bytes (body_size_limit)"
+    many = scrape(store, Target("http://b:1/metrics", labels, limits=ScrapeLimits(samples=1)), [(1000, PAGE)])
+    assert many.failure == "the page has 2 samples after relabelling; at most 1 are taken (sample_limit)"
 
 
 def test_a_slow_target_is_given_up_after_its_timeout(store: Store) -> None:

@@ -1,0 +1,80 @@
+"""One running query: its deadline, the client that waits for it, and the end of the process.
+
+A query runs in a thread and looks at its clock between the nodes of its expression. The clock jumps past the deadline
+once the query is called off; the answer is then Prometheus's, at once, and the thread ends at its next look.
+"""
+
+import asyncio
+import math
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+import anyio.to_thread
+from starlette.requests import Request
+
+from collector.api.errors import ApiError
+from collector.api.parts import Parts
+from collector.model.errors import LimitError
+
+T = TypeVar("T")
+
+
+class QueryClock:
+    """Seconds for ``Engine``; infinite once the query is called off or the process stops."""
+
+    def __init__(
+        self, timeout_s: float, stopping: threading.Event, now_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._now_s = now_s
+        self._ends_s = now_s() + timeout_s
+        self._stopping = stopping
+        self._called_off = False
+
+    def __call__(self) -> float:
+        """The time as the query should see it."""
+        return math.inf if self._is_canceled() else self._now_s()
+
+    def call_off(self) -> None:
+        """Let the query end at its next look."""
+        self._called_off = True
+
+    def refusal(self) -> ApiError | None:
+        """What to answer if the query was called off or ran out of time."""
+        if self._is_canceled():
+            return ApiError(503, "canceled", "query was canceled in expression evaluation")
+        if self._now_s() >= self._ends_s:
+            return ApiError(503, "timeout", "query timed out in expression evaluation")
+        return None
+
+    def _is_canceled(self) -> bool:
+        return self._called_off or self._stopping.is_set()
+
+
+async def run_query(parts: Parts, request: Request, timeout_s: float, work: Callable[[QueryClock], T]) -> T:
+    """Run ``work`` in a thread; ApiError 503 when its time is up, the process stops or the client has gone."""
+    clock = QueryClock(timeout_s, parts.stopping)
+    if refusal := clock.refusal():
+        raise refusal
+    running = asyncio.ensure_future(anyio.to_thread.run_sync(partial(work, clock), abandon_on_cancel=True))
+    leaving = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait((running, leaving), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            return running.result()
+        refusal = clock.refusal() or ApiError(503, "canceled", "query was canceled in expression evaluation")
+        clock.call_off()
+        raise refusal
+    except LimitError as error:
+        raise clock.refusal() or error from error
+    finally:
+        clock.call_off()
+        leaving.cancel()
+        running.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,200 @@
+"""How a target is spoken to: credentials, TLS, redirects, and the connections for that.
+
+Files of passwords and tokens are read at every request, so that they may be changed under a running collector;
+certificates are read when the configuration is.
+"""
+
+import base64
+import ssl
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import httpx
+
+from collector.model.errors import ConfigError
+from collector.scrape.document import Fields
+
+KEYS = ("basic_auth", "authorization", "bearer_token", "bearer_token_file", "tls_config", "follow_redirects")
+BASIC_KEYS = ("username", "username_file", "password", "password_file")
+AUTHORIZATION_KEYS = ("type", "credentials", "credentials_file")
+TLS_KEYS = ("ca_file", "cert_file", "key_file", "server_name", "insecure_skip_verify")
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A text that is not shown, or the file that holds it."""
+
+    text: str = field(default="", repr=False)
+    file: Path | None = None
+
+    def read(self) -> str:
+        """The text now; ConfigError where its file cannot be read."""
+        if self.file is None:
+            return self.text
+        try:
+            return self.file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{self.file}: cannot be read: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What goes into the Authorization header; ``username`` with the type ``Basic`` only."""
+
+    type: str
+    secret: Secret
+    username: Secret = Secret()
+
+    def header(self) -> str:
+        """The header's value now; ConfigError where a file cannot be read."""
+        if self.type != "Basic" or self.username == Secret():
+            return f"{self.type} {self.secret.read()}"
+        pair = f"{self.username.read()}:{self.secret.read()}"
+        return "Basic " + base64.b64encode(pair.encode()).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Whom to trust and who we are; None stands for the system's authorities and for no certificate of ours."""
+
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    server_name: str = ""
+    insecure_skip_verify: bool = False
+
+    def context(self) -> ssl.SSLContext:
+        """The TLS context; ConfigError naming the file that cannot be used."""
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+        except OSError as error:
+            raise ConfigError(f"ca_file {self.ca_file}: cannot be used: {error}") from error
+        if self.insecure_skip_verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if self.cert_file is not None:
+            try:
+                context.load_cert_chain(self.cert_file, self.key_file)
+            except OSError as error:
+                raise ConfigError(f"cert_file {self.cert_file}: cannot be used: {error}") from error
+        return context
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Everything that decides how a request is made, beside its address."""
+
+    credentials: Credentials | None = None
+    tls: Tls = Tls()
+    follow_redirects: bool = True
+
+    def headers(self) -> dict[str, str]:
+        """Headers to send now; ConfigError where a file of credentials cannot be read."""
+        return {} if self.credentials is None else {"Authorization": self.credentials.header()}
+
+    def extensions(self) -> dict[str, str]:
+        """What httpx is told beside: the name that the server's certificate should bear."""
+        return {"sni_hostname": self.tls.server_name} if self.tls.server_name else {}
+
+
+OPEN = Access()
+"""No credentials, the system's authorities."""
+
+
+class Clients:
+    """One HTTP client for each way of TLS, shared by all targets that agree in it."""
+
+    def __init__(self, make: Callable[[Tls], httpx.AsyncClient] | None = None) -> None:
+        self._make = make or make_client
+        self._clients: dict[Tls, httpx.AsyncClient] = {}
+
+    def get(self, access: Access) -> httpx.AsyncClient:
+        """The client for this access; ConfigError where its certificates cannot be used."""
+        client = self._clients.get(access.tls)
+        if client is None:
+            client = self._clients[access.tls] = self._make(access.tls)
+        return client
+
+    async def keep(self, used: Iterable[Access]) -> None:
+        """Close the clients that no access uses any more."""
+        kept = {access.tls for access in used}
+        for tls in [tls for tls in self._clients if tls not in kept]:
+            await self._clients.pop(tls).aclose()
+
+    async def aclose(self) -> None:
+        """Close all."""
+        await self.keep(())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+def make_client(tls: Tls) -> httpx.AsyncClient:
+    """A client that keeps connections open between scrapes and heeds no proxy of the environment."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=120.0)
+    return httpx.AsyncClient(verify=tls.context(), trust_env=False, limits=limits)
+
+
+def read_access(fields: Fields, folder: Path) -> Access:
+    """The access keys of a scrape configuration or of HTTP discovery; relative paths begin at ``folder``."""
+    given = [key for key in ("basic_auth", "authorization", "bearer_token", "bearer_token_file") if key in fields]
+    if len(given) > 1:
+        fields.fault(given[1], f"stands beside {given[0]}; one of the two is allowed")
+    credentials = _read_basic(fields, folder) or _read_authorization(fields, folder) or _read_bearer(fields, folder)
+    return Access(credentials, _read_tls(fields, folder), fields.boolean("follow_redirects", True))
+
+
+def _read_basic(fields: Fields, folder: Path) -> Credentials | None:
+    basic = fields.within("basic_auth", BASIC_KEYS)
+    if basic is None:
+        return None
+    username, password = _secret(basic, "username", folder), _secret(basic, "password", folder)
+    if username == Secret():
+        basic.fault("username", "is absent; basic_auth needs one")
+    return Credentials("Basic", password, username)
+
+
+def _read_authorization(fields: Fields, folder: Path) -> Credentials | None:
+    given = fields.within("authorization", AUTHORIZATION_KEYS)
+    if given is None:
+        return None
+    kind = given.text("type", "Bearer").strip() or "Bearer"
+    if kind.lower() == "basic":
+        given.fault("type", f'"{kind}"; use basic_auth for that')
+    return Credentials(kind, _secret(given, "credentials", folder))
+
+
+def _read_bearer(fields: Fields, folder: Path) -> Credentials | None:
+    secret = _secret(fields, "bearer_token", folder)
+    return None if secret == Secret() else Credentials("Bearer", secret)
+
+
+def _read_tls(fields: Fields, folder: Path) -> Tls:
+    tls = fields.within("tls_config", TLS_KEYS)
+    if tls is None:
+        return Tls()
+    if ("cert_file" in tls) != ("key_file" in tls):
+        tls.fault("cert_file" if "cert_file" in tls else "key_file", "stands alone; cert_file and key_file go together")
+    return Tls(
+        ca_file=_path(tls, "ca_file", folder),
+        cert_file=_path(tls, "cert_file", folder),
+        key_file=_path(tls, "key_file", folder),
+        server_name=tls.text("server_name"),
+        insecure_skip_verify=tls.boolean("insecure_skip_verify", False),
+    )
+
+
+def _secret(fields: Fields, key: str, folder: Path) -> Secret:
+    if key in fields and f"{key}_file" in fields:
+        fields.fault(f"{key}_file", f"stands beside {key}; one of the two is allowed")
+    return Secret(fields.text(key), _path(fields, f"{key}_file", folder))
+
+
+def _path(fields: Fields, key: str, folder: Path) -> Path | None:
+    text = fields.text(key)
+    return folder / text if text else None
