@@ -1,21 +1,38 @@
 """PromQL expressions as values: frozen, hashable, without parentheses (the tree says it already).
 
 Times are Unix milliseconds, durations milliseconds. ``at`` is None, a time, or the words ``start`` and ``end``.
+``position`` is where the text of a node begins; it takes no part in comparison.
 """
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from collector.model.labels import METRIC_NAME
 from collector.model.matchers import Matcher
+from collector.promql.functions import FUNCTIONS
+from collector.promql.kinds import Kind
 
 At = int | Literal["start", "end"] | None
-Kind = Literal["scalar", "vector", "matrix", "string"]
 Cardinality = Literal["one-to-one", "many-to-one", "one-to-many", "many-to-many"]
+Extension = Literal["", "anchored", "smoothed"]
 
 _NAN = math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class DurationTerm:
+    """Duration arithmetic that only a running query can work out, because ``step()`` or ``range()`` is in it.
+
+    ``op`` is ``+ - * / % ^``, with one operand ``-``, or one of ``step range min_of max_of``; numbers are seconds.
+    """
+
+    op: str
+    args: "tuple[Duration, ...]" = ()
+
+
+Duration = float | DurationTerm
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +40,7 @@ class Number:
     """A scalar literal; every NaN literal equals every other."""
 
     value: float
+    position: int = field(default=0, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if math.isnan(self.value):
@@ -34,15 +52,22 @@ class Text:
     """A string literal."""
 
     value: str
+    position: int = field(default=0, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class VectorSelector:
-    """``name{matchers} offset .. @ ..``; the metric name is the matcher on ``__name__``, which comes first."""
+    """``name{matchers} offset .. @ ..``; the metric name is the matcher on ``__name__``, which comes first.
+
+    ``extension`` is the modifier ``anchored`` or ``smoothed``; ``offset`` goes before ``offset_ms`` where it is set.
+    """
 
     matchers: tuple[Matcher, ...]
     offset_ms: int = 0
     at: At = None
+    extension: Extension = ""
+    offset: DurationTerm | None = None
+    position: int = field(default=0, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -59,6 +84,8 @@ class MatrixSelector:
 
     selector: VectorSelector
     range_ms: int
+    range: DurationTerm | None = None
+    position: int = field(default=0, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +97,10 @@ class Subquery:
     step_ms: int | None = None
     offset_ms: int = 0
     at: At = None
+    range: DurationTerm | None = None
+    step: DurationTerm | None = None
+    offset: DurationTerm | None = None
+    position: int = field(default=0, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +108,7 @@ class Negate:
     """``-expr``."""
 
     expr: "Expr"
+    position: int = field(default=0, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +132,7 @@ class Binary:
     right: "Expr"
     matching: Matching | None = None
     return_bool: bool = False
+    position: int = field(default=0, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +144,7 @@ class Aggregation:
     param: "Expr | None" = None
     grouping: tuple[str, ...] = ()
     without: bool = False
+    position: int = field(default=0, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +153,10 @@ class Call:
 
     function: str
     args: tuple["Expr", ...] = ()
+    position: int = field(default=0, compare=False, repr=False)
 
 
 Expr = Number | Text | VectorSelector | MatrixSelector | Subquery | Negate | Binary | Aggregation | Call
-
-SCALAR_FUNCTIONS = frozenset({"time", "scalar", "pi", "step", "range", "start", "end", "min_of", "max_of"})
 
 
 def kind_of(expr: Expr) -> Kind:
@@ -140,7 +173,7 @@ def kind_of(expr: Expr) -> Kind:
         case Binary(_, left, right):
             return "scalar" if kind_of(left) == kind_of(right) == "scalar" else "vector"
         case Call(function):
-            return "scalar" if function in SCALAR_FUNCTIONS else "vector"
+            return FUNCTIONS[function].result if function in FUNCTIONS else "vector"
         case _:
             return "vector"
 
@@ -164,9 +197,11 @@ def children(expr: Expr) -> tuple[Expr, ...]:
 
 def walk(expr: Expr) -> Iterator[Expr]:
     """``expr`` and everything below it, depth first."""
-    yield expr
-    for child in children(expr):
-        yield from walk(child)
+    waiting = [expr]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting.extend(reversed(children(node)))
 
 
 def selectors(expr: Expr) -> tuple[VectorSelector, ...]:

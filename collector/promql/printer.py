@@ -6,9 +6,10 @@ import re
 from collector.model.labels import METRIC_NAME
 from collector.promql.ast import (
     Aggregation,
-    At,
     Binary,
     Call,
+    Duration,
+    DurationTerm,
     Expr,
     Matching,
     MatrixSelector,
@@ -19,16 +20,7 @@ from collector.promql.ast import (
     VectorSelector,
 )
 from collector.promql.durations import format_duration
-
-PRECEDENCE = {
-    "or": 1, "and": 2, "unless": 2,
-    "==": 3, "!=": 3, "<=": 3, "<": 3, ">=": 3, ">": 3,
-    "+": 4, "-": 4,
-    "*": 5, "/": 5, "%": 5, "atan2": 5,
-    "^": 7,
-}  # fmt: skip
-_UNARY = 6
-_PRIMARY = 8
+from collector.promql.precedence import PRECEDENCE, PRIMARY, UNARY
 
 _LEGACY_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LEGACY_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
@@ -47,17 +39,15 @@ def format(expr: Expr) -> str:
             return format_number(value)
         case Text(value):
             return quote(value)
-        case VectorSelector(_, offset_ms, at):
-            return _selector(expr) + _modifiers(offset_ms, at)
-        case MatrixSelector(selector, range_ms):
-            modifiers = _modifiers(selector.offset_ms, selector.at)
-            return f"{_selector(selector)}[{format_duration(range_ms)}]{modifiers}"
-        case Subquery(inner, range_ms, step_ms, offset_ms, at):
-            step = "" if step_ms is None else format_duration(step_ms)
-            inside = _wrapped(inner, _PRIMARY)
-            return f"{inside}[{format_duration(range_ms)}:{step}]{_modifiers(offset_ms, at)}"
+        case VectorSelector():
+            return _selector(expr) + _modifiers(expr)
+        case MatrixSelector(selector, range_ms, term):
+            return f"{_selector(selector)}[{_span(range_ms, term)}]{_modifiers(selector)}"
+        case Subquery(inner, range_ms):
+            step = "" if expr.step_ms is None else _span(expr.step_ms, expr.step)
+            return f"{_wrapped(inner, PRIMARY)}[{_span(range_ms, expr.range)}:{step}]{_modifiers(expr)}"
         case Negate(inner):
-            return "-" + (format(inner) if isinstance(inner, Negate) else _wrapped(inner, _UNARY))
+            return "-" + (format(inner) if isinstance(inner, Negate) else _wrapped(inner, UNARY))
         case Call(function, args):
             return f"{function}({', '.join(format(argument) for argument in args)})"
         case Aggregation():
@@ -104,13 +94,13 @@ def _level(expr: Expr) -> int:
         case Binary(op):
             return PRECEDENCE[op]
         case Negate():
-            return _UNARY
+            return UNARY
         case Number(value) if math.copysign(1, value) < 0 or math.isinf(value):
-            return _UNARY
-        case VectorSelector(_, offset_ms, at) if offset_ms or at is not None:
-            return _PRIMARY - 1
+            return UNARY
+        case VectorSelector() if _modifiers(expr):
+            return PRIMARY - 1
         case _:
-            return _PRIMARY
+            return PRIMARY
 
 
 def _wrapped(expr: Expr, level: int) -> str:
@@ -137,13 +127,36 @@ def _labels(names: tuple[str, ...]) -> str:
     return "(" + ", ".join(_label(name) for name in names) + ")"
 
 
-def _modifiers(offset_ms: int, at: At) -> str:
+def _modifiers(selector: VectorSelector | Subquery) -> str:
     out = ""
-    if at is not None:
+    if isinstance(selector, VectorSelector) and selector.extension:
+        out += f" {selector.extension}"
+    if selector.at is not None:
+        at = selector.at
         out += f" @ {at}()" if isinstance(at, str) else f" @ {at / 1000:.3f}"
-    if offset_ms:
-        out += f" offset {'-' if offset_ms < 0 else ''}{format_duration(abs(offset_ms))}"
+    if selector.offset is not None:
+        out += f" offset ({_term(selector.offset)})"
+    elif selector.offset_ms:
+        out += f" offset {'-' if selector.offset_ms < 0 else ''}{format_duration(abs(selector.offset_ms))}"
     return out
+
+
+def _span(duration_ms: int, term: DurationTerm | None) -> str:
+    return format_duration(duration_ms) if term is None else _term(term)
+
+
+def _term(duration: Duration) -> str:
+    """Duration arithmetic, each operation in parentheses but the outermost."""
+    if not isinstance(duration, DurationTerm):
+        return format_number(duration)
+    args = [f"({_term(arg)})" if _is_operation(arg) else _term(arg) for arg in duration.args]
+    if duration.op.isidentifier():
+        return f"{duration.op}({', '.join(_term(arg) for arg in duration.args)})"
+    return f"{args[0]} {duration.op} {args[1]}" if len(args) == 2 else f"{duration.op}{args[0]}"
+
+
+def _is_operation(duration: Duration) -> bool:
+    return duration < 0 if isinstance(duration, float) else not duration.op.isidentifier()
 
 
 def _aggregation(expr: Aggregation) -> str:

@@ -40,7 +40,7 @@ GUARDED: dict[str, tuple[str, ...]] = {
     "dash_mantine_components": ("dashboard",),
     "plotly": ("dashboard", "planner.report"),
     "sqlite3": ("collector.store", "alerts"),
-    "promql_parser": ("collector.promql",),
+    "promql_parser": (),
     "transformers": (),
 }
 
