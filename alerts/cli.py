@@ -15,6 +15,7 @@ from collector.signals import DocumentError
 
 if TYPE_CHECKING:
     from collector.promql import Engine
+    from collector.signals import Dialect
 
 app = typer.Typer(help="Evaluate and check Prometheus-format rules.", no_args_is_help=True, add_completion=False)
 
@@ -113,6 +114,37 @@ def check(files: Files, as_json: Json = False) -> None:
     raise typer.Exit(max(verdict["code"] for verdict in verdicts))
 
 
+@app.command()
+def slo(
+    file: Annotated[Path, typer.Argument(help="Objectives: OpenSLO v1, or Sloth's prometheus/v1.", metavar="FILE")],
+    dialect: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Engine whose names stand for signals; may be repeated (loadline).", envvar="LOADLINE_ALERTS_DIALECT"
+        ),
+    ] = None,
+    runbook: Annotated[
+        str, typer.Option(help="Runbook that every alert links to.", envvar="LOADLINE_ALERTS_RUNBOOK")
+    ] = "",
+) -> None:
+    """Write burn-rate rules for service level objectives; 0 if written, 1 if not valid, 2 if it cannot be read."""
+    from alerts.slo import read_slo_file, rule_file
+    from collector.signals import Vocabulary
+
+    dialects = _dialects(dialect or ["loadline"])
+    try:
+        reading = read_slo_file(file.read_text(encoding="utf-8"), str(file), Vocabulary.of(dialects))
+    except DocumentError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise _refused(_unreadable(error)) from error
+    text = rule_file(reading, runbook)
+    for warning in reading.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    print(text, end="")
+
+
 @app.command("test")
 def test_rules(
     files: Annotated[list[Path], typer.Argument(help="Test files in promtool's format.", metavar="FILE...")],
@@ -161,6 +193,16 @@ def lint(files: Files, as_json: Json = False) -> None:
     else:
         print("\n".join(map(str, findings)) or f"{sum(len(file.rules) for file in read)} rules, no remarks")
     raise typer.Exit(1 if findings else 0)
+
+
+def _dialects(names: Sequence[str]) -> "list[Dialect]":
+    from collector.signals import load_dialects
+
+    known = {dialect.engine: dialect for dialect in load_dialects()}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise _refused(f"--dialect is {unknown[0]!r}; allowed are {', '.join(sorted(known))}")
+    return [known[name] for name in names]
 
 
 def _tested(path: Path, engine: "Engine") -> dict[str, Any]:
