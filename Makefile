@@ -45,7 +45,7 @@ docs: $(VENV)/.dev ## Write the generated pages anew (metrics, signals)
 
 constraints: $(VENV)/.dev ## Pin what the environment holds now
 	{ echo '# Every package of a fresh environment, pinned; `make constraints` writes it anew.'; \
-	  $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//'; } > constraints.txt
+	  $(BIN)/python -m pip list --format=freeze --exclude-editable | grep -v '^pip=' | sed 's/+cpu//'; } > constraints.txt
 
 clean: ## Drop the environment and the caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -37,7 +37,6 @@ FLOORS: dict[str, tuple[str, ...]] = {
 GUARDED: dict[str, tuple[str, ...]] = {
     "torch": ("probe_engine.model", "probe_engine.runtime", "probe_engine.profile"),
     "dash": ("dashboard",),
-    "dash_mantine_components": ("dashboard",),
     "plotly": ("dashboard", "planner.report"),
     "sqlite3": ("collector.store", "alerts"),
     "promql_parser": (),
