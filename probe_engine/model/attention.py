@@ -38,12 +38,17 @@ class StepBatch:
     sampled_rows: torch.Tensor  # (sampled,) int64: rows whose logits are wanted
 
 
-def causal_mask(chunk: ChunkSpan, like: torch.Tensor) -> torch.Tensor | None:
-    """0 where a row of the chunk sees a key, -inf where not: (rows, context); None where plainly causal."""
-    if not chunk.start:
+def causal_mask(chunk: ChunkSpan, like: torch.Tensor, window: int | None = None) -> torch.Tensor | None:
+    """0 where a row of the chunk sees a key, -inf where not: (rows, context); None where plainly causal.
+
+    ``window``: keys that a row sees at most, its own included.
+    """
+    windowed = window is not None and chunk.context > window
+    if not chunk.start and not windowed:
         return None
-    mask = torch.full((chunk.last - chunk.first, chunk.context), float("-inf"), dtype=like.dtype, device=like.device)
-    return mask.triu_(chunk.start + 1)
+    hidden = torch.full((chunk.last - chunk.first, chunk.context), float("-inf"), dtype=like.dtype, device=like.device)
+    mask = hidden.triu(chunk.start + 1)
+    return mask if window is None else mask + hidden.tril(chunk.start - window)
 
 
 def attend_chunk(

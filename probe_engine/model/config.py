@@ -1,4 +1,4 @@
-"""What a Llama-architecture model is made of, read from a Hugging Face ``config.json``.
+"""What a decoder is made of, read from a Hugging Face ``config.json``: Llama, Mistral, Qwen2 and Qwen3.
 
 Reads both layouts: transformers 5 (``rope_parameters``) and before (``rope_theta``, ``rope_scaling``).
 What the decoder would compute wrongly is refused here, by name.
@@ -12,15 +12,38 @@ from typing import Any
 
 from probe_engine.errors import ModelError
 
-ARCHITECTURES = ("LlamaForCausalLM",)
-MODEL_TYPES = ("llama",)
-# Fields that change the computation, with the only values that the decoder implements.
+# Fields that change the computation, with the only values that the decoder implements, whatever the architecture.
 SUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
     "attention_bias": (False,),
     "mlp_bias": (False,),
     "quantization_config": (None,),
-    "sliding_window": (None,),
+    "use_sliding_window": (False,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """In what an architecture differs from Llama.
+
+    qkv_bias: queries, keys and values have biases. qk_norm: each query and key head is normed before its rotation.
+    window: what ``sliding_window`` means: attention is cut to it (True), it is ignored since ``use_sliding_window``
+    governs it (None), or it must be absent (False). head_dim: where the file names none; None is
+    ``hidden_size / num_attention_heads``.
+    """
+
+    model_type: str
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    window: bool | None = False
+    head_dim: int | None = None
+
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "LlamaForCausalLM": Architecture("llama"),
+    "MistralForCausalLM": Architecture("mistral", window=True),
+    "Qwen2ForCausalLM": Architecture("qwen2", qkv_bias=True, window=None),
+    "Qwen3ForCausalLM": Architecture("qwen3", qk_norm=True, window=None, head_dim=128),
 }
 
 
@@ -37,7 +60,7 @@ class Rope:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Shapes and constants of a decoder."""
+    """Shapes and constants of a decoder; ``window``: keys that a query sees at most, its own included; None is all."""
 
     vocab_size: int
     hidden_size: int
@@ -52,12 +75,17 @@ class ModelConfig:
     rope: Rope = Rope()
     dtype: str = "float32"
     eos_ids: frozenset[int] | None = None
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    window: int | None = None
 
     @property
     def parameters(self) -> int:
         """Number of weights."""
         attention = self.hidden_size * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
-        layer = attention + 3 * self.hidden_size * self.intermediate_size + 2 * self.hidden_size
+        extra = self.head_dim * (self.heads + 2 * self.kv_heads) if self.qkv_bias else 0
+        extra += 2 * self.head_dim if self.qk_norm else 0
+        layer = attention + 3 * self.hidden_size * self.intermediate_size + 2 * self.hidden_size + extra
         embeddings = self.vocab_size * self.hidden_size * (1 if self.tied else 2)
         return self.layers * layer + embeddings + self.hidden_size
 
@@ -84,7 +112,7 @@ def read_config(directory: Path) -> ModelConfig:
 
 def parse_config(raw: Mapping[str, Any], path: Path) -> ModelConfig:
     """``config.json``'s content as a ``ModelConfig``; ``path`` is only for messages."""
-    _check_architecture(raw, path)
+    architecture = _architecture(raw, path)
     for field, allowed in SUPPORTED.items():
         if field in raw and raw[field] not in allowed:
             raise ModelError(f"{path}: {field} is {_short(raw[field])}; allowed: {_list(allowed)}")
@@ -95,11 +123,11 @@ def parse_config(raw: Mapping[str, Any], path: Path) -> ModelConfig:
         raise ModelError(
             f"{path}: num_attention_heads is {heads}; it must be a multiple of num_key_value_heads, {kv_heads}"
         )
-    if raw.get("head_dim") is None and hidden % heads:
+    if raw.get("head_dim") is None and architecture.head_dim is None and hidden % heads:
         raise ModelError(
             f"{path}: hidden_size is {hidden}; without head_dim it must be a multiple of num_attention_heads, {heads}"
         )
-    head_dim = _positive(raw, "head_dim", path, hidden // heads)
+    head_dim = _positive(raw, "head_dim", path, architecture.head_dim or hidden // heads)
     if head_dim % 2:
         raise ModelError(f"{path}: head_dim is {head_dim}; it must be even")
     max_tokens = _positive(raw, "max_position_embeddings", path)
@@ -117,6 +145,9 @@ def parse_config(raw: Mapping[str, Any], path: Path) -> ModelConfig:
         rope=_rope(raw, path, max_tokens),
         dtype=str(raw.get("dtype") or raw.get("torch_dtype") or "float32"),
         eos_ids=token_ids(raw.get("eos_token_id"), path),
+        qkv_bias=architecture.qkv_bias,
+        qk_norm=architecture.qk_norm,
+        window=_window(raw, path, architecture, max_tokens),
     )
 
 
@@ -130,12 +161,29 @@ def token_ids(value: Any, path: Path) -> frozenset[int] | None:
     return frozenset(numbers)
 
 
-def _check_architecture(raw: Mapping[str, Any], path: Path) -> None:
-    architectures = raw.get("architectures")
-    if architectures and not (isinstance(architectures, list) and set(architectures) & set(ARCHITECTURES)):
-        raise ModelError(f"{path}: architectures is {_short(architectures)}; allowed: {_list(ARCHITECTURES)}")
-    if not architectures and raw.get("model_type") not in MODEL_TYPES:
-        raise ModelError(f"{path}: model_type is {_short(raw.get('model_type'))}; allowed: {_list(MODEL_TYPES)}")
+def _architecture(raw: Mapping[str, Any], path: Path) -> Architecture:
+    names = raw.get("architectures")
+    if names:
+        found = [name for name in names if name in ARCHITECTURES] if isinstance(names, list) else []
+        if not found:
+            raise ModelError(f"{path}: architectures is {_short(names)}; allowed: {_list(tuple(ARCHITECTURES))}")
+        return ARCHITECTURES[found[0]]
+    by_type = {architecture.model_type: architecture for architecture in ARCHITECTURES.values()}
+    if raw.get("model_type") not in by_type:
+        raise ModelError(f"{path}: model_type is {_short(raw.get('model_type'))}; allowed: {_list(tuple(by_type))}")
+    return by_type[str(raw["model_type"])]
+
+
+def _window(raw: Mapping[str, Any], path: Path, architecture: Architecture, max_tokens: int) -> int | None:
+    kinds = raw.get("layer_types")
+    if kinds is not None and architecture.window is not True and set(kinds) != {"full_attention"}:
+        raise ModelError(f"{path}: layer_types is {_short(kinds)}; allowed: 'full_attention' only")
+    if raw.get("sliding_window") is None or architecture.window is None:
+        return None
+    if not architecture.window:
+        raise ModelError(f"{path}: sliding_window is {_short(raw['sliding_window'])}; allowed: None")
+    window = _positive(raw, "sliding_window", path)
+    return window if window < max_tokens else None
 
 
 def _rope(raw: Mapping[str, Any], path: Path, max_tokens: int) -> Rope:

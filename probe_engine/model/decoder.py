@@ -1,6 +1,7 @@
-"""The Llama decoder: one forward pass over a step's rows, batched across sequences."""
+"""The decoder: one forward pass over a step's rows, batched across sequences."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch.nn.functional import embedding
@@ -8,7 +9,7 @@ from torch.nn.functional import embedding
 from probe_engine.model.attention import StepBatch
 from probe_engine.model.config import ModelConfig
 from probe_engine.model.layers import Layer, Weights
-from probe_engine.model.linear import Linear, Prepare
+from probe_engine.model.linear import Linear, Linears, PlainLinear
 from probe_engine.model.ops import Ops
 from probe_engine.runtime.kv_cache import KVCache
 
@@ -23,15 +24,53 @@ class _Stage:
     gate_up: Linear
     down: Linear
     next_norm: torch.Tensor
+    head_norms: tuple[torch.Tensor, torch.Tensor] | None
+
+    @property
+    def linears(self) -> tuple[Linear, ...]:
+        return self.qkv, self.output, self.gate_up, self.down
+
+
+class Model(Protocol):
+    """A model that computes steps, in this process alone or with others."""
+
+    @property
+    def kernels(self) -> str:
+        """Whose operations run between the matrix products: ``native`` or ``torch``."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of weights, keys and values."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where a step's tensors must be."""
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory that the weights take in this process."""
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of keys and values that one token keeps in this process."""
+
+    def new_cache(self, num_blocks: int, block_size: int) -> KVCache:
+        """An empty cache for ``forward``; a parallel model has one at a time."""
+
+    def forward(self, batch: StepBatch, cache: KVCache) -> torch.Tensor:
+        """Logits (sampled rows, vocabulary) of the step."""
+
+    def close(self) -> None:
+        """Give up what the model holds besides memory."""
 
 
 class Decoder:
     """A model ready to run: weights on one device in one dtype, and the operations between its matrix products.
 
-    ``weights`` are not kept where ``prepare`` makes copies of them.
+    ``weights`` are not kept where ``linears`` make copies of them. ``config`` may be one rank's share of a model.
     """
 
-    def __init__(self, config: ModelConfig, weights: Weights, ops: Ops, prepare: Prepare) -> None:
+    def __init__(self, config: ModelConfig, weights: Weights, ops: Ops, linears: Linears) -> None:
         self.config = config
         self.ops = ops
         self.dtype = weights.embedding.dtype
@@ -40,22 +79,50 @@ class Decoder:
         self._first_norm = weights.layers[0].attention_norm
         next_norms = (*(layer.attention_norm for layer in weights.layers[1:]), weights.norm)
         self._stages = [
-            _stage(layer, next_norm, prepare) for layer, next_norm in zip(weights.layers, next_norms, strict=True)
+            _stage(layer, next_norm, linears) for layer, next_norm in zip(weights.layers, next_norms, strict=True)
         ]
-        self._head = prepare(weights.head)
+        self._head = linears.head(weights.head, None)
+        self._head_is_embedding = weights.head is weights.embedding and isinstance(self._head, PlainLinear)
+
+    @property
+    def kernels(self) -> str:
+        """Whose operations run between the matrix products: ``native`` or ``torch``."""
+        return self.ops.name
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory that embedding and matrices take; norms and biases are next to nothing."""
+        linears = [linear for stage in self._stages for linear in stage.linears]
+        head = 0 if self._head_is_embedding else self._head.weight_bytes
+        return self._embedding.nbytes + head + sum(linear.weight_bytes for linear in linears)
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of keys and values that one token keeps."""
+        return self.config.kv_bytes_per_token(self.dtype.itemsize)
+
+    def new_cache(self, num_blocks: int, block_size: int) -> KVCache:
+        """An empty cache in the layout of the model's operations."""
+        return self.ops.new_cache(num_blocks, block_size)
+
+    def close(self) -> None:
+        """Nothing to give up."""
 
     @torch.inference_mode()
     def forward(self, batch: StepBatch, cache: KVCache) -> torch.Tensor:
         """Logits (sampled rows, vocabulary) of the step; its keys and values are in ``cache`` afterwards.
 
-        ``cache`` must be one of ``ops.new_cache``.
+        ``cache`` must be one of ``new_cache``.
         """
         ops = self.ops
         attention = ops.attention(batch, cache)
         hidden = embedding(batch.token_ids, self._embedding)
         normed = ops.norm(hidden, self._first_norm)
         for index, stage in enumerate(self._stages):
-            attended = attention(index, stage.qkv(normed))
+            qkv = stage.qkv(normed)
+            if stage.head_norms is not None:
+                qkv = ops.norm_heads(qkv, stage.head_norms)
+            attended = attention(index, qkv)
             if index == len(self._stages) - 1:  # nothing after this mixes rows: go on with those that are sampled
                 attended, hidden = attended[batch.sampled_rows], hidden[batch.sampled_rows]
             hidden, normed = ops.add_norm(hidden, stage.output(attended), stage.mlp_norm)
@@ -64,12 +131,13 @@ class Decoder:
         return self._head(normed)
 
 
-def _stage(layer: Layer, next_norm: torch.Tensor, prepare: Prepare) -> _Stage:
+def _stage(layer: Layer, next_norm: torch.Tensor, linears: Linears) -> _Stage:
     return _Stage(
-        qkv=prepare(layer.qkv),
-        output=prepare(layer.output),
+        qkv=linears.column(layer.qkv, layer.qkv_bias),
+        output=linears.row(layer.output, None),
         mlp_norm=layer.mlp_norm,
-        gate_up=prepare(layer.gate_up),
-        down=prepare(layer.down),
+        gate_up=linears.column(layer.gate_up, None),
+        down=linears.row(layer.down, None),
         next_norm=next_norm,
+        head_norms=layer.head_norms,
     )

@@ -126,23 +126,23 @@ inline float soften(float* scores, int64_t context) {
     return sum(total);
 }
 
-// Sum of N * LANES components of the values, weighted.
+// Sum of N * LANES components of the values at positions [begin, context), weighted; weights[0] is that of `begin`.
 template <int N, class E>
-inline void blend(const float* weights, const E* values, const int64_t* table, int64_t stride, int64_t context,
-                  const Shape& shape, float scale, E* out) {
+inline void blend(const float* weights, const E* values, const int64_t* table, int64_t stride, int64_t begin,
+                  int64_t context, const Shape& shape, float scale, E* out) {
     Floats total[N] = {};
-    for (int64_t first = 0, block = 0; first < context; first += shape.block_size, ++block) {
-        const E* row = values + table[block] * stride;
-        const int64_t last = std::min(first + shape.block_size, context);
-        for (int64_t j = first; j < last; ++j, row += shape.head_dim)
-            for (int i = 0; i < N; ++i) total[i] += weights[j] * load(row + i * LANES);
+    for (int64_t block = begin / shape.block_size, j = begin; j < context; ++block) {
+        const E* row = values + table[block] * stride + j % shape.block_size * shape.head_dim;
+        const int64_t last = std::min((block + 1) * shape.block_size, context);
+        for (; j < last; ++j, row += shape.head_dim)
+            for (int i = 0; i < N; ++i) total[i] += weights[j - begin] * load(row + i * LANES);
     }
     for (int i = 0; i < N; ++i) store(out + i * LANES, total[i] * scale);
 }
 
 template <class E>
 void attend(const E* qkv, const E* keys, const E* values, const int64_t* tables, const int64_t* contexts, E* out,
-            int64_t sequences, int64_t table_width, Shape shape, int threads) {
+            int64_t sequences, int64_t table_width, Shape shape, int64_t window, int threads) {
     const int64_t shared = shape.heads / shape.kv_heads, dim = shape.head_dim, width = shape.width();
     const int64_t head_stride = shape.block_size * dim, block_stride = shape.kv_heads * head_stride;
     const float scale = 1.0f / std::sqrt(float(dim));
@@ -155,22 +155,27 @@ void attend(const E* qkv, const E* keys, const E* values, const int64_t* tables,
             const int64_t sequence = task / shape.kv_heads, kv_head = task % shape.kv_heads;
             const int64_t* table = tables + sequence * table_width;
             const int64_t context = contexts[sequence];
+            const int64_t unseen = window && context > window ? context - window : 0;  // keys that left the window
+            const int64_t begin = unseen / width * width;
             for (int64_t head = kv_head * shared; head < (kv_head + 1) * shared; ++head) {
                 const E* from = qkv + sequence * shape.row() + head * dim;
                 for (int64_t d = 0; d < dim; d += LANES) store(query.data() + d, load(from + d) * scale);
-                for (int64_t first = 0; first < context; first += width) {
+                for (int64_t first = begin; first < context; first += width) {
                     const int64_t tile = first % shape.block_size / width;
                     const E* block = keys + table[first / shape.block_size] * block_stride + kv_head * head_stride;
-                    score_tile(query.data(), block + tile * width * dim, dim, width, scores.data() + first);
+                    score_tile(query.data(), block + tile * width * dim, dim, width, scores.data() + first - begin);
                 }
-                const float weight = 1.0f / soften(scores.data(), context);
+                std::fill(scores.data(), scores.data() + unseen - begin, -INFINITY);
+                const float weight = 1.0f / soften(scores.data(), context - begin);
                 const E* heads_values = values + kv_head * head_stride;
                 E* to = out + (sequence * shape.heads + head) * dim;
                 int64_t d = 0;
                 for (; d + 4 * LANES <= dim; d += 4 * LANES)
-                    blend<4>(scores.data(), heads_values + d, table, block_stride, context, shape, weight, to + d);
+                    blend<4>(scores.data(), heads_values + d, table, block_stride, begin, context, shape, weight,
+                             to + d);
                 for (; d < dim; d += LANES)
-                    blend<1>(scores.data(), heads_values + d, table, block_stride, context, shape, weight, to + d);
+                    blend<1>(scores.data(), heads_values + d, table, block_stride, begin, context, shape, weight,
+                             to + d);
             }
         }
     }
@@ -223,6 +228,54 @@ void add_and_norm(E* hidden, const E* delta, const E* weight, E* normed, int64_t
     }
 }
 
+// Norms each query and key head of each row in place, with weights of its own kind.
+template <class E>
+void norm_heads(E* qkv, const E* query_weight, const E* key_weight, int64_t rows, Shape shape, float epsilon,
+                int threads) {
+    const int64_t dim = shape.head_dim;
+#pragma omp parallel for num_threads(threads) if (rows * shape.row() > WORTH_THREADS)
+    for (int64_t row = 0; row < rows; ++row)
+        for (int64_t head = 0; head < shape.heads + shape.kv_heads; ++head) {
+            E* own = qkv + row * shape.row() + head * dim;
+            const E* weight = head < shape.heads ? query_weight : key_weight;
+            Floats squares{};
+            for (int64_t d = 0; d < dim; d += LANES) squares += load(own + d) * load(own + d);
+            const float scale = 1.0f / std::sqrt(sum(squares) / float(dim) + epsilon);
+            for (int64_t d = 0; d < dim; d += LANES) store(own + d, load(own + d) * scale * load(weight + d));
+        }
+}
+
+// Weights of 8 or 4 bits back to elements, each times the scale of its group. 8 bits: a signed byte each. 4 bits: of 32
+// weights in a row, byte i holds weight i in its low half and weight i + 16 in its high half, both plus 8.
+template <class E>
+void unpack(const uint8_t* packed, const float* scales, E* out, int64_t rows, int64_t columns, int64_t groups, int bits,
+            int threads) {
+    typedef uint8_t Bytes __attribute__((vector_size(16)));
+    typedef int8_t SignedBytes __attribute__((vector_size(16)));
+    const int64_t group = columns / groups;
+#pragma omp parallel for num_threads(threads) if (rows * columns > WORTH_THREADS)
+    for (int64_t row = 0; row < rows; ++row)
+        for (int64_t g = 0; g < groups; ++g) {
+            const float scale = scales[row * groups + g];
+            const uint8_t* from = packed + (row * columns + g * group) * bits / 8;
+            E* to = out + row * columns + g * group;
+            for (int64_t d = 0; d < group; d += 2 * LANES) {
+                if (bits == 8) {
+                    SignedBytes low, high;
+                    std::memcpy(&low, from + d, sizeof low);
+                    std::memcpy(&high, from + d + LANES, sizeof high);
+                    store(to + d, __builtin_convertvector(low, Floats) * scale);
+                    store(to + d + LANES, __builtin_convertvector(high, Floats) * scale);
+                } else {
+                    Bytes both;
+                    std::memcpy(&both, from + d / 2, sizeof both);
+                    store(to + d, (__builtin_convertvector(both & 15, Floats) - 8.0f) * scale);
+                    store(to + d + LANES, (__builtin_convertvector(both >> 4, Floats) - 8.0f) * scale);
+                }
+            }
+        }
+}
+
 // out = silu(gate) * up, of rows that hold gate and up side by side.
 template <class E>
 void gate(const E* gate_up, E* out, int64_t rows, int64_t size, int threads) {
@@ -240,9 +293,9 @@ void gate(const E* gate_up, E* out, int64_t rows, int64_t size, int threads) {
     extern "C" void attend_##SUFFIX(const void* qkv, const void* keys, const void* values, const int64_t* tables,     \
                                     const int64_t* contexts, void* out, int64_t sequences, int64_t table_width,       \
                                     int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t block_size,            \
-                                    int64_t threads) {                                                                \
+                                    int64_t window, int64_t threads) {                                                \
         attend((const E*)qkv, (const E*)keys, (const E*)values, tables, contexts, (E*)out, sequences, table_width,    \
-               Shape{heads, kv_heads, head_dim, block_size}, int(threads));                                           \
+               Shape{heads, kv_heads, head_dim, block_size}, window, int(threads));                                   \
     }                                                                                                                 \
     extern "C" void rotate_and_store_##SUFFIX(void* qkv, const int64_t* positions, const int64_t* slots,              \
                                               const float* cosines, const float* sines, void* keys, void* values,     \
@@ -254,6 +307,17 @@ void gate(const E* gate_up, E* out, int64_t rows, int64_t size, int threads) {
     extern "C" void add_and_norm_##SUFFIX(void* hidden, const void* delta, const void* weight, void* normed,          \
                                           int64_t rows, int64_t size, float epsilon, int64_t threads) {               \
         add_and_norm((E*)hidden, (const E*)delta, (const E*)weight, (E*)normed, rows, size, epsilon, int(threads));   \
+    }                                                                                                                 \
+    extern "C" void norm_heads_##SUFFIX(void* qkv, const void* query_weight, const void* key_weight, int64_t rows,    \
+                                        int64_t heads, int64_t kv_heads, int64_t head_dim, float epsilon,             \
+                                        int64_t threads) {                                                            \
+        norm_heads((E*)qkv, (const E*)query_weight, (const E*)key_weight, rows, Shape{heads, kv_heads, head_dim, 1},  \
+                   epsilon, int(threads));                                                                            \
+    }                                                                                                                 \
+    extern "C" void unpack_##SUFFIX(const void* packed, const void* scales, void* out, int64_t rows, int64_t columns, \
+                                    int64_t groups, int64_t bits, int64_t threads) {                                  \
+        unpack((const uint8_t*)packed, (const float*)scales, (E*)out, rows, columns, groups, int(bits),               \
+               int(threads));                                                                                         \
     }                                                                                                                 \
     extern "C" void gate_##SUFFIX(const void* gate_up, void* out, int64_t rows, int64_t size, int64_t threads) {      \
         gate((const E*)gate_up, (E*)out, rows, size, int(threads));                                                   \

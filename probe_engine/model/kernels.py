@@ -27,9 +27,11 @@ HeadShape = tuple[int, int, int, int]  # heads, kv_heads, head_dim, block_size
 
 _POINTER, _COUNT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _SIGNATURES: Mapping[str, tuple[type, ...]] = {
-    "attend": (_POINTER,) * 6 + (_COUNT,) * 7,
+    "attend": (_POINTER,) * 6 + (_COUNT,) * 8,
     "rotate_and_store": (_POINTER,) * 7 + (_COUNT,) * 6,
     "add_and_norm": (_POINTER,) * 4 + (_COUNT, _COUNT, _FLOAT, _COUNT),
+    "norm_heads": (_POINTER,) * 3 + (_COUNT,) * 4 + (_FLOAT, _COUNT),
+    "unpack": (_POINTER,) * 3 + (_COUNT,) * 5,
     "gate": (_POINTER,) * 2 + (_COUNT,) * 3,
 }
 
@@ -51,6 +53,8 @@ class Kernels:
     _attend: "ctypes._NamedFuncPointer"
     _rotate_and_store: "ctypes._NamedFuncPointer"
     _add_and_norm: "ctypes._NamedFuncPointer"
+    _norm_heads: "ctypes._NamedFuncPointer"
+    _unpack: "ctypes._NamedFuncPointer"
     _gate: "ctypes._NamedFuncPointer"
 
     def attend(
@@ -61,8 +65,12 @@ class Kernels:
         contexts: torch.Tensor,
         out: torch.Tensor,
         shape: HeadShape,
+        window: int | None = None,
     ) -> None:
-        """Attention of the first ``len(contexts)`` rows of ``qkv``, written to the same rows of ``out``."""
+        """Attention of the first ``len(contexts)`` rows of ``qkv``, written to the same rows of ``out``.
+
+        ``window``: keys that a row sees at most, its own included.
+        """
         self._attend(
             qkv.data_ptr(),
             cache[0].data_ptr(),
@@ -73,6 +81,7 @@ class Kernels:
             len(contexts),
             tables.shape[1],
             *shape,
+            window or 0,
             torch.get_num_threads(),
         )
 
@@ -116,6 +125,25 @@ class Kernels:
             *hidden.shape,
             epsilon,
             torch.get_num_threads(),
+        )
+
+    def norm_heads(self, qkv: torch.Tensor, weights: Pair, shape: tuple[int, int, int], epsilon: float) -> None:
+        """Norm each query and key head of ``qkv`` in place; ``shape``: heads, kv_heads, head_dim."""
+        self._norm_heads(
+            qkv.data_ptr(),
+            weights[0].data_ptr(),
+            weights[1].data_ptr(),
+            len(qkv),
+            *shape,
+            epsilon,
+            torch.get_num_threads(),
+        )
+
+    def unpack(self, packed: torch.Tensor, scales: torch.Tensor, out: torch.Tensor, bits: int) -> None:
+        """``out`` (rows, columns) becomes the weights that ``quantise`` packed; see ``quantisation.py``."""
+        groups = scales.shape[1]
+        self._unpack(
+            packed.data_ptr(), scales.data_ptr(), out.data_ptr(), *out.shape, groups, bits, torch.get_num_threads()
         )
 
     def gate(self, gate_up: torch.Tensor, out: torch.Tensor) -> None:

@@ -18,6 +18,8 @@ class Layer:
     mlp_norm: torch.Tensor  # (hidden,)
     gate_up: torch.Tensor  # (2 * intermediate, hidden): gate, then up
     down: torch.Tensor  # (hidden, intermediate)
+    qkv_bias: torch.Tensor | None = None  # ((heads + 2 * kv_heads) * head_dim,)
+    head_norms: tuple[torch.Tensor, torch.Tensor] | None = None  # of queries and of keys, each (head_dim,)
 
 
 @dataclass(frozen=True, slots=True)

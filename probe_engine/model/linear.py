@@ -6,12 +6,11 @@ call. The operations for it are private to torch, so they are tried before they 
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch.nn.functional import linear
-
-Linear = Callable[[torch.Tensor], torch.Tensor]  # (rows, in) to (rows, out)
-Prepare = Callable[[torch.Tensor], Linear]  # weight (out, in)
 
 TYPICAL_ROWS = 64  # oneDNN chooses the order for about so many rows; it stays good from 1 to 2,048
 PACKED_DTYPES = (torch.float32, torch.bfloat16)
@@ -19,31 +18,81 @@ PACKED_DTYPES = (torch.float32, torch.bfloat16)
 logger = logging.getLogger(__name__)
 
 
-def plain(weight: torch.Tensor) -> Linear:
+class Linear(Protocol):
+    """A matrix product with one weight, and the bias after it."""
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory that the weight takes; 0 where it is somebody else's tensor as well."""
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        """(rows, in) to (rows, out)."""
+
+
+Prepare = Callable[[torch.Tensor, torch.Tensor | None], Linear]  # weight (out, in), bias (out,)
+
+
+@dataclass(frozen=True, slots=True)
+class Linears:
+    """How a decoder's matrices are prepared.
+
+    column: queries, keys and values; gate and up. row: attention's output; down. head: the vocabulary. They differ
+    where several ranks share a model (each rank's ``column`` feeds its own ``row``), or where a head stays exact.
+    """
+
+    column: Prepare
+    row: Prepare
+    head: Prepare
+
+    @classmethod
+    def all(cls, prepare: Prepare) -> "Linears":
+        """Every matrix alike."""
+        return cls(prepare, prepare, prepare)
+
+
+class PlainLinear:
     """The product with ``weight`` as it is."""
-    return lambda rows: linear(rows, weight)
+
+    __slots__ = ("_bias", "_weight")
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+        self._weight, self._bias = weight, bias
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory of the weight."""
+        return self._weight.nbytes
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        """(rows, in) to (rows, out)."""
+        return linear(rows, self._weight, self._bias)
 
 
-def packed(weight: torch.Tensor) -> Linear:
+class PackedLinear:
     """The product with a reordered copy of ``weight``; float32 and bfloat16 on the CPU."""
-    reordered = torch.ops.mkldnn._reorder_linear_weight.default(weight, TYPICAL_ROWS)
-    product = torch.ops.mkldnn._linear_pointwise.default
 
-    def multiply(rows: torch.Tensor) -> torch.Tensor:
-        answer: torch.Tensor = product(rows, reordered, None, "none", [], "")
+    __slots__ = ("_bias", "_product", "_reordered", "weight_bytes")
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+        self._reordered = torch.ops.mkldnn._reorder_linear_weight.default(weight, TYPICAL_ROWS)
+        self._product = torch.ops.mkldnn._linear_pointwise.default
+        self._bias = bias
+        self.weight_bytes = weight.nbytes
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        """(rows, in) to (rows, out)."""
+        answer: torch.Tensor = self._product(rows, self._reordered, self._bias, "none", [], "")
         return answer
-
-    return multiply
 
 
 def pick_linear(like: torch.Tensor) -> Prepare:
-    """``packed`` where it works for the dtype and device of ``like``, else ``plain``."""
+    """``PackedLinear`` where it works for the dtype and device of ``like``, else ``PlainLinear``."""
     if like.device.type != "cpu" or like.dtype not in PACKED_DTYPES:
-        return plain
+        return PlainLinear
     weight, rows = torch.eye(32, dtype=like.dtype), torch.arange(64, dtype=like.dtype).view(2, 32)
     try:
-        right = torch.equal(packed(weight)(rows), rows)
+        right = torch.equal(PackedLinear(weight)(rows), rows)
     except (AttributeError, RuntimeError) as error:
         logger.info("weights stay unpacked: %s", error)
-        return plain
-    return packed if right else plain
+        return PlainLinear
+    return PackedLinear if right else PlainLinear

@@ -9,14 +9,18 @@ from pathlib import Path
 import torch
 
 from probe_engine.errors import ModelError
+from probe_engine.model.collective import Collective, gathered, summed
 from probe_engine.model.config import ModelConfig, read_config
-from probe_engine.model.decoder import Decoder
-from probe_engine.model.linear import pick_linear, plain
+from probe_engine.model.decoder import Decoder, Model
+from probe_engine.model.layers import Weights
+from probe_engine.model.linear import Linears, PlainLinear, pick_linear
 from probe_engine.model.ops import pick_ops
+from probe_engine.model.quantisation import BITS, QUANTIZATIONS, Quantiser
+from probe_engine.model.shard import Shard, shard_config, shard_source
 from probe_engine.model.tiny import NAME as TINY
 from probe_engine.model.tiny import tiny
 from probe_engine.model.tokenizer import Tokenizer, read_tokenizer
-from probe_engine.model.weights import read_weights
+from probe_engine.model.weights import Source, assemble, random_source, read_weights
 
 PHASES = ("config", "tokenizer", "weights", "kernels")  # kernels: built on first use, weights packed for them
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -26,14 +30,15 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 class LoadedModel:
     """A model with all that serving it needs.
 
-    ``phases_s`` tells how long each of ``PHASES`` took.
+    config: of the whole model, also where ``model`` shares it with others. phases_s: how long each of ``PHASES`` took.
     """
 
-    model: Decoder
+    model: Model
     tokenizer: Tokenizer
     config: ModelConfig
     name: str
     phases_s: dict[str, float]
+    quantization: str = "none"
 
     @property
     def dtype(self) -> str:
@@ -46,6 +51,14 @@ class LoadedModel:
         return str(self.model.device)
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One rank's part in a model; ``connect`` meets the other ranks, once the weights are read."""
+
+    shard: Shard
+    connect: Callable[[torch.device], Collective]
+
+
 def load_model(
     path_or_name: str,
     dtype: str = "float32",
@@ -53,35 +66,56 @@ def load_model(
     seed: int = 0,
     *,
     kernels: str = "auto",
+    quantization: str = "none",
+    share: Share | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> LoadedModel:
     """Load the model at ``path_or_name``: a Hugging Face directory, or ``tiny`` (random weights from ``seed``).
 
     ``dtype``: a key of ``DTYPES``, or ``auto`` for the checkpoint's own. ``device``: ``auto`` (CUDA where there is
     one), or what torch understands. ``kernels``: ``auto``, ``native`` or ``torch``, see ``pick_ops``.
+    ``quantization``: one of ``QUANTIZATIONS``. ``share``: this process computes only so much of the model.
     Raises ``ModelError`` saying what is missing or unsupported, and where.
     """
+    if quantization not in QUANTIZATIONS:
+        raise ModelError(f"quantization is {quantization!r}; allowed: {', '.join(QUANTIZATIONS)}")
     on_device = pick_device(device)
     times = [clock()]
-    if path_or_name == TINY:
-        weights, tokenizer, config = tiny(seed, pick_dtype(dtype, "float32"), on_device)
-        times += [times[0], times[0], clock()]
-        name = TINY
-    else:
-        directory = Path(path_or_name)
-        config = read_config(directory)
-        times.append(clock())
-        tokenizer = read_tokenizer(directory, config.eos_ids)
-        _check_vocabulary(directory, tokenizer, config)
-        times.append(clock())
-        weights = read_weights(directory, config, pick_dtype(dtype, config.dtype), on_device)
-        times.append(clock())
-        name = directory.resolve().name
-    ops = pick_ops(kernels, config, weights.embedding)
-    model = Decoder(config, weights, ops, plain if kernels == "torch" else pick_linear(weights.embedding))
+    directory = Path(path_or_name)
+    config = tiny()[1] if path_or_name == TINY else read_config(directory)
+    own_config = config if share is None else shard_config(config, share.shard)
     times.append(clock())
+    tokenizer = tiny()[0] if path_or_name == TINY else read_tokenizer(directory, config.eos_ids)
+    _check_vocabulary(directory, tokenizer, config)
+    times.append(clock())
+
+    def build(tensor: Source) -> Weights:
+        return assemble(own_config, tensor if share is None else shard_source(config, tensor, share.shard))
+
+    if path_or_name == TINY:
+        weights = build(random_source(config, seed, pick_dtype(dtype, "float32"), on_device))
+    else:
+        weights = read_weights(directory, config, pick_dtype(dtype, config.dtype), on_device, build)
+    times.append(clock())
+    ops = pick_ops(kernels, own_config, weights.embedding)
+    linears = _linears(weights, quantization, kernels)
+    if share is not None:
+        collective = share.connect(on_device)
+        row, head = summed(linears.row, collective), gathered(linears.head, collective, config.vocab_size)
+        linears = Linears(linears.column, row, head)
+    model = Decoder(own_config, weights, ops, linears)
+    times.append(clock())
+    name = TINY if path_or_name == TINY else directory.resolve().name
     spans_s = (after - before for before, after in pairwise(times))
-    return LoadedModel(model, tokenizer, config, name, dict(zip(PHASES, spans_s, strict=True)))
+    return LoadedModel(model, tokenizer, config, name, dict(zip(PHASES, spans_s, strict=True)), quantization)
+
+
+def _linears(weights: Weights, quantization: str, kernels: str) -> Linears:
+    exact = PlainLinear if kernels == "torch" else pick_linear(weights.embedding)
+    if quantization == "none":
+        return Linears.all(exact)
+    few_bits = Quantiser(BITS[quantization], weights.embedding, kernels)
+    return Linears(few_bits, few_bits, PlainLinear if weights.head is weights.embedding else few_bits)
 
 
 def _check_vocabulary(directory: Path, tokenizer: Tokenizer, config: ModelConfig) -> None:

@@ -52,6 +52,12 @@ class NativeOps:
         """Attention for every layer of one step."""
         return NativeAttention(self._config, self._kernels, batch, cache, (self._cosines, self._sines))
 
+    def norm_heads(self, qkv: torch.Tensor, norms: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        """``qkv`` (rows, (heads + 2 kv_heads) * head_dim) with each query and key head normed, in place."""
+        config = self._config
+        self._kernels.norm_heads(qkv, norms, (config.heads, config.kv_heads, config.head_dim), config.norm_eps)
+        return qkv
+
     def norm(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """RMS norm over the last dimension."""
         normed = torch.empty_like(hidden)
@@ -89,7 +95,7 @@ class NativeAttention:
         self._batch = batch
         self._cache = cache
         self._angles = angles
-        self._chunks = [(chunk, causal_mask(chunk, cache.keys[0])) for chunk in batch.chunks]
+        self._chunks = [(chunk, causal_mask(chunk, cache.keys[0], config.window)) for chunk in batch.chunks]
 
     def __call__(self, layer: int, qkv: torch.Tensor) -> torch.Tensor:
         """Store the keys and values of ``qkv`` (rows, (heads + 2 kv_heads) * head_dim) and attend.
@@ -103,15 +109,15 @@ class NativeAttention:
         self._kernels.rotate_and_store(qkv, batch.positions, batch.slots, self._angles, (keys, values), shape)
         attended = qkv.new_empty(len(qkv), heads * head_dim)
         if len(batch.contexts):
-            self._kernels.attend(qkv, (keys, values), batch.tables, batch.contexts, attended, shape)
+            self._kernels.attend(qkv, (keys, values), batch.tables, batch.contexts, attended, shape, config.window)
         if self._chunks:
             parts = qkv.view(-1, heads + 2 * kv_heads, head_dim)
             for chunk, mask in self._chunks:
                 own = parts[chunk.first : chunk.last]
-                if mask is None:
-                    seen = own[:, heads : heads + kv_heads], own[:, heads + kv_heads :]
-                else:
+                if chunk.start:
                     seen = _read(keys, values, chunk)
+                else:
+                    seen = own[:, heads : heads + kv_heads], own[:, heads + kv_heads :]
                 attended[chunk.first : chunk.last] = attend_chunk(own[:, :heads], *seen, mask)
         return attended
 

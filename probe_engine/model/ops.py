@@ -41,6 +41,9 @@ class Ops(Protocol):
     def attention(self, batch: StepBatch, cache: KVCache) -> Attention:
         """Attention for every layer of one step."""
 
+    def norm_heads(self, qkv: torch.Tensor, norms: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        """``qkv`` (rows, (heads + 2 kv_heads) * head_dim) with each query and key head normed; may be in place."""
+
     def norm(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """RMS norm over the last dimension."""
 

@@ -4,18 +4,14 @@ Its weights are random (same seed, same weights), so it talks nonsense, at the s
 size: 0.1 million weights.
 """
 
-import torch
-
 from probe_engine.model.config import ModelConfig
-from probe_engine.model.layers import Weights
 from probe_engine.model.tokenizer import Tokenizer, byte_tokenizer
-from probe_engine.model.weights import assemble, random_source
 
 NAME = "tiny"
 
 
-def tiny(seed: int, dtype: torch.dtype, device: torch.device) -> tuple[Weights, Tokenizer, ModelConfig]:
-    """The weights, their byte-level tokenizer and its configuration."""
+def tiny() -> tuple[Tokenizer, ModelConfig]:
+    """Its byte-level tokenizer and its configuration; ``random_source`` gives the weights."""
     tokenizer = byte_tokenizer()
     config = ModelConfig(
         vocab_size=tokenizer.vocab_size,
@@ -29,4 +25,4 @@ def tiny(seed: int, dtype: torch.dtype, device: torch.device) -> tuple[Weights, 
         norm_eps=1e-5,
         eos_ids=tokenizer.eos_ids,
     )
-    return assemble(config, random_source(config, seed, dtype, device)), tokenizer, config
+    return tokenizer, config

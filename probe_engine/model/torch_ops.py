@@ -57,6 +57,13 @@ class TorchOps:
         angles = self._cosines[batch.positions], self._sines[batch.positions]
         return TorchAttention(self._config, batch, cache, angles)
 
+    def norm_heads(self, qkv: torch.Tensor, norms: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        """``qkv`` (rows, (heads + 2 kv_heads) * head_dim) with each query and key head normed."""
+        config = self._config
+        parts = qkv.view(-1, config.heads + 2 * config.kv_heads, config.head_dim)
+        queries, keys, values = parts.tensor_split((config.heads, config.heads + config.kv_heads), dim=1)
+        return torch.cat((self.norm(queries, norms[0]), self.norm(keys, norms[1]), values), dim=1).view_as(qkv)
+
     def norm(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """RMS norm over the last dimension."""
         return rms_norm(hidden, weight.shape, weight, self._config.norm_eps)
@@ -84,8 +91,8 @@ class TorchAttention:
         self._batch = batch
         self._cache = cache
         self._angles = angles
-        self._groups = list(_groups(batch, cache.block_size, angles[0].dtype))
-        self._chunks = [(chunk, causal_mask(chunk, angles[0])) for chunk in batch.chunks]
+        self._groups = list(_groups(batch, cache.block_size, angles[0].dtype, config.window))
+        self._chunks = [(chunk, causal_mask(chunk, angles[0], config.window)) for chunk in batch.chunks]
 
     def __call__(self, layer: int, qkv: torch.Tensor) -> torch.Tensor:
         """Store the keys and values of ``qkv`` (rows, (heads + 2 kv_heads) * head_dim) and attend.
@@ -104,7 +111,7 @@ class TorchAttention:
             attended[rows] = _attend_group(queries[rows], *self._read(layer, group.tables), group.mask)
         for chunk, mask in self._chunks:
             rows = slice(chunk.first, chunk.last)
-            seen = (keys[rows], values[rows]) if mask is None else self._read_chunk(layer, chunk)
+            seen = self._read_chunk(layer, chunk) if chunk.start else (keys[rows], values[rows])
             attended[rows] = attend_chunk(queries[rows], *seen, mask)
         return attended
 
@@ -122,7 +129,7 @@ class TorchAttention:
         return keys[0, : chunk.context], values[0, : chunk.context]
 
 
-def _groups(batch: StepBatch, block_size: int, dtype: torch.dtype) -> list[_Group]:
+def _groups(batch: StepBatch, block_size: int, dtype: torch.dtype, window: int | None) -> list[_Group]:
     """Cut single rows, sorted by context, so that padding never more than doubles what a group reads."""
     contexts = batch.contexts.tolist()
     borders, last = [len(contexts)], len(contexts)
@@ -138,7 +145,10 @@ def _groups(batch: StepBatch, block_size: int, dtype: torch.dtype) -> list[_Grou
         width = -(-contexts[last - 1] // block_size)
         places = torch.arange(width * block_size, device=batch.contexts.device)
         mask = torch.zeros((last - first, 1, 1, len(places)), dtype=dtype, device=places.device)
-        mask.masked_fill_(places >= batch.contexts[first:last, None, None, None], float("-inf"))
+        seen = batch.contexts[first:last, None, None, None]
+        mask.masked_fill_(places >= seen, float("-inf"))
+        if window is not None:
+            mask.masked_fill_(places < seen - window, float("-inf"))
         groups.append(_Group(first, last, batch.tables[first:last, :width], mask))
     return groups
 

@@ -29,26 +29,40 @@ def expected_shapes(config: ModelConfig) -> dict[str, Shape]:
     hidden, inner = config.hidden_size, config.intermediate_size
     queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
     layer: dict[str, Shape] = {
-        "input_layernorm": (hidden,),
-        "self_attn.q_proj": (queries, hidden),
-        "self_attn.k_proj": (keys, hidden),
-        "self_attn.v_proj": (keys, hidden),
-        "self_attn.o_proj": (hidden, queries),
-        "post_attention_layernorm": (hidden,),
-        "mlp.gate_proj": (inner, hidden),
-        "mlp.up_proj": (inner, hidden),
-        "mlp.down_proj": (hidden, inner),
+        "input_layernorm.weight": (hidden,),
+        "self_attn.q_proj.weight": (queries, hidden),
+        "self_attn.k_proj.weight": (keys, hidden),
+        "self_attn.v_proj.weight": (keys, hidden),
+        "self_attn.o_proj.weight": (hidden, queries),
+        "post_attention_layernorm.weight": (hidden,),
+        "mlp.gate_proj.weight": (inner, hidden),
+        "mlp.up_proj.weight": (inner, hidden),
+        "mlp.down_proj.weight": (hidden, inner),
     }
+    if config.qkv_bias:
+        sizes = {"q": queries, "k": keys, "v": keys}
+        layer |= {f"self_attn.{part}_proj.bias": (size,) for part, size in sizes.items()}
+    if config.qk_norm:
+        layer |= {f"self_attn.{part}_norm.weight": (config.head_dim,) for part in "qk"}
     shapes: dict[str, Shape] = {EMBEDDING: (config.vocab_size, hidden), NORM: (hidden,)}
     if not config.tied:
         shapes[HEAD] = (config.vocab_size, hidden)
     for index in range(config.layers):
-        shapes |= {f"model.layers.{index}.{part}.weight": shape for part, shape in layer.items()}
+        shapes |= {f"model.layers.{index}.{part}": shape for part, shape in layer.items()}
     return shapes
 
 
-def read_weights(directory: Path, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Weights:
-    """Weights of the checkpoint in ``directory``; ``ModelError`` names files and tensors missing or too many."""
+def read_weights(
+    directory: Path,
+    config: ModelConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+    build: Callable[[Source], Weights] | None = None,
+) -> Weights:
+    """Weights of the checkpoint in ``directory``; ``ModelError`` names files and tensors missing or too many.
+
+    ``build`` makes them from the source of tensors, which is open only meanwhile; None is ``assemble``.
+    """
     with ExitStack() as stack:
         files = {path: stack.enter_context(_opened(path)) for path in _files(directory)}
         where = {name: handle for handle in files.values() for name in handle.keys()}  # noqa: SIM118 (not a dict)
@@ -60,29 +74,33 @@ def read_weights(directory: Path, config: ModelConfig, dtype: torch.dtype, devic
 
         if config.tied and HEAD in where and not torch.equal(tensor(HEAD), tensor(EMBEDDING)):
             raise ModelError(f"{directory}: {HEAD} differs from {EMBEDDING}, but config.json says tie_word_embeddings")
-        return assemble(config, tensor)
+        return assemble(config, tensor) if build is None else build(tensor)
 
 
 def assemble(config: ModelConfig, tensor: Source) -> Weights:
     """Weights from a source of single tensors by checkpoint name; those that share an input are stacked."""
     embedding = tensor(EMBEDDING)
-    layers = tuple(_layer(f"model.layers.{index}", tensor) for index in range(config.layers))
+    layers = tuple(_layer(config, f"model.layers.{index}", tensor) for index in range(config.layers))
     return Weights(
         embedding=embedding, layers=layers, norm=tensor(NORM), head=embedding if config.tied else tensor(HEAD)
     )
 
 
-def _layer(prefix: str, tensor: Source) -> Layer:
+def _layer(config: ModelConfig, prefix: str, tensor: Source) -> Layer:
     def stacked(*parts: str) -> torch.Tensor:
-        return torch.cat([tensor(f"{prefix}.{part}.weight") for part in parts])
+        return torch.cat([tensor(f"{prefix}.{part}") for part in parts])
 
+    projections = [f"self_attn.{part}_proj" for part in "qkv"]
+    norms = [f"{prefix}.self_attn.{part}_norm.weight" for part in "qk"]
     return Layer(
         attention_norm=tensor(f"{prefix}.input_layernorm.weight"),
-        qkv=stacked("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+        qkv=stacked(*(f"{part}.weight" for part in projections)),
         output=tensor(f"{prefix}.self_attn.o_proj.weight"),
         mlp_norm=tensor(f"{prefix}.post_attention_layernorm.weight"),
-        gate_up=stacked("mlp.gate_proj", "mlp.up_proj"),
+        gate_up=stacked("mlp.gate_proj.weight", "mlp.up_proj.weight"),
         down=tensor(f"{prefix}.mlp.down_proj.weight"),
+        qkv_bias=stacked(*(f"{part}.bias" for part in projections)) if config.qkv_bias else None,
+        head_norms=(tensor(norms[0]), tensor(norms[1])) if config.qk_norm else None,
     )
 
 

@@ -95,7 +95,7 @@ def model_shape(loaded: LoadedModel) -> Mapping[str, object]:
     shape.pop("eos_ids")
     return {
         "loaded_from": loaded.name,
-        "kernels": loaded.model.ops.name,
+        "kernels": loaded.model.kernels,
         "parameters": loaded.config.parameters,
         **shape,
     }

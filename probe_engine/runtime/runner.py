@@ -14,7 +14,6 @@ from probe_engine.errors import ModelError
 from probe_engine.model.attention import ChunkSpan, StepBatch
 from probe_engine.model.loading import LoadedModel
 from probe_engine.model.sampling import SamplingParams, sample
-from probe_engine.runtime.kv_cache import block_bytes
 from probe_engine.sched import Chunk, SchedulerConfig, SchedulerOutput
 
 Int64Array = npt.NDArray[np.int64]
@@ -48,7 +47,7 @@ class Runner:
         self._model = model
         self._vocab_size = loaded.config.vocab_size
         self._block_size = config.block_size
-        self._cache = model.ops.new_cache(config.num_blocks, config.block_size)
+        self._cache = model.new_cache(config.num_blocks, config.block_size)
         blocks_per_sequence = -(-config.max_model_len // config.block_size)
         self._tables: Int64Array = np.zeros((config.max_num_seqs, blocks_per_sequence), np.int64)
         self._free_rows = list(range(config.max_num_seqs - 1, -1, -1))
@@ -58,7 +57,7 @@ class Runner:
     @property
     def kernels(self) -> str:
         """Whose operations the model runs on: ``native`` or ``torch``."""
-        return self._model.ops.name
+        return self._model.kernels
 
     @property
     def requests(self) -> int:
@@ -172,7 +171,7 @@ class Runner:
 
 def fit_num_blocks(loaded: LoadedModel, block_size: int, memory_bytes: int) -> int:
     """How many cache blocks fit in ``memory_bytes``; ``ModelError`` where not even one does."""
-    each = block_bytes(loaded.config, block_size, loaded.model.dtype)
+    each = loaded.model.kv_bytes_per_token * block_size
     if memory_bytes < each:
         raise ModelError(f"{loaded.name}: {memory_bytes} KV bytes; a block of {block_size} tokens takes {each}")
     return memory_bytes // each

@@ -24,6 +24,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "grouped_heads": {"num_key_value_heads": 2},
     "wide_heads": {"num_key_value_heads": 2, "head_dim": 96},
     "single_key_head_tied": {"num_key_value_heads": 1, "tie_word_embeddings": True},
+    "qwen2": {"architecture": "Qwen2", "num_key_value_heads": 2},
+    "qwen2_tied": {"architecture": "Qwen2", "num_key_value_heads": 1, "tie_word_embeddings": True},
+    "qwen3": {"architecture": "Qwen3", "num_key_value_heads": 2},
+    "mistral": {"architecture": "Mistral", "num_key_value_heads": 2, "sliding_window": None},
+    "mistral_with_a_window": {"architecture": "Mistral", "num_key_value_heads": 2, "sliding_window": 21},
+    "odd_sizes_with_a_window": {
+        "architecture": "Mistral",
+        "num_key_value_heads": 2,
+        "head_dim": 24,
+        "intermediate_size": 88,
+        "sliding_window": 40,
+    },
     "odd_sizes": {"num_key_value_heads": 4, "head_dim": 24, "intermediate_size": 88},  # torch only
     "llama3_rope": {
         "num_key_value_heads": 2,
@@ -46,7 +58,7 @@ def one_thread() -> Iterator[int]:
         yield threads
 
 
-def write_checkpoint(directory: Path, shard_size: str = "5GB", **changes: Any) -> transformers.LlamaForCausalLM:
+def write_checkpoint(directory: Path, shard_size: str = "5GB", architecture: str = "Llama", **changes: Any) -> Any:
     torch.manual_seed(11)
     shape: dict[str, Any] = {
         "vocab_size": 300,
@@ -60,10 +72,11 @@ def write_checkpoint(directory: Path, shard_size: str = "5GB", **changes: Any) -
         "bos_token_id": 256,
         "eos_token_id": 257,
     }
-    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**(shape | changes))).eval()
-    for parameter in model.parameters():  # norms are born as ones, which would hide a norm that is left out
+    config = getattr(transformers, f"{architecture}Config")(**(shape | changes))
+    model = getattr(transformers, f"{architecture}ForCausalLM")(config).eval()
+    for name, parameter in model.named_parameters():  # born as zeros and ones, which hide what is left out
         if parameter.dim() == 1:
-            torch.nn.init.uniform_(parameter, 0.5, 1.5)
+            torch.nn.init.uniform_(parameter, *((-0.5, 0.5) if name.endswith("bias") else (0.5, 1.5)))
     model.save_pretrained(directory, max_shard_size=shard_size)
     words = tokenizers.Tokenizer(
         tokenizers.models.WordLevel({f"t{index}": index for index in range(300)}, unk_token="t0")
@@ -153,7 +166,7 @@ def checkpoint(
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_greedy_tokens_are_those_of_transformers(variant: str, block_size: int, kernels: str, tmp_path: Path) -> None:
     reference = write_checkpoint(tmp_path, **VARIANTS[variant])
-    loaded = load_model(str(tmp_path), device="cpu", kernels="auto" if variant == "odd_sizes" else kernels)
+    loaded = load_model(str(tmp_path), device="cpu", kernels="auto" if variant.startswith("odd_sizes") else kernels)
     wanted = prompts(1, [1, 2, 7, 8, 9, 31, 33, 100])  # around block borders; the longest take several chunks
     config = SchedulerConfig(
         num_blocks=64, block_size=block_size, max_num_batched_tokens=32, max_num_seqs=8, max_model_len=256
@@ -216,11 +229,36 @@ def test_a_cached_prefix_gives_the_tokens_of_a_cold_one(checkpoint: tuple[Any, L
     common, *tails = prompts(6, [48, 5, 9, 1])
     wanted = [common + tail for tail in tails] + [common]
     cold = [serve(loaded, [prompt], 12).tokens["r0"] for prompt in wanted]
-    runner, scheduler = Runner(loaded, SHORT), Scheduler(SHORT)
-    serve(loaded, [common], 2, runner=runner, scheduler=scheduler, name="first")
-    warm = serve(loaded, wanted, 12, runner=runner, scheduler=scheduler)
+    warm = after_a_prefix(loaded, common, wanted)
     assert [warm.requests[f"r{index}"].cached_tokens for index in range(4)] == [48, 48, 48, 40]
     assert [warm.tokens[f"r{index}"] for index in range(4)] == cold
+
+
+def after_a_prefix(loaded: LoadedModel, prefix: list[int], wanted: list[list[int]]) -> Served:
+    runner, scheduler = Runner(loaded, SHORT), Scheduler(SHORT)
+    serve(loaded, [prefix], 2, runner=runner, scheduler=scheduler, name="first")
+    return serve(loaded, wanted, 12, runner=runner, scheduler=scheduler)
+
+
+@pytest.mark.parametrize("variant", ["qwen2", "qwen3", "mistral_with_a_window"])
+def test_every_architecture_goes_on_from_a_cached_prefix(variant: str, kernels: str, tmp_path: Path) -> None:
+    reference = write_checkpoint(tmp_path, **VARIANTS[variant])
+    loaded = load_model(str(tmp_path), device="cpu", kernels=kernels)
+    common, tail, other = prompts(10, [48, 30, 1])
+    wanted = [common + tail, common + other]
+    warm = after_a_prefix(loaded, common, wanted)
+    assert [warm.requests[f"r{index}"].cached_tokens for index in range(2)] == [48, 48]
+    assert [warm.tokens[f"r{index}"] for index in range(2)] == [reference_tokens(reference, one, 12) for one in wanted]
+
+
+@pytest.mark.parametrize("variant", ["qwen2", "qwen3", "mistral_with_a_window"])
+def test_logits_of_every_architecture_are_within_1e_4(variant: str, kernels: str, tmp_path: Path) -> None:
+    reference = write_checkpoint(tmp_path, **VARIANTS[variant])
+    prompt = prompts(11, [90])[0]
+    with torch.no_grad():
+        expected = reference(torch.tensor([prompt])).logits[0, -1:]
+    found = first_logits(load_model(str(tmp_path), device="cpu", kernels=kernels), prompt)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_preempted_and_recomputed_requests_give_the_tokens_of_undisturbed_ones(

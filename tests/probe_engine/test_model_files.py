@@ -15,7 +15,7 @@ from probe_engine.errors import ModelError
 from probe_engine.model.config import ModelConfig, Rope, parse_config, read_config
 from probe_engine.model.loading import load_model, pick_device
 from probe_engine.model.tiny import tiny
-from probe_engine.model.weights import expected_shapes, read_weights
+from probe_engine.model.weights import expected_shapes, random_source, read_weights
 from probe_engine.profile.threads import torch_threads
 
 CONFIG: dict[str, Any] = {
@@ -112,6 +112,8 @@ def test_weights_in_another_format_are_mentioned(directory: Path) -> None:
         ("mlp_bias", True, "False"),
         ("quantization_config", {"bits": 4}, "None"),
         ("sliding_window", 4096, "None"),
+        ("use_sliding_window", True, "False"),
+        ("layer_types", ["sliding_attention", "full_attention"], "'full_attention' only"),
         ("rope_scaling", {"type": "linear", "factor": 2.0}, "'llama3'"),
         ("rope_parameters", {"rope_type": "yarn", "factor": 2.0}, "'default', 'llama3'"),
         ("hidden_size", 0, "from 1 up"),
@@ -213,9 +215,11 @@ def test_unknown_dtypes_and_devices_are_named_with_what_is_allowed(directory: Pa
 
 
 def test_tiny_has_the_same_weights_for_the_same_seed() -> None:
-    one, same, other = (tiny(seed, torch.float32, torch.device("cpu"))[0] for seed in (1, 1, 2))
-    assert torch.equal(one.layers[1].gate_up, same.layers[1].gate_up)
-    assert not torch.equal(one.layers[1].gate_up, other.layers[1].gate_up)
+    config = tiny()[1]
+    name = "model.layers.1.mlp.gate_proj.weight"
+    one, same, other = (random_source(config, seed, torch.float32, torch.device("cpu"))(name) for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
 
 
 def test_tiny_needs_no_files_and_is_small() -> None:
@@ -223,3 +227,19 @@ def test_tiny_needs_no_files_and_is_small() -> None:
     assert (loaded.name, loaded.dtype, loaded.config.max_tokens) == ("tiny", "bfloat16", 8192)
     assert loaded.config.parameters < 200_000
     assert loaded.config.vocab_size == loaded.tokenizer.vocab_size == 258
+
+
+def test_each_architecture_says_what_it_has_beyond_llama() -> None:
+    def shaped(name: str, **changes: Any) -> ModelConfig:
+        return config(architectures=[name], **changes)
+
+    llama, qwen2 = config(), shaped("Qwen2ForCausalLM", sliding_window=32)
+    assert (llama.qkv_bias, llama.qk_norm, llama.window) == (False, False, None)
+    assert (qwen2.qkv_bias, qwen2.qk_norm, qwen2.window) == (True, False, None)
+    qwen3 = shaped("Qwen3ForCausalLM")
+    assert (qwen3.qkv_bias, qwen3.qk_norm, qwen3.head_dim) == (False, True, 128)
+    assert shaped("MistralForCausalLM", sliding_window=32).window == 32
+    assert shaped("MistralForCausalLM", sliding_window=64).window is None  # no position is beyond it
+    assert parse_config(CONFIG | {"architectures": None, "model_type": "qwen3"}, Path("config.json")).qk_norm
+    for one in (llama, qwen2, qwen3):
+        assert one.parameters == sum(torch.Size(shape).numel() for shape in expected_shapes(one).values())

@@ -12,7 +12,7 @@ from probe_engine.errors import ModelError
 from probe_engine.model.attention import ChunkSpan, StepBatch
 from probe_engine.model.config import ModelConfig
 from probe_engine.model.kernels import COMPILERS, Kernels, KernelsUnavailable, load_kernels
-from probe_engine.model.linear import pick_linear, plain
+from probe_engine.model.linear import PlainLinear, pick_linear
 from probe_engine.model.native_ops import NativeOps
 from probe_engine.model.ops import Ops, pick_ops
 from probe_engine.model.torch_ops import TorchOps
@@ -216,9 +216,9 @@ def test_threads_change_nothing(both: tuple[Ops, Ops], dtype: torch.dtype) -> No
 @pytest.mark.parametrize("rows", [1, 7, 64, 500])
 def test_a_packed_weight_gives_the_product_of_the_plain_one(dtype: torch.dtype, rows: int) -> None:
     weight, hidden = values(dtype, 96, 40, spread=0.1), values(dtype, rows, 40, seed=1)
-    close(pick_linear(weight)(weight)(hidden), plain(weight)(hidden))
+    close(pick_linear(weight)(weight, None)(hidden), PlainLinear(weight)(hidden))
 
 
 def test_weights_that_cannot_be_packed_stay_plain() -> None:
-    assert pick_linear(torch.zeros(1, dtype=torch.float16)) is plain
-    assert pick_linear(torch.zeros(1, device="meta")) is plain
+    assert pick_linear(torch.zeros(1, dtype=torch.float16)) is PlainLinear
+    assert pick_linear(torch.zeros(1, device="meta")) is PlainLinear
