@@ -12,6 +12,7 @@ class FinishReason(StrEnum):
     STOP = "stop"
     LENGTH = "length"
     ABORT = "abort"
+    DEADLINE = "deadline"
 
 
 class RequestStatus(StrEnum):
@@ -44,6 +45,9 @@ class Request:
     prompt_tokens, max_tokens: counts. arrival_s: on the driver's clock.
     block_hashes: chained hashes of the full blocks of the prompt; the engine appends those of blocks that generated
     tokens fill, the twin leaves them out.
+    priority: class, a lower number is more urgent. tenant: who it is for; None is a tenant too.
+    deadline_s: when its first token must be there, on the driver's clock; if it still waits to be admitted for the
+    first time then, it is dropped.
     cached_tokens: prefix-cache hit of the first admission, tokens. block_table: block ids in order of position.
     """
 
@@ -54,6 +58,7 @@ class Request:
     block_hashes: list[int] = field(default_factory=list)
     priority: int = 0
     tenant: str | None = None
+    deadline_s: float | None = None
     status: RequestStatus = field(default=RequestStatus.WAITING, init=False)
     cached_tokens: int = field(default=0, init=False)
     block_table: list[int] = field(default_factory=list, init=False)

@@ -3,24 +3,28 @@
 It decides and never does: ``schedule()`` says what to run, the driver runs it (the engine with torch, the twin with a
 step-time model), ``update()`` records that it ran. Policy:
 
-* decodes first, one token each; then running prefills; then waiting requests, first come, first served, until the
-  token budget is spent (chunked prefill);
+* decodes first, one token each; then running prefills; then waiting requests, in the order of the configured policy
+  (first come, first served unless told otherwise), until the token budget is spent (chunked prefill);
 * a request is admitted when blocks for all of its known tokens can be had, less those found in the prefix cache; the
   first that does not fit holds the queue;
-* when a decode needs a block and none can be had, the latest-arrived running request is preempted: it loses its
-  blocks, goes back to the head of the queue and computes its tokens again; nobody is admitted in such a step.
+* when a decode needs a block and none can be had, a running request is preempted (the latest admitted, unless the
+  policy knows better): it loses its blocks, goes back to the queue, ahead of its peers, and computes its tokens again;
+  nobody is admitted in such a step;
+* a request whose deadline passes while it waits for its first admission is dropped.
 
 Event-driven: a decode step touches only requests that need a block or finish (a calendar of finishes, buckets of
 block growth by phase), so its cost does not grow with the number of running requests.
 """
 
-from collections import deque
 from collections.abc import Mapping
+from heapq import heappop, heappush
 
+from probe_engine.sched.batch_limit import BatchLimit
 from probe_engine.sched.block_pool import BlockPool
 from probe_engine.sched.config import SchedulerConfig
 from probe_engine.sched.errors import RequestRefused
 from probe_engine.sched.output import Chunk, SchedulerOutput, StepStats
+from probe_engine.sched.policies import POLICIES
 from probe_engine.sched.request import DecodeClock, FinishReason, Request, RequestStatus
 
 
@@ -39,13 +43,18 @@ class Scheduler:
         self.prefix_hits_tokens = 0
         self.pool = BlockPool(config.num_blocks, config.prefix_cache)
         self._requests: dict[str, Request] = {}
-        self._waiting: deque[Request] = deque()
-        self._running: dict[Request, None] = {}  # in order of arrival: the last is the latest
+        self._running: dict[Request, None] = {}  # in order of admission: the last is the latest
         self._prefilling: dict[Request, None] = {}
         self._decoding: dict[Request, None] = {}
         self._decodes: tuple[Request, ...] | None = ()  # _decoding as a tuple; None when it must be made again
         self._timed: dict[Request, list[float]] = {}  # decodes that record each token's time
         self._clock = DecodeClock()
+        self._queue = POLICIES[config.policy](config, self._clock)
+        self._limit = None if config.itl_slo_s is None else BatchLimit(config.itl_slo_s, config.max_num_seqs)
+        self._decoded_s: float | None = None  # when the last step's decodes got their tokens
+        self._deadlines: list[tuple[float, int, Request]] = []  # a heap; entries of admitted requests are stale
+        self._deadlines_made = 0
+        self._dropped: list[Request] = []
         self._decode_kv_tokens = 0  # keys that the next decode step reads
         self._growth: list[dict[Request, None]] = [{} for _ in range(config.block_size)]
         self._finishes: dict[int, list[Request]] = {}
@@ -59,7 +68,12 @@ class Scheduler:
     @property
     def num_waiting(self) -> int:
         """Requests in the queue, preempted ones included."""
-        return len(self._waiting)
+        return self._queue.waiting
+
+    @property
+    def batch_limit(self) -> int:
+        """Most requests that may run now: ``max_num_seqs``, or fewer to keep ``itl_slo_s``."""
+        return self.config.max_num_seqs if self._limit is None else self._limit.limit
 
     @property
     def num_blocks(self) -> int:
@@ -77,7 +91,7 @@ class Scheduler:
         return 1.0 - self.pool.available / self.pool.num_blocks
 
     def add(self, request: Request) -> None:
-        """Put ``request`` at the end of the queue.
+        """Put ``request`` into the queue.
 
         Raises ``RequestRefused`` for one that could never be served, or whose id is in use.
         """
@@ -85,7 +99,10 @@ class Scheduler:
         if request.request_id in self._requests:
             raise RequestRefused(f"request id {request.request_id!r} is in use", "request_id")
         self._requests[request.request_id] = request
-        self._waiting.append(request)
+        self._queue.add(request)
+        if request.deadline_s is not None:
+            self._deadlines_made += 1
+            heappush(self._deadlines, (request.deadline_s, self._deadlines_made, request))
 
     def check(self, request: Request) -> None:
         """Raise ``RequestRefused`` for a request that could never be served, however idle the replica.
@@ -116,9 +133,21 @@ class Scheduler:
         if request is None:
             return None
         if request.status is RequestStatus.WAITING:
-            self._waiting.remove(request)
+            self._queue.remove(request)
         self._finish(request, FinishReason.ABORT, now)
         return request
+
+    def take_dropped(self) -> list[Request]:
+        """Requests that ``schedule()`` dropped since this was last asked: their deadline passed while they waited."""
+        dropped, self._dropped = self._dropped, []
+        return dropped
+
+    def wake_s(self) -> float | None:
+        """When ``schedule()`` is worth asking again after it returned None, though nothing arrives; None if never."""
+        times = [] if (due_s := self._queue.wake_s(len(self._running))) is None else [due_s]
+        if self._deadlines and self._queue.waiting:
+            times.append(self._deadlines[0][0])
+        return min(times, default=None)
 
     def schedule(self, now: float) -> SchedulerOutput | None:
         """Decide the next step; None when nothing can run. ``update()`` must follow before the next call."""
@@ -127,7 +156,9 @@ class Scheduler:
         if decodes is None:
             decodes = self._decodes = tuple(self._decoding)
         prefills: list[Chunk] = []
-        if self._prefilling or self._waiting:
+        if self._prefilling or self._queue.waiting:
+            if self._deadlines:
+                self._drop_late(now)
             budget = self._continue_prefills(self.config.max_num_batched_tokens - len(decodes), prefills)
             if not preempted:
                 self._admit(budget, prefills, now)
@@ -151,6 +182,8 @@ class Scheduler:
         by themselves; ids that are no longer here (aborted while the step ran) are passed over.
         """
         self._clock.updated_s = now
+        if self._limit is not None:
+            self._judge_gap(output, now, self._limit)
         ended = self._update_decodes(finished, now) if output.decodes else []
         for chunk in output.prefills:
             self._update_prefill(chunk, finished, now, ended)
@@ -183,10 +216,11 @@ class Scheduler:
         return budget
 
     def _admit(self, budget: int, prefills: list[Chunk], now: float) -> None:
-        config, pool, waiting = self.config, self.pool, self._waiting
-        while waiting and budget and len(self._running) < config.max_num_seqs:
-            request = waiting[0]
-            if self._blocked == (request, pool.version):
+        config, pool, queue = self.config, self.pool, self._queue
+        most = self.batch_limit
+        while budget and queue.waiting and len(self._running) < most:
+            request = queue.head(now, len(self._running))
+            if request is None or self._blocked == (request, pool.version):
                 return
             total = request.total_tokens
             # the last token is always computed: its logits are what the first sample needs
@@ -194,8 +228,8 @@ class Scheduler:
             table = pool.acquire(shared, config.blocks_for(total) - len(shared))
             if table is None:
                 self._blocked = (request, pool.version)
+                queue.blocked(request)
                 return
-            waiting.popleft()
             cached = len(shared) * config.block_size
             if request.timeline.scheduled_s is None:
                 request.timeline.scheduled_s = now
@@ -203,6 +237,7 @@ class Scheduler:
                 if config.prefix_cache:
                     self.prefix_queries_tokens += total
                     self.prefix_hits_tokens += cached
+            queue.take(request)
             request.block_table = table
             request.set_computed(cached)
             request.status = RequestStatus.PREFILL
@@ -211,14 +246,31 @@ class Scheduler:
             budget -= _add_chunk(request, budget, prefills)
 
     def _preempt(self) -> Request:
-        victim = next(reversed(self._running))
+        victim = self._queue.victim(self._running)
         self._withdraw(victim)
         victim.set_computed(0)
         victim.status = RequestStatus.WAITING
         victim.preemptions += 1
         self.preemptions += 1
-        self._waiting.appendleft(victim)
+        self._queue.put_back(victim)
         return victim
+
+    def _drop_late(self, now: float) -> None:
+        deadlines = self._deadlines
+        while deadlines and deadlines[0][0] <= now:
+            request = heappop(deadlines)[2]
+            if request.status is RequestStatus.WAITING and request.timeline.scheduled_s is None:
+                self._queue.remove(request)
+                self._dropped.append(self._finish(request, FinishReason.DEADLINE, now))
+
+    def _judge_gap(self, output: SchedulerOutput, now: float, limit: BatchLimit) -> None:
+        """Tell the batch limit how long the decodes of ``output`` waited for their tokens."""
+        if not output.decodes:
+            self._decoded_s = None
+            return
+        if self._decoded_s is not None:
+            limit.observe(now - self._decoded_s, len(self._running))
+        self._decoded_s = now
 
     def _update_decodes(self, finished: Mapping[str, FinishReason], now: float) -> list[Request]:
         ended: list[Request] = []
@@ -264,6 +316,7 @@ class Scheduler:
     def _start_decoding(self, request: Request) -> None:
         del self._prefilling[request]
         request.begin_decode(self._clock)
+        self._queue.started(request)
         self._decoding[request] = None
         self._decodes = None
         self._decode_kv_tokens += request.computed_tokens + 1
@@ -291,6 +344,7 @@ class Scheduler:
             self._decodes = None
             del self._growth[-request.decode_origin % self.config.block_size][request]
             self._timed.pop(request, None)
+            self._queue.ended(request)
             request.end_decode()
         else:
             del self._prefilling[request]

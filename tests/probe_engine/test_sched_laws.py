@@ -1,12 +1,12 @@
 """Laws that hold for whatever requests come, in whatever order, with stops and aborts."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from probe_engine.sched import FinishReason, Request, RequestStatus, Scheduler, SchedulerConfig, hash_blocks
+from probe_engine.sched import POLICIES, FinishReason, Request, RequestStatus, Scheduler, SchedulerConfig, hash_blocks
 
 BLOCK = 4
 
@@ -20,6 +20,9 @@ class Plan:
     arrives_at_step: int
     stops_after: int | None
     aborted_at_step: int | None
+    priority: int
+    tenant: str | None
+    patience: int | None  # steps until its deadline
 
 
 PROMPTS = st.builds(
@@ -35,6 +38,14 @@ PLANS = st.builds(
     st.integers(0, 12),
     st.none() | st.integers(1, 14),
     st.none() | st.integers(0, 30),
+    st.integers(0, 3),
+    st.sampled_from([None, "a", "b"]),
+    st.none() | st.integers(0, 20),
+)
+POLICY = st.builds(
+    lambda policy, itl_slo_s: {"policy": policy, "itl_slo_s": None if policy in {"static", "dynamic"} else itl_slo_s},
+    st.sampled_from(sorted(POLICIES)),
+    st.none() | st.sampled_from([0.1, 10.0]),
 )
 CONFIGS = st.builds(
     lambda blocks, budget, seqs, cache: SchedulerConfig(
@@ -84,15 +95,18 @@ class Run:
         request = Request(
             name, len(plan.ids), plan.max_tokens, float(plan.arrives_at_step), hash_blocks(0, plan.ids, BLOCK)
         )
+        request.priority, request.tenant = plan.priority, plan.tenant
+        request.deadline_s = None if plan.patience is None else request.arrival_s + plan.patience
         request.timeline.token_times = []
         self.requests[name] = request
         self.scheduler.add(request)
 
     def _step(self, now: float) -> None:
         output = self.scheduler.schedule(now)
+        self.ended += self._dropped(now)
         if output is None:
             assert self.scheduler.num_running == 0
-            assert self.scheduler.num_waiting == 0
+            assert self.scheduler.num_waiting == 0 or self.scheduler.wake_s() > now
             return
         for victim in output.preempted:
             self.next_position[victim.request_id] = 0
@@ -108,6 +122,14 @@ class Run:
             [(c.request.request_id, c.start, c.tokens, tuple(c.request.block_table)) for c in output.chunks]
         )
         self.ended += self.scheduler.update(output, stopped, now + 0.5)
+
+    def _dropped(self, now: float) -> list[Request]:
+        dropped = self.scheduler.take_dropped()
+        for request in dropped:
+            assert request.finish_reason is FinishReason.DEADLINE
+            assert request.deadline_s <= now
+            assert request.timeline.scheduled_s is None
+        return dropped
 
     def _check_chunks(self, output) -> None:
         config, stats = self.config, output.stats
@@ -150,9 +172,12 @@ class Run:
 
 
 @settings(max_examples=200, deadline=None)
-@given(CONFIGS, st.lists(PLANS, min_size=1, max_size=10))
-def test_blocks_and_requests_are_conserved_and_no_token_is_computed_twice(config: SchedulerConfig, plans: list[Plan]):
-    run = Run(config, plans).serve()
+@given(CONFIGS, POLICY, st.lists(PLANS, min_size=1, max_size=10))
+def test_blocks_and_requests_are_conserved_and_no_token_is_computed_twice(
+    config: SchedulerConfig, policy: dict, plans: list[Plan]
+):
+    run = Run(replace(config, **policy), plans).serve()
+    event(f"policy: {policy['policy']}")
     event(f"preemptions: {min(run.scheduler.preemptions, 3)}")
     assert run.scheduler.free_blocks == config.num_blocks
     for request in run.ended:
@@ -178,6 +203,7 @@ def test_requests_are_first_admitted_in_the_order_of_their_arrival(config: Sched
 
 
 @settings(max_examples=50, deadline=None)
-@given(CONFIGS, st.lists(PLANS, min_size=1, max_size=10))
-def test_the_same_requests_get_the_same_decisions(config: SchedulerConfig, plans: list[Plan]):
+@given(CONFIGS, POLICY, st.lists(PLANS, min_size=1, max_size=10))
+def test_the_same_requests_get_the_same_decisions(config: SchedulerConfig, policy: dict, plans: list[Plan]):
+    config = replace(config, **policy)
     assert Run(config, plans).serve().decisions == Run(config, plans).serve().decisions
