@@ -177,7 +177,6 @@ def lint(files: Files, as_json: Json = False) -> None:
     """Remark on what is valid but commonly wrong; 0 if nothing is, 1 if something is, 2 if a file cannot be read."""
     from alerts.lint import lint as remarks_on
     from alerts.rulefile import load_rule_file
-    from collector.signals import series_known
 
     try:
         read = [load_rule_file(path) for path in files]
@@ -186,9 +185,9 @@ def lint(files: Files, as_json: Json = False) -> None:
         raise typer.Exit(1) from error
     except (OSError, UnicodeDecodeError) as error:
         raise _refused(_unreadable(error)) from error
-    findings = remarks_on(read, series_known())
+    findings = remarks_on(read)
     if as_json:
-        fields = ("path", "line", "rule", "code", "message")
+        fields = ("path", "line", "column", "rule", "code", "message", "mended")
         print(json.dumps([{name: getattr(finding, name) for name in fields} for finding in findings], indent=2))
     else:
         print("\n".join(map(str, findings)) or f"{sum(len(file.rules) for file in read)} rules, no remarks")

@@ -9,7 +9,10 @@ DEFAULT_INTERVAL_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class AlertRule:
-    """``alert:`` rule. ``for_s`` is how long it must hold before it fires, ``keep_firing_for_s`` how long after."""
+    """``alert:`` rule. ``for_s`` is how long it must hold before it fires, ``keep_firing_for_s`` how long after.
+
+    ``line`` is where the rule begins, ``expr_line`` and ``expr_column`` where its expression does (1-based).
+    """
 
     name: str
     expr: str
@@ -18,6 +21,8 @@ class AlertRule:
     labels: Labels = ()
     annotations: Labels = ()
     line: int = 0
+    expr_line: int = field(default=0, compare=False)
+    expr_column: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,8 @@ class RecordRule:
     expr: str
     labels: Labels = ()
     line: int = 0
+    expr_line: int = field(default=0, compare=False)
+    expr_column: int = field(default=0, compare=False)
 
 
 Rule = AlertRule | RecordRule
@@ -52,11 +59,12 @@ class RuleGroup:
 
 @dataclass(frozen=True, slots=True)
 class RuleFile:
-    """One rule file, with what is odd but allowed in it (``file:line:column: ...``)."""
+    """One rule file, with what is odd but allowed in it (``file:line:column: ...``) and its text."""
 
     path: str
     groups: tuple[RuleGroup, ...]
     warnings: tuple[str, ...] = field(default=())
+    text: str = field(default="", repr=False)
 
     @property
     def rules(self) -> tuple[Rule, ...]:

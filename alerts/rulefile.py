@@ -45,7 +45,7 @@ def read_rule_file(text: str, path: str) -> RuleFile:
     groups = reader.file(text, path)
     if reader.problems:
         raise RuleFileError(sorted(reader.problems, key=lambda problem: (problem.line, problem.column)))
-    return RuleFile(path, groups, tuple(_duplicates(path, groups)))
+    return RuleFile(path, groups, tuple(_duplicates(path, groups)), text)
 
 
 class _Reader:
@@ -127,6 +127,7 @@ class _Reader:
             labels=_over(shared, own),
             annotations=self._labels(fields.get("annotations"), f"{what}: annotations", templates=True),
             line=node.line,
+            **_expr_place(fields),
         )
 
     def _record(self, name: str, expr: str, fields: dict[str, Node], node: Node, shared: Labels) -> RecordRule:
@@ -139,7 +140,7 @@ class _Reader:
             if field in fields:
                 self.problems.append(fields[field].error(f"{what}: {field} is for alerts only"))
         own = self._labels(fields.get("labels"), f"{what}: labels", templates=False)
-        return RecordRule(name=name, expr=expr, labels=_over(shared, own), line=node.line)
+        return RecordRule(name=name, expr=expr, labels=_over(shared, own), line=node.line, **_expr_place(fields))
 
     def _expr(self, node: Node, what: str) -> str:
         expr = self._try(lambda: node.need("expr", what))
@@ -222,6 +223,11 @@ class _Reader:
         except DocumentError as error:
             self.problems.append(error)
             return None
+
+
+def _expr_place(fields: dict[str, Node]) -> dict[str, int]:
+    expr = fields.get("expr")
+    return {} if expr is None else {"expr_line": expr.line, "expr_column": expr.column}
 
 
 def _filled(node: Node, what: str) -> str:
