@@ -116,9 +116,9 @@ async def opened(settings: CollectorSettings) -> AsyncIterator[tuple[Parts, Scra
     """The collector's parts over an open store; closed when the block ends, after every thread has."""
     retention_ms = round(seconds(settings.retention) * 1000)
     limits = Limits(max_samples=settings.query_max_samples, timeout_s=seconds(settings.query_timeout))
-    async with httpx.AsyncClient(trust_env=False, follow_redirects=True) as http, Clients() as clients:
+    async with httpx.AsyncClient(trust_env=False, follow_redirects=True) as http:
         with Store.open(settings.data, retention_ms=retention_ms) as store:
-            scraping = Scraping(store, clients)
+            scraping = Scraping(store, Clients())
             configuration = LiveConfiguration(lambda: configuration_of(settings), scraping.apply)
             await configuration.load()
             try:

@@ -6,10 +6,8 @@ certificates are read when the configuration is.
 
 import base64
 import ssl
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
 
 import httpx
 
@@ -65,6 +63,11 @@ class Tls:
     server_name: str = ""
     insecure_skip_verify: bool = False
 
+    def stamp(self) -> tuple[int, ...]:
+        """When each of the files was changed last; 0 for one that is not there."""
+        paths = (path for path in (self.ca_file, self.cert_file, self.key_file) if path is not None)
+        return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in paths)
+
     def context(self) -> ssl.SSLContext:
         """The TLS context; ConfigError naming the file that cannot be used."""
         try:
@@ -104,40 +107,26 @@ OPEN = Access()
 
 
 class Clients:
-    """One HTTP client for each way of TLS, shared by all targets that agree in it."""
+    """Makes one HTTP client for each target: a pool shared by a thousand looks at every connection at each request.
 
-    def __init__(self, make: Callable[[Tls], httpx.AsyncClient] | None = None) -> None:
-        self._make = make or make_client
-        self._clients: dict[Tls, httpx.AsyncClient] = {}
+    Contexts of TLS are shared, and made anew once a certificate's file has changed.
+    """
 
-    def get(self, access: Access) -> httpx.AsyncClient:
-        """The client for this access; ConfigError where its certificates cannot be used."""
-        client = self._clients.get(access.tls)
-        if client is None:
-            client = self._clients[access.tls] = self._make(access.tls)
-        return client
+    def __init__(self) -> None:
+        self._contexts: dict[Tls, tuple[tuple[int, ...], ssl.SSLContext]] = {}
 
-    async def keep(self, used: Iterable[Access]) -> None:
-        """Close the clients that no access uses any more."""
-        kept = {access.tls for access in used}
-        for tls in [tls for tls in self._clients if tls not in kept]:
-            await self._clients.pop(tls).aclose()
+    def context(self, tls: Tls) -> ssl.SSLContext:
+        """The TLS context as the files are now; ConfigError naming the one that cannot be used."""
+        stamp = tls.stamp()
+        known = self._contexts.get(tls)
+        if known is None or known[0] != stamp:
+            known = self._contexts[tls] = (stamp, tls.context())
+        return known[1]
 
-    async def aclose(self) -> None:
-        """Close all."""
-        await self.keep(())
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
-
-def make_client(tls: Tls) -> httpx.AsyncClient:
-    """A client that keeps connections open between scrapes and heeds no proxy of the environment."""
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=120.0)
-    return httpx.AsyncClient(verify=tls.context(), trust_env=False, limits=limits)
+    def open(self, tls: Tls) -> httpx.AsyncClient:
+        """A client that keeps its connection between requests, heeds no proxy of the environment and waits for ever."""
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=2, keepalive_expiry=300.0)
+        return httpx.AsyncClient(verify=self.context(tls), trust_env=False, limits=limits, timeout=None)  # noqa: S113
 
 
 def read_access(fields: Fields, folder: Path) -> Access:

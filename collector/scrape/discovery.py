@@ -27,6 +27,7 @@ GROUP_KEYS = ("targets", "labels")
 LOOK_INTERVAL_S = 5.0
 """Files are looked at this often, and read again where they changed."""
 
+ANSWER_TIMEOUT_S = 30.0
 MAX_ANSWER_BYTES = 16 << 20
 
 _PATTERN = re.compile(r"[^*]*(?:\*[^/]*)?\.(?:json|yml|yaml|JSON|YML|YAML)")
@@ -71,12 +72,16 @@ class Finder(Protocol):
         """All groups now."""
         ...
 
+    async def aclose(self) -> None:
+        """Let go of connections."""
+        ...
+
 
 def finder(source: FileSource | HttpSource, clients: Clients) -> Finder:
     """The finder for a source."""
     if isinstance(source, FileSource):
         return FileFinder(source)
-    return HttpFinder(source, clients.get(source.access))
+    return HttpFinder(source, clients.open(source.access.tls))
 
 
 class FileFinder:
@@ -93,6 +98,9 @@ class FileFinder:
     async def find(self) -> tuple[TargetGroup, ...]:
         """Groups of all files that fit the patterns now."""
         return await asyncio.to_thread(self.read)
+
+    async def aclose(self) -> None:
+        """There is nothing to let go of."""
 
     def read(self) -> tuple[TargetGroup, ...]:
         """As ``find``, at once."""
@@ -150,6 +158,10 @@ class HttpFinder:
         self._trouble = trouble
         return self._known
 
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._http.aclose()
+
     async def _ask(self) -> bytes:
         access = self._source.access
         headers = {"Accept": "application/json", "X-Prometheus-Refresh-Interval-Seconds": f"{self._source.refresh_s:g}"}
@@ -158,6 +170,7 @@ class HttpFinder:
             headers=headers | access.headers(),
             follow_redirects=access.follow_redirects,
             extensions=access.extensions(),
+            timeout=ANSWER_TIMEOUT_S,
         )
         if answer.status_code != 200:
             raise ConfigError(f"{self._source.url}: answered {answer.status_code} {answer.reason_phrase}")

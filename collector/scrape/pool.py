@@ -1,11 +1,11 @@
 """The targets of one job as they are now, each with its scraper."""
 
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import httpx
-
 from collector.model.labels import Labels
+from collector.scrape.access import Clients
 from collector.scrape.discovery import TargetGroup
 from collector.scrape.job import Job, find_targets
 from collector.scrape.scraper import Scraper, ScrapeSink
@@ -26,20 +26,21 @@ class Pool:
     ``dropped`` are label sets that relabelling dropped, ``faults`` say which make no target.
     """
 
-    def __init__(self, job: Job, store: ScrapeSink, http: httpx.AsyncClient) -> None:
+    def __init__(self, job: Job, store: ScrapeSink, clients: Clients) -> None:
         self.job = job
         self.scrapers: dict[str, Scraper] = {}
         self.dropped: tuple[Labels, ...] = ()
         self.faults: tuple[str, ...] = ()
         self._store = store
-        self._http = http
+        self._clients = clients
+        self._contexts: dict[str, ssl.SSLContext] = {}
         self._found: dict[int, Sequence[TargetGroup]] = {}
 
-    def configure(self, job: Job, http: httpx.AsyncClient) -> Change:
+    def configure(self, job: Job) -> Change:
         """Follow a new configuration; what the same sources had found stays until they are asked again."""
         if job.sources != self.job.sources:
             self._found.clear()
-        self.job, self._http = job, http
+        self.job = job
         return self.look()
 
     def found(self, place: int, groups: Sequence[TargetGroup]) -> Change:
@@ -52,14 +53,17 @@ class Pool:
         several = (self.job.groups, *(self._found[place] for place in sorted(self._found)))
         found = find_targets(self.job, (group for groups in several for group in groups))
         self.dropped, self.faults = found.dropped, found.faults
-        before, after, begun = self.scrapers, {}, []
+        before, after, begun = self.scrapers, dict[str, Scraper](), list[Scraper]()
+        contexts = dict[str, ssl.SSLContext]()
         for key, target in sorted(found.targets.items()):
             scraper = before.get(key)
-            if scraper is None or scraper.target != target or scraper.uses is not self._http:
-                scraper = Scraper(target, self._store, self._http)
+            context = self._clients.context(target.access.tls)
+            if scraper is None or scraper.target != target or self._contexts.get(key) is not context:
+                scraper = Scraper(target, self._store, self._clients.open(target.access.tls))
                 begun.append(scraper)
+            contexts[key] = context
             after[key] = scraper
         ended = [scraper for key, scraper in before.items() if after.get(key) is not scraper]
-        self.scrapers = after
+        self.scrapers, self._contexts = after, contexts
         gone = tuple(scraper for scraper in ended if scraper.target.key not in after)
         return Change(tuple(begun), gone, tuple(scraper for scraper in ended if scraper.target.key in after))

@@ -56,7 +56,7 @@ class Scraper:
     """Scrapes one target. ``scrape`` must not run twice at once.
 
     Read by others: ``target``, ``failure`` ("" while all is well), ``last_scrape_s`` (None before the first),
-    ``last_duration_s``, ``metadata`` by family, ``uses`` (the HTTP client), ``scrapes``,
+    ``last_duration_s``, ``metadata`` by family, ``http``, ``scrapes``,
     ``failures``, ``samples``, ``bad_lines``.
     """
 
@@ -68,7 +68,7 @@ class Scraper:
         self.metadata: dict[str, Metadata] = {}
         self.scrapes = self.failures = self.samples = self.bad_lines = 0
         self._store = store
-        self.uses = http
+        self.http = http
         self._parser = ScrapeParser(target.finish)
         self._reports = tuple(from_mapping({**dict(target.labels), METRIC_NAME: name}) for name in REPORTS)
         self._columns = _Columns()
@@ -96,7 +96,7 @@ class Scraper:
             raise ScrapeFailure(target.refusal)
         limit = target.limits.body_bytes
         headers = {"Accept": ACCEPT, "X-Prometheus-Scrape-Timeout-Seconds": f"{target.timeout_s:g}"}
-        asked = self.uses.stream(
+        asked = self.http.stream(
             "GET",
             target.url,
             headers=headers | target.access.headers(),

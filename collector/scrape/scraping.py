@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from collector.model.errors import StoreError
 from collector.scrape.access import Clients
@@ -36,20 +36,17 @@ class Scraping:
     async def apply(self, configuration: Configuration) -> None:
         """Follow a configuration; ConfigError, with nothing changed, where its certificates cannot be used."""
         jobs = {job.name: job for job in configuration.jobs}
-        accesses = [access for job in jobs.values() for access in job.accesses()]
-        for access in accesses:
-            self._clients.get(access)
-        finders = {job.name: [finder(source, self._clients) for source in job.sources] for job in jobs.values()}
+        for access in {access for job in jobs.values() for access in job.accesses()}:
+            self._clients.context(access.tls)
         for name in self.pools.keys() - jobs.keys():
             self._follow(Change((), tuple(self.pools.pop(name).scrapers.values()), ()))
         for name, job in jobs.items():
             self._configure(job)
             search = self._searches.get(name)
             if search is None or search.sources != job.sources or search.pool is not self.pools[name]:
-                self._search(self.pools[name], finders[name])
+                self._search(self.pools[name])
         for name in self._searches.keys() - jobs.keys():
             self._searches.pop(name).stop.set()
-        await self._clients.keep(accesses)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Scrape until ``stop`` is set and the running scrapes have ended."""
@@ -67,27 +64,32 @@ class Scraping:
 
     def _configure(self, job: Job) -> None:
         pool = self.pools.get(job.name)
-        http = self._clients.get(job.access)
         if pool is None:
-            pool = self.pools[job.name] = Pool(job, self._store, http)
+            pool = self.pools[job.name] = Pool(job, self._store, self._clients)
             self._follow(pool.look())
         else:
-            self._follow(pool.configure(job, http))
+            self._follow(pool.configure(job))
         for fault in pool.faults:
             _log.warning("job %s: %s", job.name, fault)
 
-    def _search(self, pool: Pool, finders: Sequence[Finder]) -> None:
+    def _search(self, pool: Pool) -> None:
         before = self._searches.pop(pool.job.name, None)
         if before is not None:
             before.stop.set()
-        if finders:
-            search = self._searches[pool.job.name] = _Search(pool, finders)
+        if pool.job.sources:
+            search = self._searches[pool.job.name] = _Search(pool)
             self._begin_search(search)
 
     def _begin_search(self, search: "_Search") -> None:
         if self._tasks is not None:
-            for place, found_by in enumerate(search.finders):
-                self._tasks.create_task(self._look(search, place, found_by))
+            for place, source in enumerate(search.sources):
+                self._tasks.create_task(self._search_one(search, place, finder(source, self._clients)))
+
+    async def _search_one(self, search: "_Search", place: int, found_by: Finder) -> None:
+        try:
+            await self._look(search, place, found_by)
+        finally:
+            await found_by.aclose()
 
     async def _look(self, search: "_Search", place: int, found_by: Finder) -> None:
         told: tuple[str, ...] = ()
@@ -122,7 +124,10 @@ class Scraping:
         if before is not None:
             await before
         scraper, target = loop.scraper, loop.scraper.target
-        await every(target.interval_s, target.offset_s, scraper.scrape, loop.stop, self._now_s)
+        try:
+            await every(target.interval_s, target.offset_s, scraper.scrape, loop.stop, self._now_s)
+        finally:
+            await scraper.http.aclose()
         if loop.is_gone:
             await asyncio.to_thread(self._end, scraper)
         if self._loops.get(target.key) is loop:
@@ -147,12 +152,11 @@ class _Loop:
 
 
 class _Search:
-    """The finders of one pool."""
+    """The running discovery of one pool."""
 
-    def __init__(self, pool: Pool, finders: Sequence[Finder]) -> None:
+    def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.sources = pool.job.sources
-        self.finders = finders
         self.stop = asyncio.Event()
 
 

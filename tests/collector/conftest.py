@@ -1,7 +1,12 @@
 """The collector's parts over a store in a temporary directory, and its API on a real socket."""
 
 import asyncio
+import os
+import shutil
+import socket
+import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -58,6 +63,51 @@ def serve_app() -> Iterator[Callable[[ASGIApp], str]]:
     """Serves an application on a free port until the test ends, and gives its address."""
     with ExitStack() as stack:
         yield lambda app: stack.enter_context(_served(app))
+
+
+@contextmanager
+def _prometheus(folder: Path, configuration: str, *flags: str) -> Iterator[str]:
+    program = shutil.which("prometheus")
+    if program is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("prometheus is not installed")
+        pytest.skip("prometheus is not installed")
+    (folder / "prometheus.yml").write_text(configuration)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [
+        program,
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=error",
+        *flags,
+    ]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            _await_ready(f"http://127.0.0.1:{port}/-/ready", process)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def _await_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+    with httpx.Client(trust_env=False) as http:
+        for _ in range(300):
+            assert process.poll() is None, "prometheus ended"
+            try:
+                if http.get(url).is_success:
+                    return
+            except httpx.ConnectError:
+                pass
+            time.sleep(0.05)
+    pytest.fail("prometheus did not become ready")
+
+
+@pytest.fixture(scope="session")
+def start_prometheus() -> Callable[..., AbstractContextManager[str]]:
+    """Runs the real Prometheus in a folder, with a configuration and flags, and gives its address; skips without it."""
+    return _prometheus
 
 
 def _alerts(request: httpx.Request) -> httpx.Response:

@@ -22,6 +22,7 @@ from collector.api.parts import Parts
 from collector.model import remote_write
 from collector.model.labels import from_mapping
 from collector.model.series import Series
+from collector.scrape.access import Clients
 from collector.scrape.job import Job
 from collector.scrape.pool import Pool
 from collector.scrape.target import make_target
@@ -75,11 +76,10 @@ def test_bad_writes_are_refused_in_plain_words(api: httpx.Client) -> None:
     bad = api.post("/api/v1/write", content=b"nonsense", headers=remote_write.CONTENT_HEADERS)
     assert bad.status_code == 400
     assert "snappy" in bad.text
-    second = {
-        "content-type": "application/x-protobuf;proto=io.prometheus.write.v2.Request",
-        "content-encoding": "snappy",
-    }
-    assert "is not taken" in api.post("/api/v1/write", content=b"", headers=second).text
+    third = {"content-type": "application/x-protobuf;proto=io.prometheus.write.v3.Request"}
+    unknown = api.post("/api/v1/write", content=b"", headers=third)
+    assert unknown.status_code == 415
+    assert '"io.prometheus.write.v3.Request"; prometheus.WriteRequest and' in unknown.text
     long = api.post("/api/v1/write", content=b"x" * (1 << 20) + b"x", headers=remote_write.CONTENT_HEADERS)
     assert long.status_code == 413
     assert "longer than 1048576 bytes" in long.json()["error"]
@@ -158,7 +158,7 @@ def test_rules_are_passed_on_and_an_absent_process_is_a_warning(api: httpx.Clien
 
 def test_targets_and_the_landing_page_show_what_is_scraped(parts: Parts, serve_app: Callable[[ASGIApp], str]) -> None:
     made = (make_target("http://a:1/metrics", "<engine>"), make_target("http://b:1/metrics", "engine"))
-    pools = {target.job: Pool(Job(target.job, fixed=(target,)), parts.store, parts.http) for target in made}
+    pools = {target.job: Pool(Job(target.job, fixed=(target,)), parts.store, Clients()) for target in made}
     for pool in pools.values():
         pool.look()
     (scraper,) = pools["<engine>"].scrapers.values()

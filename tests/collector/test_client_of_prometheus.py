@@ -1,9 +1,5 @@
 """The client and our API beside the real Prometheus on the same samples."""
 
-import os
-import shutil
-import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -28,44 +24,14 @@ POINTS = 121
 
 
 @pytest.fixture(scope="module")
-def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def prometheus(
+    tmp_path_factory: pytest.TempPathFactory, start_prometheus: Callable[..., AbstractContextManager[str]]
+) -> Iterator[str]:
     """Address of a Prometheus that takes remote write and scrapes nothing."""
-    program = shutil.which("prometheus")
-    if program is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("prometheus is not installed")
-        pytest.skip("prometheus is not installed")
     folder = tmp_path_factory.mktemp("prometheus")
-    (folder / "prometheus.yml").write_text("scrape_configs: []\n")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    command = [
-        program,
-        f"--config.file={folder / 'prometheus.yml'}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-        "--web.enable-remote-write-receiver",
-        "--log.level=error",
-    ]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            _await_ready(f"http://127.0.0.1:{port}/-/ready", process)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-
-
-def _await_ready(url: str, process: subprocess.Popen[bytes]) -> None:
-    with httpx.Client(trust_env=False) as http:
-        for _ in range(300):
-            assert process.poll() is None, "prometheus ended"
-            try:
-                if http.get(url).is_success:
-                    return
-            except httpx.ConnectError:
-                pass
-            time.sleep(0.05)
-    pytest.fail("prometheus did not become ready")
+    configuration = "global: {external_labels: {site: here, pod: outside}}\nscrape_configs: []\n"
+    with start_prometheus(folder, configuration, "--web.enable-remote-write-receiver") as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
