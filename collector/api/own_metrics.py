@@ -41,6 +41,7 @@ class OwnMetrics(Collector):
         """Every family now."""
         scrapers, counts, receiver = list(self._parts.scrapers()), self._parts.counts, self._parts.receiver
         configuration, pools = self._parts.configuration, list(self._parts.pools.values())
+        points, spans = self._parts.otlp.counts["metrics"], self._parts.otlp.counts["traces"]
         stats = self._parts.store.stats()
         counters = {
             "scrapes": ("Scrapes begun by the targets of now.", sum(scraper.scrapes for scraper in scrapers)),
@@ -49,10 +50,10 @@ class OwnMetrics(Collector):
             "scraped_bad_lines": ("Lines that cannot be read.", sum(scraper.bad_lines for scraper in scrapers)),
             "written_samples": ("Samples stored from remote write.", receiver.samples),
             "written_native_histograms": ("Native histograms left out.", receiver.native_histograms),
-            "otlp_points": ("Data points stored from OTLP.", counts.points),
-            "otlp_points_refused": ("Data points of OTLP that were refused.", counts.points_refused),
-            "spans": ("Spans stored.", counts.spans),
-            "spans_refused": ("Spans refused.", counts.spans_refused),
+            "otlp_points": ("Data points stored from OTLP.", points.taken),
+            "otlp_points_refused": ("Data points of OTLP that were refused.", points.refused),
+            "spans": ("Spans stored.", spans.taken),
+            "spans_refused": ("Spans refused.", spans.refused),
             "queries": ("Queries begun.", sum(counts.queries.values())),
             "query_failures": ("Queries that failed.", counts.query_failures),
             "query_seconds": ("Time spent on queries.", counts.query_seconds),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from collector.ingest.otlp_receiver import OtlpReceiver
 from collector.ingest.remote_write import RemoteWriteReceiver
 from collector.promql import Limits
 from collector.scrape.live import LiveConfiguration
@@ -22,10 +23,6 @@ class Counts:
     queries: dict[str, int] = field(default_factory=lambda: {"instant": 0, "range": 0})
     query_failures: int = 0
     query_seconds: float = 0.0
-    spans: int = 0
-    spans_refused: int = 0
-    points: int = 0
-    points_refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +37,7 @@ class Parts:
     spans: SpanStore
     receiver: RemoteWriteReceiver
     http: httpx.AsyncClient
+    otlp: OtlpReceiver = None  # type: ignore[assignment]  # one over the stores where none is given
     pools: Mapping[str, Pool] = field(default_factory=dict)
     configuration: LiveConfiguration = field(default_factory=LiveConfiguration)
     flags: Mapping[str, str] = field(default_factory=dict)
@@ -51,6 +49,10 @@ class Parts:
     now_s: Callable[[], float] = time.time
     counts: Counts = field(default_factory=Counts)
     started_s: float = field(default_factory=time.time)
+
+    def __post_init__(self) -> None:
+        if self.otlp is None:
+            object.__setattr__(self, "otlp", OtlpReceiver(self.store, self.spans))
 
     def scrapers(self) -> Iterator[Scraper]:
         """Everything that is scraped now, by job and target."""

@@ -1,16 +1,23 @@
-"""OTLP/HTTP on the wire: decode requests in protobuf or JSON, gzip or plain, and answer as the specification says.
+"""OTLP on the wire: decode requests in protobuf or JSON, gzip or plain, and answer as the specification says.
 
-Source: OpenTelemetry protocol 1.x, "OTLP/HTTP". In JSON, trace and span ids are hexadecimal, not base64.
+Source: OpenTelemetry protocol 1.x. In JSON, trace and span ids are hexadecimal, not base64; ``decode`` turns them into
+bytes, so that whatever reads a request need not know how it came.
 """
 
 import base64
 import zlib
+from collections.abc import Iterator
 from typing import TypeVar
 
 import orjson
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.metrics.v1 import metrics_pb2
 
+from collector.ingest.errors import UnsupportedMedia
 from collector.model.errors import IngestError
 
 PROTOBUF = "application/x-protobuf"
@@ -18,17 +25,17 @@ JSON = "application/json"
 MAX_BODY_BYTES = 64 << 20
 """Largest body that is read, uncompressed."""
 
-_INVALID_ARGUMENT = 3
-"""google.rpc.Code of a request that cannot be read."""
+INVALID_ARGUMENT, UNAVAILABLE = 3, 14
+"""google.rpc.Code of a request that cannot be read, and of one that cannot be stored now."""
 
 Request = TypeVar("Request", bound=Message)
 
 
 def media_type(content_type: str) -> str:
-    """Which of the two encodings a request uses; IngestError for any other."""
+    """Which of the two encodings a request uses; UnsupportedMedia for any other."""
     media = content_type.split(";", maxsplit=1)[0].strip().lower()
     if media not in (PROTOBUF, JSON):
-        raise IngestError(f'OTLP: content type "{media}"; {PROTOBUF} and {JSON} are read')
+        raise UnsupportedMedia(f'OTLP: content type "{media}"; {PROTOBUF} and {JSON} are read')
     return media
 
 
@@ -37,7 +44,7 @@ def unfold(body: bytes, content_encoding: str, limit_bytes: int = MAX_BODY_BYTES
     if content_encoding in ("", "identity"):
         return body
     if content_encoding != "gzip":
-        raise IngestError(f'OTLP: content encoding "{content_encoding}"; gzip is read, or none')
+        raise UnsupportedMedia(f'OTLP: content encoding "{content_encoding}"; gzip is read, or none')
     unzip = zlib.decompressobj(wbits=31)
     try:
         unfolded = unzip.decompress(body, limit_bytes)
@@ -55,9 +62,10 @@ def decode(request: Request, body: bytes, media: str) -> Request:
     try:
         if media == JSON:
             json_format.Parse(body, request, ignore_unknown_fields=True)
+            _mend_ids(request)
         else:
             request.ParseFromString(body)
-    except (json_format.ParseError, DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (json_format.ParseError, DecodeError, ValueError, RecursionError) as error:
         raise IngestError(f"OTLP: the body is no {type(request).__name__}: {error}") from error
     return request
 
@@ -69,15 +77,48 @@ def encode(response: Message, media: str) -> bytes:
     return response.SerializeToString()
 
 
-def encode_refusal(reason: str, media: str) -> bytes:
+def encode_refusal(reason: str, media: str, code: int = INVALID_ARGUMENT) -> bytes:
     """A google.rpc.Status that says why a request was refused."""
     if media == JSON:
-        return orjson.dumps({"code": _INVALID_ARGUMENT, "message": reason})
+        return orjson.dumps({"code": code, "message": reason})
     text = reason.encode()[:16_000]
     length = bytes([len(text)]) if len(text) < 128 else bytes([len(text) & 0x7F | 0x80, len(text) >> 7])
-    return b"\x08" + bytes([_INVALID_ARGUMENT]) + b"\x12" + length + text
+    return b"\x08" + bytes([code]) + b"\x12" + length + text
 
 
-def hex_id(raw: bytes, media: str) -> str:
-    """An id as lower-case hexadecimal; what JSON's reader took for base64 was hexadecimal already."""
-    return base64.b64encode(raw).decode().lower() if media == JSON else raw.hex()
+def _mend_ids(request: Message) -> None:
+    """What JSON's reader took for base64 was hexadecimal; an id that is neither stays as it is, to be refused."""
+    for one in _with_ids(request):
+        for name in ("trace_id", "span_id", "parent_span_id"):
+            raw = getattr(one, name, b"")
+            if raw:
+                try:
+                    setattr(one, name, bytes.fromhex(base64.b64encode(raw).decode()))
+                except ValueError:
+                    continue
+
+
+def _with_ids(request: Message) -> Iterator[Message]:
+    """Everything in a request that bears ids."""
+    if isinstance(request, ExportTraceServiceRequest):
+        for resource in request.resource_spans:
+            for scope in resource.scope_spans:
+                for span in scope.spans:
+                    yield span
+                    yield from span.links
+    elif isinstance(request, ExportLogsServiceRequest):
+        for logs in request.resource_logs:
+            for scope_logs in logs.scope_logs:
+                yield from scope_logs.log_records
+    elif isinstance(request, ExportMetricsServiceRequest):
+        for metrics in request.resource_metrics:
+            for scope_metrics in metrics.scope_metrics:
+                for metric in scope_metrics.metrics:
+                    for point in _points(metric):
+                        yield from getattr(point, "exemplars", ())
+
+
+def _points(metric: metrics_pb2.Metric) -> Iterator[Message]:
+    kind = metric.WhichOneof("data")
+    if kind is not None:
+        yield from getattr(metric, kind).data_points

@@ -43,9 +43,11 @@ def metric_name(name: str, unit: str, *, monotonic_sum: bool = False, gauge: boo
     """``http.server.duration`` in ``s`` as ``http_server_duration_seconds``."""
     words = [word for word in _NOT_IN_NAME.split(name) if word]
     main, _, per = unit.partition("/")
-    for suffix in (_unit(main, UNITS), f"per_{_unit(per, PER)}" if _unit(per, PER) else ""):
-        if suffix and suffix not in words and not "_".join(words).endswith(suffix):
-            words.append(suffix)
+    main_suffix, per_suffix = _unit(main, UNITS), _unit(per, PER)
+    if main_suffix and main_suffix not in words:
+        words.append(main_suffix)
+    if per_suffix and per_suffix not in words:
+        words += ["per", per_suffix]
     if monotonic_sum:
         words = [word for word in words if word != "total"] + ["total"]
     if gauge and unit == "1":
@@ -64,6 +66,6 @@ def label_name(name: str) -> str:
 
 def _unit(unit: str, names: dict[str, str]) -> str:
     unit = unit.strip()
-    if not unit or "{" in unit:
+    if not unit or "{" in unit or "}" in unit:
         return ""
     return names.get(unit, _NOT_IN_NAME.sub("_", unit).strip("_"))
