@@ -39,7 +39,7 @@ class IngestError(CollectorError):
 class QueryError(CollectorError):
     """A PromQL expression is invalid or cannot be evaluated.
 
-    ``kind`` is the Prometheus API's ``errorType``: ``bad_data`` or ``execution``.
+    ``kind`` is the Prometheus API's ``errorType``: ``bad_data``, ``execution`` or ``timeout``.
     """
 
     def __init__(self, message: str, kind: str = "bad_data") -> None:
@@ -50,8 +50,8 @@ class QueryError(CollectorError):
 class LimitError(QueryError):
     """A query asks for more than a limit allows; the message names the limit and its setting."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, kind="execution")
+    def __init__(self, message: str, kind: str = "execution") -> None:
+        super().__init__(message, kind=kind)
 
 
 class StoreError(CollectorError):

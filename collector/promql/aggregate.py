@@ -31,6 +31,12 @@ class Groups:
         """Rows of each group."""
         return [self.order[begin:end] for begin, end in zip(self.first, self.last, strict=True)]
 
+    def dropped(self, frame: Frame) -> BoolArray | None:
+        """Groups that lose their name at the end of the query: those with a member that does."""
+        if frame.drops is None:
+            return None
+        return np.array([frame.drops[rows].any() for rows in self.members()], dtype=np.bool_)
+
 
 def group(frame: Frame, grouping: Sequence[str], by_exclusion: bool) -> Groups:
     """Group the series ``by`` some labels or, with ``by_exclusion``, ``without`` them."""
@@ -54,7 +60,7 @@ def aggregate(op: str, frame: Frame, grouping: Sequence[str], by_exclusion: bool
     values = frame.values if in_order else frame.values[groups.order]
     present = frame.present if in_order else frame.present[groups.order]
     counts = reduce_runs(np.add, present.astype(np.int64), groups.first, groups.last)
-    return Frame(groups.labels, SIMPLE[op](values, present, groups, counts), counts > 0)
+    return Frame(groups.labels, SIMPLE[op](values, present, groups, counts), counts > 0, groups.dropped(frame))
 
 
 def quantile(frame: Frame, grouping: Sequence[str], by_exclusion: bool, quantiles: Float64Array) -> Frame:
@@ -64,7 +70,7 @@ def quantile(frame: Frame, grouping: Sequence[str], by_exclusion: bool, quantile
     groups = group(frame, grouping, by_exclusion)
     values = [quantile_of_rows(frame.values[rows], frame.present[rows], quantiles) for rows in groups.members()]
     present = [frame.present[rows].any(axis=0) for rows in groups.members()]
-    return Frame(groups.labels, np.array(values), np.array(present))
+    return Frame(groups.labels, np.array(values), np.array(present), groups.dropped(frame))
 
 
 def count_values(frame: Frame, grouping: Sequence[str], by_exclusion: bool, label: str) -> Frame:
@@ -74,17 +80,20 @@ def count_values(frame: Frame, grouping: Sequence[str], by_exclusion: bool, labe
     kept = grouping if by_exclusion else [name for name in grouping if name != label]
     groups = group(frame, kept, by_exclusion)
     counted: dict[Labels, Float64Array] = {}
+    drops: dict[Labels, bool] = {}
     for labels, rows in zip(groups.labels, groups.members(), strict=True):
         series, steps = np.nonzero(frame.present[rows])
         seen, which = np.unique(frame.values[rows][series, steps], return_inverse=True)
         for number, value in enumerate(seen):
             key = from_mapping(dict(labels) | {label: format_number(float(value))})
             counts = np.bincount(steps[which == number], minlength=frame.steps)
+            drops[key] = frame.drops is not None and bool(frame.drops[rows].any())
             counted[key] = counted.get(key, np.zeros(frame.steps)) + counts
     if not counted:
         return empty(frame.steps)
     table = np.array(list(counted.values()))
-    return Frame(tuple(counted), table, table > 0)
+    dropped = None if frame.drops is None else np.array([drops[key] for key in counted])
+    return Frame(tuple(counted), table, table > 0, dropped)
 
 
 Reducer = Callable[[Float64Array, BoolArray, Groups, Float64Array], Float64Array]

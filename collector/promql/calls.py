@@ -12,11 +12,13 @@ import numpy as np
 
 from collector.model.labels import METRIC_NAME, Labels, from_mapping, get
 from collector.model.series import BoolArray, Float64Array, Int64Array
-from collector.promql import histograms, over_time, rates, regression
+from collector.promql import extended, histograms, over_time, rates, regression
 from collector.promql.ast import Call, Expr, MatrixSelector, VectorSelector
 from collector.promql.elementwise import CALENDAR, MATH, Elementwise, round_to
+from collector.promql.enrich import Wanted, enrich
 from collector.promql.fetch import select_instant
-from collector.promql.frame import Frame, Scalar, compact, empty, merged, take, without_names
+from collector.promql.frame import Frame, Scalar, compact, empty, merged, stack, take, without_names
+from collector.promql.printer import open_metrics_number
 from collector.promql.relabel import check_label_name, joiner, natural_key, replacer
 from collector.promql.windows import RangeFunction, apply
 
@@ -48,14 +50,17 @@ def _extrapolated(counter: bool, per_second: bool) -> Handler:
         windows = evaluator.windows(expr.args[0], times)
         frame = apply(
             windows,
-            lambda block, all_windows: rates.extrapolated(
-                block, all_windows, counter=counter, per_second=per_second, classic=classic
+            lambda block, every: (
+                extended.rise(block, every, counter=counter, per_second=per_second)
+                if every.extension
+                else rates.extrapolated(block, every, counter=counter, per_second=per_second, classic=classic)
             ),
         )
         for name in {get(labels, METRIC_NAME) for labels in frame.labels} if counter else ():
             if name and not name.endswith(_COUNTER_SUFFIXES):
                 evaluator.query.notes.inform(
-                    f'metric might not be a counter, name does not end in _total/_sum/_count/_bucket: "{name}"'
+                    f'metric might not be a counter, name does not end in _total/_sum/_count/_bucket: "{name}"',
+                    expr.args[0].position,
                 )
         return without_names(frame)
 
@@ -74,7 +79,7 @@ def _quantile_over_time(evaluator: Evaluator, expr: Call, times: Int64Array) -> 
         evaluator, expr.args[1], times, lambda block, _: over_time.quantile_over_time(block, quantiles)
     )
     if frame.labels:
-        evaluator.warn_of_quantiles(quantiles)
+        evaluator.warn_of_quantiles(quantiles, expr.args[0].position)
     return frame
 
 
@@ -126,7 +131,7 @@ def _absent_over_time(evaluator: Evaluator, expr: Call, times: Int64Array) -> Fr
 
 
 def _changed(frame: Frame, values: Float64Array) -> Frame:
-    return without_names(Frame(frame.labels, values, frame.present))
+    return without_names(frame.changed(values))
 
 
 def _math(function: Elementwise) -> Handler:
@@ -164,37 +169,69 @@ def _clamp(evaluator: Evaluator, expr: Call, times: Int64Array) -> Frame:
     low = bounds[0] if expr.function != "clamp_max" else np.array([[-np.inf]])
     high = bounds[-1] if expr.function != "clamp_min" else np.array([[np.inf]])
     values = np.maximum(low, np.minimum(high, frame.values))
-    return without_names(compact(Frame(frame.labels, values, frame.present & ~(low > high))))
+    return without_names(compact(frame.changed(values, frame.present & ~(low > high))))
 
 
 def _histogram(evaluator: Evaluator, expr: Call, times: Int64Array, position: int) -> tuple[Frame, histograms.Remarks]:
-    notes = evaluator.query.notes
     frame = evaluator.frame(expr.args[position], times)
-    return frame, histograms.Remarks(notes.warn, notes.inform, expr.function)
+    return frame, histograms.Remarks(evaluator.query.notes, expr.args[position].position)
 
 
 def _histogram_quantile(evaluator: Evaluator, expr: Call, times: Int64Array) -> Frame:
     quantiles = evaluator.numbers(expr.args[0], times)
-    evaluator.warn_of_quantiles(quantiles)
+    evaluator.warn_of_quantiles(quantiles, expr.args[0].position)
     frame, remarks = _histogram(evaluator, expr, times, 1)
-    return histograms.over_histograms(
-        frame, lambda buckets, columns: histograms.quantile(buckets, quantiles[columns]), remarks
-    )
+    return without_names(histograms.over_histograms(frame, _quantile_of(quantiles), remarks, monotonic=True))
+
+
+def _quantile_of(quantiles: Float64Array) -> histograms.Estimate:
+    return lambda buckets, columns: histograms.quantile(buckets, quantiles[columns])
+
+
+def _histogram_quantiles(evaluator: Evaluator, expr: Call, times: Int64Array) -> Frame:
+    """One series for each histogram and quantile, told apart by a label."""
+    name = evaluator.text(expr.args[1])
+    check_label_name(name, False, "histogram_quantiles")
+    frame, remarks = _histogram(evaluator, expr, times, 0)
+    found: list[Frame] = []
+    for argument in expr.args[2:]:
+        quantiles = evaluator.numbers(argument, times)
+        evaluator.warn_of_quantiles(quantiles, argument.position)
+        estimated = histograms.over_histograms(frame, _quantile_of(quantiles), remarks, monotonic=True)
+        for quantile in np.unique(quantiles):
+            here = (quantiles == quantile) | (np.isnan(quantiles) & np.isnan(quantile))
+            label = {name: open_metrics_number(float(quantile))}
+            labels = tuple(from_mapping(dict(one) | label) for one in estimated.labels)
+            found.append(Frame(labels, estimated.values, estimated.present & here, estimated.drops))
+    return without_names(merged(compact(stack(found, len(times)))))
 
 
 def _histogram_fraction(evaluator: Evaluator, expr: Call, times: Int64Array) -> Frame:
     lower, upper = (evaluator.numbers(argument, times) for argument in expr.args[:2])
     frame, remarks = _histogram(evaluator, expr, times, 2)
-    return histograms.over_histograms(
-        frame, lambda buckets, columns: histograms.fraction(buckets, lower[columns], upper[columns]), remarks
-    )
+
+    def estimate(buckets: histograms.Buckets, columns: histograms.Columns) -> Float64Array:
+        return histograms.fraction(buckets, lower[columns], upper[columns])
+
+    return without_names(histograms.over_histograms(frame, estimate, remarks, monotonic=False))
+
+
+def _info(evaluator: Evaluator, expr: Call, times: Int64Array) -> Frame:
+    selector = expr.args[1] if len(expr.args) > 1 else None
+    wanted = Wanted.of(selector.matchers if isinstance(selector, VectorSelector) else None)
+    base = evaluator.frame(expr.args[0], times)
+    matchers = wanted.selector(base)
+    infos = empty(len(times))
+    if matchers is not None:
+        infos = select_instant(evaluator.query, VectorSelector(matchers), times, sample_times=True)
+    return enrich(base, infos, wanted)
 
 
 def _label_replace(evaluator: Evaluator, expr: Call, times: Int64Array) -> Frame:
     target, replacement, source, pattern = (evaluator.text(argument) for argument in expr.args[1:])
     change = replacer(target, replacement, source, pattern)
     check_label_name(target, not evaluator.query.left_open, "destination")
-    return _relabelled(evaluator.frame(expr.args[0], times), change)
+    return _relabelled(evaluator.frame(expr.args[0], times), target, change)
 
 
 def _label_join(evaluator: Evaluator, expr: Call, times: Int64Array) -> Frame:
@@ -202,11 +239,17 @@ def _label_join(evaluator: Evaluator, expr: Call, times: Int64Array) -> Frame:
     check_label_name(target, not evaluator.query.left_open, "destination")
     for source in sources:
         check_label_name(source, not evaluator.query.left_open, "source")
-    return _relabelled(evaluator.frame(expr.args[0], times), joiner(target, separator, sources))
+    return _relabelled(evaluator.frame(expr.args[0], times), target, joiner(target, separator, sources))
 
 
-def _relabelled(frame: Frame, change: Callable[[Labels], Labels]) -> Frame:
-    return merged(Frame(tuple(change(labels) for labels in frame.labels), frame.values, frame.present))
+def _relabelled(frame: Frame, target: str, change: Callable[[Labels], Labels | None]) -> Frame:
+    """A series whose name is set keeps it."""
+    changed = [change(labels) for labels in frame.labels]
+    drops = frame.drops
+    if drops is not None and target == METRIC_NAME:
+        drops = drops & np.array([labels is None for labels in changed], dtype=np.bool_)
+    labels = tuple(old if new is None else new for old, new in zip(frame.labels, changed, strict=True))
+    return merged(Frame(labels, frame.values, frame.present, drops))
 
 
 def _sort(evaluator: Evaluator, expr: Call, times: Int64Array) -> Frame:
@@ -285,8 +328,12 @@ CALLS: dict[str, Handler] = {
     "delta": _extrapolated(counter=False, per_second=False),
     "irate": _instant_change(per_second=True),
     "idelta": _instant_change(per_second=False),
-    "resets": _windowed(lambda block, _: rates.resets(block)),
-    "changes": _windowed(lambda block, _: rates.changes(block)),
+    "resets": _windowed(
+        lambda block, every: extended.count(block, every, falls=True) if every.extension else rates.resets(block)
+    ),
+    "changes": _windowed(
+        lambda block, every: extended.count(block, every, falls=False) if every.extension else rates.changes(block)
+    ),
     "deriv": _windowed(lambda block, _: regression.deriv(block)),
     "predict_linear": _predict_linear,
     "double_exponential_smoothing": _smoothing,
@@ -296,6 +343,8 @@ CALLS: dict[str, Handler] = {
     "round": _round,
     "histogram_quantile": _histogram_quantile,
     "histogram_fraction": _histogram_fraction,
+    "histogram_quantiles": _histogram_quantiles,
+    "info": _info,
     "label_replace": _label_replace,
     "label_join": _label_join,
     "scalar": _scalar,

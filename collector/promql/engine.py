@@ -12,10 +12,12 @@ from collector.model.series import Int64Array, Querier, Series
 from collector.promql.annotations import Annotations
 from collector.promql.ast import Expr, kind_of
 from collector.promql.evaluator import Evaluator
-from collector.promql.frame import Frame, Scalar
+from collector.promql.extended import samples
+from collector.promql.frame import Frame, Scalar, finished
 from collector.promql.limits import Budget, Limits
 from collector.promql.parser import parse
 from collector.promql.query import Query
+from collector.promql.spans import resolved
 
 ResultKind = Literal["scalar", "vector", "matrix", "string"]
 
@@ -39,7 +41,7 @@ class Engine:
     """Evaluates PromQL within ``limits``; ``left_open=False`` restores Prometheus 2.x's ranges and extrapolation.
 
     ``default_step_ms`` is the step of a subquery that names none; ``clock`` (seconds) is what ``timeout_s`` is
-    measured with.
+    measured with. ``delayed_name_removal`` drops metric names at the end of a query instead of at every step of it.
     """
 
     def __init__(
@@ -49,12 +51,14 @@ class Engine:
         left_open: bool = True,
         default_step_ms: int = 60_000,
         clock: Callable[[], float] = time.monotonic,
+        delayed_name_removal: bool = False,
     ) -> None:
         self._limits = limits or Limits()
         self._lookback_ms = lookback_ms
         self._left_open = left_open
         self._default_step_ms = default_step_ms
         self._clock = clock
+        self._delayed_name_removal = delayed_name_removal
 
     def instant(self, querier: Querier, text: str, time_ms: int) -> Result:
         """Evaluate ``text`` at one moment. Raises QueryError or LimitError with the query and the reason."""
@@ -83,21 +87,23 @@ class Engine:
         query = Query(
             querier,
             Budget(self._limits, self._clock),
-            Annotations(),
+            Annotations(text),
             int(times[0]),
             int(times[-1]) if end_ms is None else end_ms,
             step_ms,
             self._lookback_ms,
             self._left_open,
             self._default_step_ms,
+            self._delayed_name_removal,
         )
         try:
+            expr = resolved(expr, step_ms, query.end_ms - query.start_ms)
             with np.errstate(all="ignore"):
                 return _answer(Evaluator(query), expr, times, instant)
         except RecursionError as error:
             raise LimitError(f"query {text!r}: nested too deep to evaluate here; lower max_depth") from error
         except LimitError as error:
-            raise LimitError(f"query {text!r}: {error}") from error
+            raise LimitError(f"query {text!r}: {error}", kind=error.kind) from error
         except QueryError as error:
             raise QueryError(f"query {text!r}: {error}", kind=error.kind) from error
 
@@ -117,6 +123,7 @@ def _answer(evaluator: Evaluator, expr: Expr, times: Int64Array, instant: bool) 
     if isinstance(value, Scalar):
         series = (Series((), times, value.values),)
         return Result("scalar" if instant else "matrix", series, notes.warnings, notes.infos)
+    value = finished(value)
     rows: Sequence[int] = range(len(value.labels))
     if not instant:
         rows = sorted(rows, key=value.labels.__getitem__)
@@ -135,7 +142,12 @@ def _series(frame: Frame, row: int, times: Int64Array) -> Series:
 def _raw_windows(evaluator: Evaluator, expr: Expr, times: Int64Array) -> tuple[Series, ...]:
     """The samples that a range vector holds at one moment."""
     series = []
-    for block in evaluator.windows(expr, times).blocks:
+    windows = evaluator.windows(expr, times)
+    for block in windows.blocks:
+        if windows.extension:
+            found = [(labels, *samples(block, windows, column)) for column, labels in enumerate(block.labels)]
+            series += [Series(labels, moments, values) for labels, moments, values in found if len(moments)]
+            continue
         window = slice(int(block.first[0]), int(block.last[0]))
         series += [
             Series(labels, block.times_ms[window], block.values[window, column])

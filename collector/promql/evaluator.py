@@ -36,7 +36,7 @@ Value = Frame | Scalar | str
 
 _READS_CLOCK = frozenset({
     "time", "timestamp", "predict_linear", "minute", "hour", "day_of_week", "day_of_month", "day_of_year",
-    "days_in_month", "month", "year",
+    "days_in_month", "month", "year", "info",
 })  # fmt: skip
 
 
@@ -118,12 +118,7 @@ class Evaluator:
         self.query.budget.spend(len(inner_times))
         if not len(inner_times):
             return Windows((), ends - expr.range_ms, ends, expr.range_ms)
-        value = self.evaluate(expr.expr, inner_times)
-        if isinstance(value, Scalar):
-            shown = value.values[None, :]
-            value = Frame(((),), shown, np.ones(shown.shape, dtype=np.bool_))
-        if isinstance(value, str):
-            raise QueryError("subquery is only allowed on instant vector, got string")
+        value = self.frame(expr.expr, inner_times)
         return over_frame(value, inner_times, ends, expr.range_ms, self.query.left_open)
 
     def _negate(self, inner: Expr, times_ms: Int64Array) -> Value:
@@ -132,7 +127,7 @@ class Evaluator:
             return Scalar(-value.values)
         if isinstance(value, str):
             raise QueryError("a string cannot be negated")
-        return without_names(Frame(value.labels, -value.values, value.present))
+        return without_names(value.changed(-value.values))
 
     def _binary(self, expr: Binary, times_ms: Int64Array) -> Value:
         left, right = self.evaluate(expr.left, times_ms), self.evaluate(expr.right, times_ms)
@@ -160,29 +155,30 @@ class Evaluator:
             return aggregate.count_values(frame, expr.grouping, expr.without, label)
         parameter = self.numbers(expr.param, times_ms)
         if op == "quantile":
-            self.warn_of_quantiles(parameter)
+            self.warn_of_quantiles(parameter, expr.param.position)
             return aggregate.quantile(frame, expr.grouping, expr.without, parameter)
         if op in ("topk", "bottomk", "limitk", "limit_ratio"):
-            self._warn_of_ratios(op, parameter)
+            self._warn_of_ratios(op, parameter, expr.param.position)
             return ranking.rank(op, frame, expr.grouping, expr.without, parameter)
         raise QueryError(f"the aggregation {op} is not supported")
 
-    def warn_of_quantiles(self, quantiles: Float64Array) -> None:
+    def warn_of_quantiles(self, quantiles: Float64Array, position: int) -> None:
         """Remark on quantiles outside 0 to 1."""
         for quantile in np.unique(quantiles[~((quantiles >= 0) & (quantiles <= 1))]):
-            self.query.notes.warn(f"quantile value should be between 0 and 1, got {_shown(quantile)}")
+            self.query.notes.warn(f"quantile value should be between 0 and 1, got {_shown(quantile)}", position)
 
-    def _warn_of_ratios(self, op: str, ratios: Float64Array) -> None:
+    def _warn_of_ratios(self, op: str, ratios: Float64Array, position: int) -> None:
         for ratio in np.unique(ratios[np.abs(ratios) > 1]) if op == "limit_ratio" else ():
             capped = 1 if ratio > 0 else -1
-            self.query.notes.warn(f"ratio value should be between -1 and 1, got {_shown(ratio)}, capping to {capped}")
+            message = f"ratio value should be between -1 and 1, got {_shown(ratio)}, capping to {capped}"
+            self.query.notes.warn(message, position)
 
 
 def is_fixed(expr: Expr) -> bool:
     """Whether ``expr`` has the same value at every step of a query."""
     match expr:
-        case VectorSelector(_, _, at) | Subquery(_, _, _, _, at):
-            return at is not None
+        case VectorSelector() | Subquery():
+            return expr.at is not None
         case MatrixSelector(selector):
             return selector.at is not None
         case Call(function) if function in _READS_CLOCK:
@@ -199,7 +195,7 @@ def _spread(value: Value, steps: int) -> Value:
     match value:
         case Frame(labels, values, present):
             shape = (len(labels), steps)
-            return Frame(labels, np.broadcast_to(values, shape), np.broadcast_to(present, shape))
+            return value.changed(np.broadcast_to(values, shape), np.broadcast_to(present, shape))
         case Scalar(values):
             return Scalar(np.broadcast_to(values, (steps,)))
     return value
@@ -215,6 +211,6 @@ def _vector_and_scalar(expr: Binary, left: Frame | Scalar, right: Frame | Scalar
         expr.return_bool,
     )
     if holds is not None:
-        return compact(Frame(vector.labels, vector.values, vector.present & holds))
-    named = Frame(vector.labels, values, vector.present)
+        return compact(vector.changed(vector.values, vector.present & holds))
+    named = vector.changed(values)
     return without_names(named) if expr.op in ARITHMETIC or expr.return_bool else named

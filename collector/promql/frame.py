@@ -7,7 +7,7 @@ import numpy as np
 
 from collector.model.errors import QueryError
 from collector.model.labels import METRIC_NAME, Labels, get, render, without
-from collector.model.series import BoolArray, Float64Array
+from collector.model.series import BoolArray, Float64Array, Int64Array
 
 METADATA_LABELS = (METRIC_NAME, "__type__", "__unit__")
 """Labels that say what a series is rather than which one; an operation that changes the value drops them."""
@@ -20,16 +20,26 @@ class Frame:
     ``labels``   (series,), all different
     ``values``   (series, steps) float64, arbitrary where absent; never written to
     ``present``  (series, steps) bool: whether the series is in the vector of that step
+    ``drops``    (series,) bool: whether the metric's name goes at the end of the query; None where names go at once
     """
 
     labels: tuple[Labels, ...]
     values: Float64Array
     present: BoolArray
+    drops: BoolArray | None = None
 
     @property
     def steps(self) -> int:
         """Number of columns."""
         return int(self.values.shape[1])
+
+    def changed(self, values: Float64Array, present: BoolArray | None = None) -> "Frame":
+        """The same series with other values."""
+        return Frame(self.labels, values, self.present if present is None else present, self.drops)
+
+    def dropped(self, rows: Sequence[int] | Int64Array) -> BoolArray | None:
+        """``drops`` of some rows."""
+        return None if self.drops is None else self.drops[rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +60,14 @@ def stack(frames: Sequence[Frame], steps: int) -> Frame:
         return frames[0]
     if not frames:
         return empty(steps)
+    drops = None
+    if any(frame.drops is not None for frame in frames):
+        drops = np.concatenate([dropped_names(frame) for frame in frames])
     return Frame(
         tuple(labels for frame in frames for labels in frame.labels),
         np.concatenate([frame.values for frame in frames]),
         np.concatenate([frame.present for frame in frames]),
+        drops,
     )
 
 
@@ -65,10 +79,16 @@ def compact(frame: Frame) -> Frame:
     return take(frame, np.flatnonzero(alive))
 
 
+def dropped_names(frame: Frame) -> BoolArray:
+    """``drops``, where names that go at once count as those that stay."""
+    return np.zeros(len(frame.labels), dtype=np.bool_) if frame.drops is None else frame.drops
+
+
 def take(frame: Frame, rows: Iterable[int]) -> Frame:
     """Some rows of ``frame``, in the order given."""
     index = np.asarray(list(rows), dtype=np.int64)
-    return Frame(tuple(frame.labels[row] for row in index), frame.values[index], frame.present[index])
+    labels = tuple(frame.labels[row] for row in index)
+    return Frame(labels, frame.values[index], frame.present[index], frame.dropped(index))
 
 
 def drop_metadata(labels: Labels) -> Labels:
@@ -79,7 +99,9 @@ def drop_metadata(labels: Labels) -> Labels:
 
 
 def without_names(frame: Frame) -> Frame:
-    """``frame`` less metric names; series that become equal are merged where they don't overlap."""
+    """``frame`` less metric names, at once or at the end of the query; series that become equal are merged."""
+    if frame.drops is not None:
+        return Frame(frame.labels, frame.values, frame.present, np.ones(len(frame.labels), dtype=np.bool_))
     labels = tuple(drop_metadata(one) for one in frame.labels)
     bare = Frame(labels, frame.values, frame.present)
     names = {get(one, METRIC_NAME) for one in frame.labels}
@@ -91,6 +113,7 @@ def merged(frame: Frame, message: str = "vector cannot contain metrics with the 
     """Join rows with equal labels into one; raises QueryError where two are present at the same step."""
     if len(set(frame.labels)) == len(frame.labels):
         return frame
+    drops = None if frame.drops is None else np.zeros(len(set(frame.labels)), dtype=np.bool_)
     rows: dict[Labels, list[int]] = {}
     for row, labels in enumerate(frame.labels):
         rows.setdefault(labels, []).append(row)
@@ -103,4 +126,15 @@ def merged(frame: Frame, message: str = "vector cannot contain metrics with the 
                 raise QueryError(f"{message}: {render(labels) or '{}'}", kind="execution")
             values[target] = np.where(here, frame.values[source], values[target])
             present[target] |= here
-    return Frame(tuple(rows), values, present)
+            if drops is not None:
+                drops[target] |= frame.dropped([source])
+    return Frame(tuple(rows), values, present, drops)
+
+
+def finished(frame: Frame) -> Frame:
+    """``frame`` less the names that were to go at the end of the query."""
+    if frame.drops is None or not frame.drops.any():
+        return frame
+    pairs = zip(frame.labels, frame.drops, strict=True)
+    labels = tuple(drop_metadata(one) if drops else one for one, drops in pairs)
+    return merged(Frame(labels, frame.values, frame.present))

@@ -11,7 +11,8 @@ import numpy as np
 
 from collector.model.labels import METRIC_NAME, Labels, get, without
 from collector.model.series import BoolArray, Float64Array
-from collector.promql.frame import METADATA_LABELS, Frame, compact, empty
+from collector.promql.annotations import Annotations
+from collector.promql.frame import Frame, compact, empty
 
 _SMALL_DELTA = 1e-12
 _SMALLEST_NORMAL = float(np.finfo(np.float64).smallest_normal)
@@ -33,8 +34,14 @@ Columns = slice | BoolArray
 """Which steps."""
 
 
-def over_histograms(frame: Frame, estimate: Callable[[Buckets, Columns], Float64Array], remarks: "Remarks") -> Frame:
-    """Group ``frame``'s series into histograms and apply ``estimate(buckets, columns)`` to them, wherever present."""
+Estimate = Callable[[Buckets, Columns], Float64Array]
+
+
+def over_histograms(frame: Frame, estimate: Estimate, remarks: "Remarks", *, monotonic: bool) -> Frame:
+    """Group ``frame``'s series into histograms and apply ``estimate(buckets, columns)`` to them, wherever present.
+
+    With ``monotonic``, counts that fall from one bucket to the next are raised first. Metric names are kept.
+    """
     by_bounds: dict[tuple[float, ...], list[tuple[Labels, list[int]]]] = {}
     for labels, rows, bounds in _histograms(frame, remarks):
         by_bounds.setdefault(bounds, []).append((labels, rows))
@@ -48,7 +55,7 @@ def over_histograms(frame: Frame, estimate: Callable[[Buckets, Columns], Float64
             result = np.full((len(index[part]), frame.steps), np.nan)
             for pattern, columns in _presence_patterns(here[part]):
                 counts = frame.values[index[part][:, pattern]][:, :, columns]
-                buckets = _buckets(np.array(bounds)[pattern], counts)
+                buckets = _buckets(np.array(bounds)[pattern], counts, monotonic)
                 result[:, columns] = estimate(buckets, columns)
                 for member in np.flatnonzero(buckets.forced.any(axis=1)):
                     remarks.forced_monotonic(frame.labels[index[part][member, 0]])
@@ -57,31 +64,32 @@ def over_histograms(frame: Frame, estimate: Callable[[Buckets, Columns], Float64
         present.append(here.any(axis=1))
     if not values:
         return empty(frame.steps)
-    return compact(Frame(tuple(labels_out), np.concatenate(values), np.concatenate(present)))
+    drops = None if frame.drops is None else np.zeros(len(labels_out), dtype=np.bool_)
+    return compact(Frame(tuple(labels_out), np.concatenate(values), np.concatenate(present), drops))
 
 
 class Remarks:
-    """What there is to say about the histograms of a query; ``warn`` and ``inform`` take a message."""
+    """What there is to say about the histograms of a query, which stand at ``position``."""
 
-    def __init__(self, warn: Callable[[str], None], inform: Callable[[str], None], function: str) -> None:
-        self._warn = warn
-        self._inform = inform
-        self._function = function
+    def __init__(self, notes: Annotations, position: int) -> None:
+        self._notes = notes
+        self._position = position
 
     def bad_bucket(self, labels: Labels) -> None:
         """A series has no usable ``le``."""
-        self._warn(
-            f'bucket label "le" is missing or has a malformed value of "{get(labels, "le")}"'
-            f' for metric name "{get(labels, METRIC_NAME)}"'
-        )
+        message = f'bucket label "le" is missing or has a malformed value of "{get(labels, "le")}"'
+        self._notes.warn(message + _for_metric(labels), self._position)
 
     def forced_monotonic(self, labels: Labels) -> None:
         """A histogram's counts fell from one bucket to the next."""
-        self._inform(
-            f"input to {self._function} needed to be fixed for monotonicity "
-            f"(see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)"
-            f' for metric name "{get(labels, METRIC_NAME)}"'
-        )
+        message = "input to histogram_quantile needed to be fixed for monotonicity "
+        message += "(see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)"
+        self._notes.inform(message + _for_metric(labels), self._position)
+
+
+def _for_metric(labels: Labels) -> str:
+    name = get(labels, METRIC_NAME)
+    return f' for metric name "{name}"' if name else ""
 
 
 def _histograms(frame: Frame, remarks: Remarks) -> Iterator[tuple[Labels, list[int], tuple[float, ...]]]:
@@ -93,7 +101,7 @@ def _histograms(frame: Frame, remarks: Remarks) -> Iterator[tuple[Labels, list[i
         except ValueError:
             remarks.bad_bucket(labels)
             continue
-        found.setdefault(without(labels, (*METADATA_LABELS, "le")), []).append((bound, row))
+        found.setdefault(without(labels, ("le",)), []).append((bound, row))
     for labels, buckets in found.items():
         buckets.sort()
         yield labels, [row for _, row in buckets], tuple(bound for bound, _ in buckets)
@@ -110,14 +118,14 @@ def _presence_patterns(here: BoolArray) -> Iterator[tuple[BoolArray, Columns]]:
             yield pattern, inverse.ravel() == number
 
 
-def _buckets(bounds: Float64Array, counts: Float64Array) -> Buckets:
-    """Merge equal bounds and make the counts monotonic, ignoring differences within rounding error."""
+def _buckets(bounds: Float64Array, counts: Float64Array, monotonic: bool) -> Buckets:
+    """Merge equal bounds and make the counts ``monotonic``, ignoring differences within rounding error."""
     unique, starts = np.unique(bounds, return_index=True)
     if len(unique) < len(bounds):
         counts = np.add.reduceat(counts, starts, axis=1)
     counts = counts.copy()
     forced = np.zeros((counts.shape[0], counts.shape[2]), dtype=np.bool_)
-    if not (np.diff(counts, axis=1) > 0).all():
+    if monotonic and not (np.diff(counts, axis=1) > 0).all():
         before = counts[:, 0]
         for position in range(1, counts.shape[1]):
             now = counts[:, position]

@@ -51,4 +51,4 @@ class Budget:
     def check_time(self) -> None:
         """Raise LimitError when the query has run out of time."""
         if self._clock() > self._deadline_s:
-            raise LimitError(f"the query ran longer than {self._limits.timeout_s:g} s (timeout_s)")
+            raise LimitError(f"the query ran longer than {self._limits.timeout_s:g} s (timeout_s)", kind="timeout")

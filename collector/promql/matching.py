@@ -12,7 +12,7 @@ from collector.model.errors import QueryError
 from collector.model.labels import METRIC_NAME, Labels, from_mapping, get, keep, without
 from collector.model.series import BoolArray, Float64Array
 from collector.promql.ast import Binary, Matching
-from collector.promql.frame import METADATA_LABELS, Frame, compact, empty, merged, stack
+from collector.promql.frame import METADATA_LABELS, Frame, compact, dropped_names, empty, merged, stack
 from collector.promql.operators import ARITHMETIC, combine
 from collector.promql.printer import quote
 
@@ -38,10 +38,10 @@ def combine_sets(op: str, left: Frame, right: Frame, matching: Matching) -> Fram
     for row, number in enumerate(rows):
         seen[number] |= source.present[row]
     if op == "or":
-        rest = compact(Frame(right.labels, right.values, right.present & ~seen[right_rows]))
+        rest = compact(right.changed(right.values, right.present & ~seen[right_rows]))
         return merged(stack([left, rest], left.steps))
     found = seen[left_rows] if left_rows else left.present
-    return compact(Frame(left.labels, left.values, left.present & (found if op == "and" else ~found)))
+    return compact(left.changed(left.values, left.present & (found if op == "and" else ~found)))
 
 
 def combine_vectors(expr: Binary, left: Frame, right: Frame, classic: bool = False) -> Frame:
@@ -60,11 +60,13 @@ def combine_vectors(expr: Binary, left: Frame, right: Frame, classic: bool = Fal
     present = pairs.present if holds is None else pairs.present & holds
     if matching.cardinality == "one-to-one":
         _refuse_overlap(pairs.signatures, present if classic else pairs.present)
-    drops_name = expr.return_bool or (expr.op in ARITHMETIC and not (classic and expr.op == "atan2"))
+    delayed = many.drops is not None
+    drops_name = (expr.return_bool and not delayed) or (expr.op in ARITHMETIC and not (classic and expr.op == "atan2"))
     name = _namer(matching, drops_name)
     labels = tuple(name(many_labels, one_labels) for many_labels, one_labels in pairs.labels)
     message = "multiple matches for labels: grouping labels must ensure unique matches"
-    return compact(merged(Frame(labels, values, present), message))
+    drops = pairs.drops | expr.return_bool if delayed else None
+    return compact(merged(Frame(labels, values, present, drops), message))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class _Pairs:
     present: BoolArray
     labels: Sequence[tuple[Labels, Labels]]
     signatures: Sequence[Labels]
+    drops: BoolArray
 
 
 def _pair(many: Frame, one: Frame, matching: Matching, swapped: bool) -> _Pairs:
@@ -100,6 +103,7 @@ def _pair(many: Frame, one: Frame, matching: Matching, swapped: bool) -> _Pairs:
         many.present[rows] & one.present[others],
         [(many.labels[row], one.labels[other]) for row, other in met],
         [many_signs[row] for row, _ in met],
+        dropped_names(many)[rows],
     )
     if fill_one is not None:
         pairs = _joined(pairs, _unmet_many(many, many_signs, one, one_rows, fill_one))
@@ -115,7 +119,7 @@ def _unmet_many(
     met = np.array([one.present[one_rows.get(key, [])].any(axis=0) for key in many_signs])
     present = many.present & ~met.reshape(many.present.shape)
     labels = list(zip(many.labels, many_signs, strict=True))
-    return _Pairs(many.values, np.full(many.values.shape, filling), present, labels, many_signs)
+    return _Pairs(many.values, np.full(many.values.shape, filling), present, labels, many_signs, dropped_names(many))
 
 
 def _unmet_one(
@@ -132,7 +136,9 @@ def _unmet_one(
         if key in met:
             present[position] &= ~met[key]
     labels = [(key, one.labels[row]) for row, key in rows]
-    return _Pairs(np.full(present.shape, filling), one.values[index], present, labels, [key for _, key in rows])
+    no_drops = np.zeros(len(rows), dtype=np.bool_)
+    signs = [key for _, key in rows]
+    return _Pairs(np.full(present.shape, filling), one.values[index], present, labels, signs, no_drops)
 
 
 def _joined(first: _Pairs, second: _Pairs) -> _Pairs:
@@ -142,6 +148,7 @@ def _joined(first: _Pairs, second: _Pairs) -> _Pairs:
         np.concatenate([first.present, second.present]),
         [*first.labels, *second.labels],
         [*first.signatures, *second.signatures],
+        np.concatenate([first.drops, second.drops]),
     )
 
 

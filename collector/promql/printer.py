@@ -74,6 +74,13 @@ def format_number(value: float) -> str:
     return sign + whole + fraction.ljust(shift, "0")
 
 
+def open_metrics_number(value: float) -> str:
+    """A float as Prometheus writes it into a label, always as a float: ``0.5``, ``1.0``, ``1e-07``."""
+    if math.isnan(value) or math.isinf(value):
+        return format_number(value)
+    return repr(value)
+
+
 def quote(text: str) -> str:
     """A string literal in double quotes that PromQL reads back as ``text``."""
     out = []

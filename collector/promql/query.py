@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from collector.model.series import Int64Array, Querier
+import numpy as np
+
+from collector.model.series import BoolArray, Int64Array, Querier
 from collector.promql.annotations import Annotations
 from collector.promql.ast import At
 from collector.promql.limits import Budget
@@ -13,6 +15,7 @@ class Query:
     """One running query; ``start_ms``, ``end_ms`` and ``step_ms`` are those of the outermost evaluation.
 
     ``left_open``: a window excludes its left end, as in Prometheus 3; False is Prometheus 2.x.
+    ``delayed_names``: metric names are dropped at the end of the query.
     """
 
     querier: Querier
@@ -24,6 +27,11 @@ class Query:
     lookback_ms: int
     left_open: bool
     default_step_ms: int
+    delayed_names: bool = False
+
+    def kept_names(self, series: int) -> BoolArray | None:
+        """``drops`` of a frame of so many selected series."""
+        return np.zeros(series, dtype=np.bool_) if self.delayed_names else None
 
     def moments(self, times_ms: Int64Array, offset_ms: int, at: At) -> Int64Array:
         """Times that a selector looks at when evaluated at ``times_ms``."""

@@ -1,6 +1,5 @@
 """Aggregations that keep some series of each group: topk, bottomk, limitk, limit_ratio."""
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,8 +9,10 @@ from collector.model.labels import Labels
 from collector.model.series import BoolArray, Float64Array, Int64Array
 from collector.promql.aggregate import group
 from collector.promql.frame import Frame, compact, take
+from collector.promql.xxhash import xxhash64
 
 _MOST = float(1 << 63)
+_LARGEST_HASH = float((1 << 64) - 1)
 
 
 def rank(op: str, frame: Frame, grouping: Sequence[str], by_exclusion: bool, parameter: Float64Array) -> Frame:
@@ -35,7 +36,7 @@ def rank(op: str, frame: Frame, grouping: Sequence[str], by_exclusion: bool, par
         places = _places(here, keys)
         present[members] = here & (places < wanted[None, :])
         rows += members[np.argsort(places[:, 0], kind="stable")].tolist() if frame.steps == 1 else members.tolist()
-    return compact(take(Frame(frame.labels, frame.values, present), rows))
+    return compact(take(frame.changed(frame.values, present), rows))
 
 
 def _counts(parameter: Float64Array) -> Float64Array:
@@ -76,6 +77,11 @@ def _drawn(labels: Sequence[Labels], ratios: Float64Array) -> BoolArray:
 
 
 def _offset(labels: Labels) -> float:
-    """A number in [0, 1) that depends on the label set only; not Prometheus's own hash."""
-    digest = hashlib.blake2b(repr(labels).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64
+    """A number from 0 to 1 that depends on the label set only: Prometheus's hash of it (``stringlabels``)."""
+    return xxhash64(b"".join(_sized(text) for pair in labels for text in pair)) / _LARGEST_HASH
+
+
+def _sized(text: str) -> bytes:
+    data = text.encode()
+    size = len(data)
+    return (bytes([size]) if size < 255 else b"\xff" + size.to_bytes(3, "little")) + data

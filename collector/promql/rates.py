@@ -26,7 +26,7 @@ def extrapolated(
     start_values = block.values[first]
     rise = block.values[last] - start_values
     if counter:
-        rise += _lost_in_resets(block, first, last)
+        rise += lost_in_resets(block, first, last)
     sampled_s = ((block.times_ms[last] - block.times_ms[first]) / 1000)[:, None]
     to_start_s = ((block.times_ms[first] - windows.starts_ms[steps]) / 1000)[:, None]
     to_end_s = ((windows.ends_ms[steps] - block.times_ms[last]) / 1000)[:, None]
@@ -48,7 +48,7 @@ def extrapolated(
     return result, present
 
 
-def _lost_in_resets(block: Block, first: Int64Array, last: Int64Array) -> Float64Array:
+def lost_in_resets(block: Block, first: Int64Array, last: Int64Array) -> Float64Array:
     """Sum of the values before each counter reset between samples ``first`` and ``last`` of every window."""
     before, after = block.values[:-1], block.values[1:]
     fell = after < before

@@ -18,16 +18,16 @@ def check_label_name(name: str, legacy: bool, what: str) -> None:
         raise QueryError(f'invalid {what} label name "{name}"', kind="execution")
 
 
-def replacer(target: str, replacement: str, source: str, pattern: str) -> Callable[[Labels], Labels]:
+def replacer(target: str, replacement: str, source: str, pattern: str) -> Callable[[Labels], Labels | None]:
     """``label_replace``: set ``target`` to the expansion of ``replacement`` where all of ``source`` matches."""
     try:
         regex = compile_go_regex(pattern)
     except re.error as error:
         raise QueryError(f'invalid regular expression in label_replace(): "{pattern}": {error}', "execution") from error
 
-    def replace(labels: Labels) -> Labels:
+    def replace(labels: Labels) -> Labels | None:
         match = regex.fullmatch(get(labels, source))
-        return labels if match is None else _with(labels, target, _expand(replacement, match))
+        return None if match is None else _with(labels, target, _expand(replacement, match))
 
     return replace
 

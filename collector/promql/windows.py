@@ -7,6 +7,7 @@ import numpy as np
 
 from collector.model.labels import Labels
 from collector.model.series import BoolArray, Float64Array, Int64Array, SeriesGroup, is_stale
+from collector.promql.ast import Extension
 from collector.promql.frame import Frame, compact, empty, stack
 
 
@@ -18,6 +19,7 @@ class Block:
     ``times_ms``      (samples,) int64, increasing
     ``values``        (samples, series) float64
     ``first, last``   (steps,) int64: the window of step ``i`` is the samples ``first[i] <= sample < last[i]``
+    ``drops``         as in ``Frame``
     """
 
     labels: tuple[Labels, ...]
@@ -25,6 +27,7 @@ class Block:
     values: Float64Array
     first: Int64Array
     last: Int64Array
+    drops: BoolArray | None = None
 
     @property
     def counts(self) -> Int64Array:
@@ -34,33 +37,57 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """A range vector at every step: ``starts_ms`` and ``ends_ms`` (steps,) bound the windows."""
+    """A range vector at every step: ``starts_ms`` and ``ends_ms`` (steps,) bound the windows.
+
+    With an ``extension`` the blocks hold the lookback before each window too, and after it where ``smoothed``.
+    """
 
     blocks: tuple[Block, ...]
     starts_ms: Int64Array
     ends_ms: Int64Array
     range_ms: int
+    extension: Extension = ""
 
 
 RangeFunction = Callable[[Block, Windows], tuple[Float64Array, BoolArray]]
 """Values (steps, series) and presence, which broadcasts to the same shape."""
 
 
-def over_groups(groups: Sequence[SeriesGroup], ends_ms: Int64Array, range_ms: int, left_open: bool) -> Windows:
-    """Windows of ``range_ms`` before ``ends_ms`` over what a store returned, stale markers left out."""
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where windows lie: ``range_ms`` before each of ``ends_ms``, plus ``before_ms`` and ``after_ms`` that are seen."""
+
+    ends_ms: Int64Array
+    range_ms: int
+    left_open: bool
+    extension: Extension = ""
+    before_ms: int = 0
+    after_ms: int = 0
+
+
+def over_groups(groups: Sequence[SeriesGroup], layout: Layout, delayed_names: bool) -> Windows:
+    """Windows over what a store returned, stale markers left out."""
     pieces = [
         piece
         for group in groups
         if len(group.timestamps_ms)
-        for piece in _without_holes(group.labels, group.timestamps_ms, group.values, is_stale(group.values))
+        for piece in _without_holes(
+            group.labels,
+            group.timestamps_ms,
+            group.values,
+            is_stale(group.values),
+            np.zeros(len(group.labels), dtype=np.bool_) if delayed_names else None,
+        )
     ]
-    return _windows(pieces, ends_ms, range_ms, left_open)
+    return _windows(pieces, layout)
 
 
 def over_frame(frame: Frame, times_ms: Int64Array, ends_ms: Int64Array, range_ms: int, left_open: bool) -> Windows:
     """Windows over a subquery's answer, whose columns are ``times_ms``."""
-    pieces = _without_holes(frame.labels, times_ms, frame.values.T, ~frame.present.T) if frame.labels else []
-    return _windows(pieces, ends_ms, range_ms, left_open)
+    pieces = (
+        _without_holes(frame.labels, times_ms, frame.values.T, ~frame.present.T, frame.drops) if frame.labels else []
+    )
+    return _windows(pieces, Layout(ends_ms, range_ms, left_open))
 
 
 def apply(windows: Windows, function: RangeFunction) -> Frame:
@@ -71,20 +98,25 @@ def apply(windows: Windows, function: RangeFunction) -> Frame:
         values, present = function(block, windows)
         shape = (len(block.labels), steps)
         frames.append(
-            Frame(block.labels, np.broadcast_to(values.T, shape), np.broadcast_to(np.atleast_2d(present.T), shape))
+            Frame(
+                block.labels,
+                np.broadcast_to(values.T, shape),
+                np.broadcast_to(np.atleast_2d(present.T), shape),
+                block.drops,
+            )
         )
     return compact(stack(frames, steps)) if frames else empty(steps)
 
 
-Piece = tuple[tuple[Labels, ...], Int64Array, Float64Array]
+Piece = tuple[tuple[Labels, ...], Int64Array, Float64Array, BoolArray | None]
 
 
 def _without_holes(
-    labels: tuple[Labels, ...], times_ms: Int64Array, values: Float64Array, holes: BoolArray
+    labels: tuple[Labels, ...], times_ms: Int64Array, values: Float64Array, holes: BoolArray, drops: BoolArray | None
 ) -> list[Piece]:
     """Split the series by where their holes are; those with the same holes stay together."""
     if not holes.any():
-        return [(labels, times_ms, values)]
+        return [(labels, times_ms, values, drops)]
     patterns: dict[bytes, list[int]] = {}
     for column, packed in enumerate(np.packbits(holes, axis=0).T):
         patterns.setdefault(packed.tobytes(), []).append(column)
@@ -93,20 +125,23 @@ def _without_holes(
         rows = np.flatnonzero(~holes[:, columns[0]])
         if len(rows):
             kept = tuple(labels[column] for column in columns)
-            pieces.append((kept, times_ms[rows], np.ascontiguousarray(values[rows][:, columns])))
+            some = None if drops is None else drops[columns]
+            pieces.append((kept, times_ms[rows], np.ascontiguousarray(values[rows][:, columns]), some))
     return pieces
 
 
-def _windows(pieces: Sequence[Piece], ends_ms: Int64Array, range_ms: int, left_open: bool) -> Windows:
-    starts_ms = ends_ms - range_ms
+def _windows(pieces: Sequence[Piece], layout: Layout) -> Windows:
+    ends_ms, starts_ms = layout.ends_ms, layout.ends_ms - layout.range_ms
+    seen_from_ms, seen_to_ms = starts_ms - layout.before_ms, ends_ms + layout.after_ms
     blocks = tuple(
         Block(
             labels,
             times_ms,
             values,
-            np.searchsorted(times_ms, starts_ms, side="right" if left_open else "left"),
-            np.searchsorted(times_ms, ends_ms, side="right"),
+            np.searchsorted(times_ms, seen_from_ms, side="right" if layout.left_open else "left"),
+            np.searchsorted(times_ms, seen_to_ms, side="right"),
+            drops,
         )
-        for labels, times_ms, values in pieces
+        for labels, times_ms, values, drops in pieces
     )
-    return Windows(blocks, starts_ms, ends_ms, range_ms)
+    return Windows(blocks, starts_ms, ends_ms, layout.range_ms, layout.extension)

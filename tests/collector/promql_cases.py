@@ -7,13 +7,30 @@ over: a case that touches a metric which has them is marked ``floats_only=False`
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from collector.model.labels import Labels, from_mapping, get
 from collector.model.matchers import Matcher, all_match
 from collector.model.series import STALE_NAN, Series, SeriesGroup
+from collector.promql import format, parse
+from collector.promql.ast import (
+    Aggregation,
+    Binary,
+    Call,
+    Expr,
+    MatrixSelector,
+    Negate,
+    Number,
+    Subquery,
+    Text,
+    VectorSelector,
+    walk,
+)
+
+CLOCKS = frozenset({"timestamp", "predict_linear", "info", "absent_over_time"})
+"""Functions whose answer depends on more than what their selectors find."""
 
 UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000, "y": 31_536_000_000}
 ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", '"': '"', "'": "'"}
@@ -58,6 +75,7 @@ class Case:
     times_ms: tuple[int, int, int] | int
     loaded: Mapping[Labels, Points]
     floats_only: bool = True
+    reads_bounds: bool = False
     fails: bool = False
     ordered: bool = False
     scalar: float | None = None
@@ -65,6 +83,7 @@ class Case:
     grid_ms: tuple[int, int, int] | None = None
     values: dict[Labels, list[float | None]] = field(default_factory=dict)
     remarks: set[str] = field(default_factory=set)
+    messages: list[tuple[str, str, str]] = field(default_factory=list)
 
 
 def duration_ms(text: str) -> int:
@@ -167,6 +186,7 @@ def _case(number: int, line: str, block: Sequence[str], loaded: Mapping[Labels, 
         assert match, line
         mode, text, times = match[1], match[5], (duration_ms(match[2]), duration_ms(match[3]), duration_ms(match[4]))
     case = Case(number - len(block), text, times, loaded, fails=mode == "fail", ordered=mode == "ordered")
+    case.reads_bounds = any(word in text for word in ("step()", "range()", "start()", "end()"))
     words = set(re.findall(r"[a-zA-Z_:][\w:]*", text))
     nameless = "__name__" in text or re.search(r"(^|[^\w:\s])\s*\{", text)
     case.floats_only = not tainted or not (words & tainted or nameless)
@@ -186,6 +206,8 @@ def _expect(case: Case, row: str) -> None:
         case.fails |= word == "fail"
         case.ordered |= word == "ordered"
         case.remarks |= {word} & {"warn", "info", "no_warn", "no_info"}
+        if match := re.match(r"expect (fail|warn|info)\s+(msg|regex):\s*(.*)", row):
+            case.messages.append((match[1], match[2], match[3]))
     elif row.startswith("expected_fail"):
         case.fails = True
     elif re.fullmatch(rf"{NUMBER}|0x[0-9a-f]+", row, re.IGNORECASE):
@@ -235,4 +257,54 @@ def difference(case: Case, kind: str, series: Sequence[Series], text: str | None
         for time, value in want[one.labels].items():
             if not is_close(value, got[time]):
                 return f"{got[time]} at {time} of {one.labels}, expected {value}"
+    return None
+
+
+def wrong_message(case: Case, told: Mapping[str, Sequence[str]]) -> str | None:
+    """Which expected message was not told, or None; ``told`` are the messages by ``fail``, ``warn`` and ``info``."""
+    for kind, how, text in case.messages:
+        found = told.get(kind, ())
+        if not any(text in one if how == "msg" else re.search(text, one) for one in found):
+            return f"expected {kind} {text!r}, got {list(found)}"
+    return None
+
+
+def pinned(text: str, time_ms: int) -> str | None:
+    """``text`` with ``@`` on its selectors, or None where that would mean something else."""
+    expr = parse(text)
+    if any(one.at is not None or getattr(one, "step_ms", 0) == 0 for one in walk(expr) if isinstance(one, Subquery)):
+        return None
+    changed = _pin(expr, time_ms)
+    return None if changed is None else format(changed)
+
+
+def _pin(expr: Expr, time_ms: int) -> Expr | None:
+    """What reads the clock cannot be pinned: those functions, and selectors that are pinned already."""
+    match expr:
+        case Number() | Text():
+            return expr
+        case VectorSelector():
+            return replace(expr, at=time_ms) if expr.at is None else None
+        case MatrixSelector(selector):
+            inner = _pin(selector, time_ms)
+            return replace(expr, selector=inner) if isinstance(inner, VectorSelector) else None
+        case Subquery():
+            return replace(expr, at=time_ms)
+        case Negate(inner):
+            changed = _pin(inner, time_ms)
+            return None if changed is None else replace(expr, expr=changed)
+        case Binary(_, left, right):
+            sides = _pin(left, time_ms), _pin(right, time_ms)
+            return None if sides[0] is None or sides[1] is None else replace(expr, left=sides[0], right=sides[1])
+        case Aggregation(_, inner, param):
+            changed = _pin(inner, time_ms)
+            other = None if param is None else _pin(param, time_ms)
+            return (
+                None
+                if changed is None or (other is None) != (param is None)
+                else replace(expr, expr=changed, param=other)
+            )
+        case Call(function, args) if function not in CLOCKS and (args or function == "pi"):
+            changed_args = [_pin(one, time_ms) for one in args]
+            return None if None in changed_args else replace(expr, args=tuple(one for one in changed_args if one))
     return None

@@ -12,6 +12,9 @@ from collector.model.errors import LimitError, QueryError
 from collector.model.labels import Labels, from_mapping
 from collector.model.series import STALE_NAN, SeriesGroup
 from collector.promql import Engine, Limits, Result
+from collector.promql.calls import CALLS
+from collector.promql.coverage import page
+from collector.promql.functions import FUNCTIONS as SIGNATURES
 
 SPEC = importlib.util.spec_from_file_location("promql_cases", Path(__file__).with_name("promql_cases.py"))
 assert SPEC and SPEC.loader
@@ -156,14 +159,14 @@ def test_a_limit_is_named_in_its_error(limits: Limits, reason: str) -> None:
 def test_a_query_that_runs_too_long_is_stopped() -> None:
     ticks = iter(range(0, 1000, 50))
     engine = Engine(Limits(timeout_s=120), clock=lambda: float(next(ticks)))
-    with pytest.raises(LimitError, match="timeout_s"):
+    with pytest.raises(LimitError, match="timeout_s") as caught:
         engine.instant(grouped(np.ones((2, 1))), "x_total + x_total + x_total", 0)
+    assert caught.value.kind == "timeout"
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("info(x_total)", "the function info is not supported"),
         ("x_total * on() x_total", "many-to-many matching not allowed"),
         ('label_replace(x_total, "n", "", "", "")', "same labelset"),
         ("topk(NaN, x_total)", "Parameter value is NaN"),
@@ -218,3 +221,25 @@ def test_a_range_vector_alone_answers_its_raw_samples() -> None:
     result = Engine().instant(grouped(np.arange(10.0)[:, None]), "x_total[1m]", 60_000)
     assert result.kind == "matrix"
     assert result.series[0].values.tolist() == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_every_function_that_is_read_is_evaluated_and_told_in_the_page_of_what_is_covered() -> None:
+    assert set(CALLS) == set(SIGNATURES)
+    told = page()
+    assert "refused |" not in told
+    assert all(f"`{name}(" in told for name in SIGNATURES)
+
+
+def test_a_remark_names_the_place_that_it_is_about() -> None:
+    result = Engine().instant(grouped(np.ones((9, 1)), "x"), "1 +\n  rate(x[1m])", 100_000)
+    told = 'metric might not be a counter, name does not end in _total/_sum/_count/_bucket: "x" (2:8)'
+    assert result.infos == (f"PromQL info: {told}",)
+
+
+def test_a_raw_range_with_its_ends_is_shown_as_functions_see_it() -> None:
+    querier = grouped(np.arange(20.0)[:, None])
+    (series,) = Engine().instant(querier, "x_total[40s] anchored", 100_000).series
+    assert series.timestamps_ms.tolist() == [60_000, 75_000, 90_000, 100_000]
+    assert series.values.tolist() == [4.0, 5.0, 6.0, 6.0]
+    (series,) = Engine().instant(querier, "x_total[40s] smoothed", 100_000).series
+    assert series.values.tolist() == [4.0, 5.0, 6.0, pytest.approx(100 / 15)]
