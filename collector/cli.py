@@ -66,6 +66,14 @@ def serve(
         int | None,
         typer.Option(help="Most samples that a query may touch.", envvar="LOADLINE_COLLECTOR_QUERY_MAX_SAMPLES"),
     ] = None,
+    left_open: Annotated[
+        bool | None,
+        typer.Option(
+            "--left-open/--no-left-open",
+            help="Ranges leave out their left end, as in Prometheus 3; without it as in Prometheus 2 (on).",
+            envvar="LOADLINE_COLLECTOR_LEFT_OPEN",
+        ),
+    ] = None,
     max_body_bytes: Annotated[
         int | None,
         typer.Option(help="Longest pushed body, uncompressed.", envvar="LOADLINE_COLLECTOR_MAX_BODY_BYTES"),

@@ -133,6 +133,7 @@ async def opened(settings: CollectorSettings) -> AsyncIterator[tuple[Parts, Scra
                     alerts_url=settings.alerts_url,
                     limits=limits,
                     lookback_ms=round(seconds(settings.lookback) * 1000),
+                    left_open=settings.left_open,
                     max_body_bytes=settings.max_body_bytes,
                 )
                 yield parts, scraping

@@ -42,6 +42,7 @@ class CollectorSettings(BaseModel):
     retention: Duration = "15d"
     lookback: Duration = "5m"
     query_timeout: Duration = "2m"
+    left_open: bool = True
     query_max_samples: Annotated[int, Field(gt=0)] = 50_000_000
     max_body_bytes: Annotated[int, Field(gt=0)] = 64 << 20
     alerts_url: str = "http://127.0.0.1:9193"

@@ -45,6 +45,7 @@ class Parts:
     alerts_url: str = "http://127.0.0.1:9193"
     limits: Limits = Limits()
     lookback_ms: int = 300_000
+    left_open: bool = True
     max_body_bytes: int = 64 << 20
     now_s: Callable[[], float] = time.time
     counts: Counts = field(default_factory=Counts)

@@ -94,7 +94,7 @@ async def _answer(
         lookback_ms = parameters.step_ms("lookback_delta")
 
     def work(clock: QueryClock) -> Response:
-        result = evaluate(Engine(limits, lookback_ms, clock=clock))
+        result = evaluate(Engine(limits, lookback_ms, parts.left_open, clock=clock))
         data, warnings = answers.query_data(result, limit)
         return answers.success(data, warnings, result.infos)
 
