@@ -16,7 +16,7 @@ from planner.means import MeanFigure, mean_figure
 from planner.sim import Twin, play
 from planner.slo import Slo
 from planner.trace import Trace
-from planner.verdict import Verdict, judge
+from planner.verdict import WARM_UP_RATIO, Verdict, judge
 from planner.workload import loop, speed, stats
 
 MIN_REQUESTS = 3000
@@ -168,7 +168,8 @@ class _Search:
     def at(self, requests_per_s: float) -> Verdict:
         """Simulate one rate."""
         shaped = speed(self._trace, requests_per_s / self._rate)
-        verdict = judge(play(shaped, self._twin, seed=self._seed), shaped.output_tokens, self._slo)
+        played = play(shaped, self._twin, seed=self._seed, warm_up_ratio=WARM_UP_RATIO)
+        verdict = judge(played, shaped.output_tokens, self._slo)
         self._points.append(Point(requests_per_s, self._seed, verdict))
         return verdict
 

@@ -63,7 +63,8 @@ def judge(played: Played, output_tokens: npt.NDArray[np.int64], slo: Slo) -> Ver
     """Hold a simulation against a promise.
 
     The first 10% and last 5% of the requests are left out: the fleet fills up and drains there. Percentiles are taken
-    over all others; a request that never ended counts as late without bound, and against success and goodput.
+    over all others (for gaps, ``play`` was told to leave them out); a request that never ended counts as late without
+    bound, and against success and goodput.
     """
     rows = len(played.due_s)
     cut = slice(int(rows * WARM_UP_RATIO), rows - int(rows * COOL_DOWN_RATIO))
@@ -77,7 +78,7 @@ def judge(played: Played, output_tokens: npt.NDArray[np.int64], slo: Slo) -> Ver
     good = ended & (ttft <= slo.ttft_p95_s) & (tpot <= slo.itl_p95_s) & (e2e <= slo.e2e_p95_s)
     checks = (
         _at_most("TTFT p95", slo.ttft_p95_s, float(np.quantile(ttft, 0.95, method="higher"))),
-        _at_most("ITL p95", slo.itl_p95_s, weighted_quantile(*_settled(*played.gaps()), 0.95)),
+        _at_most("ITL p95", slo.itl_p95_s, weighted_quantile(*played.gaps(), 0.95)),
         _at_most("E2E p95", slo.e2e_p95_s, float(np.quantile(e2e, 0.95, method="higher"))),
         _at_least("Success", slo.success_ratio, float(ended.mean())),
         _at_least("Goodput", slo.goodput_ratio, float(good.mean())),
@@ -97,12 +98,6 @@ def weighted_quantile(values: FloatArray, weights: FloatArray, q: float) -> floa
     order = np.argsort(values)
     reached = np.cumsum(weights[order])
     return float(values[order][min(int(np.searchsorted(reached, q * reached[-1])), len(values) - 1)])
-
-
-def _settled(lengths: FloatArray, tokens: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Gaps without the first tenth of the tokens, for which the fleet was filling up."""
-    kept = np.cumsum(tokens) >= WARM_UP_RATIO * tokens.sum()
-    return lengths[kept], tokens[kept]
 
 
 def _at_most(name: str, limit: float, value: float | None) -> Check:

@@ -1,58 +1,152 @@
-"""The event loop: arrivals and ends of steps in the order of time. It knows no trace and no metric."""
+"""The event loop: arrivals, ends of steps and timers in the order of time. It knows no trace and no metric.
+
+At one tick, arrivals come first, then timers, then ends of steps: a request that arrives as a step ends is there for
+the next one, as in the engine; requests that arrive together go into one step together.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
 
+from planner.sim.pace import to_ticks
 from planner.sim.replica import Replica
 from planner.sim.router import Router
 from probe_engine.sched import Request, RequestRefused
 
-Arrival = tuple[float, Request]
+Arrival = tuple[int, Request]
+Action = Callable[["Clock"], None]
+_NEVER = 1 << 200
 
 
-def run(
-    arrivals: Iterator[Arrival],
-    replicas: Sequence[Replica],
-    route: Router,
-    on_finish: Callable[[Request], None],
-    on_refusal: Callable[[Request, RequestRefused], None],
-) -> float:
-    """Play ``arrivals`` (sorted by time) until every replica is idle; the time of the last event, seconds.
+class Clock:
+    """Replicas behind a router on one clock of ticks.
 
-    A request that arrives as a step ends is there for the next one, as in the engine; requests that arrive together
-    go into one step together. ``on_refusal`` is told of requests that the scheduler would never serve.
+    ``serving`` are the replicas that the router may choose from. While there are none, requests wait for the first to
+    come. ``on_refusal`` is told of requests that the scheduler would never serve.
     """
-    ends: list[tuple[float, int]] = []
-    upcoming = next(arrivals, None)
-    number = 0
-    now = 0.0
-    touched: list[int] = []
-    while upcoming is not None or ends:
-        if upcoming is not None and (not ends or upcoming[0] <= ends[0][0]):
-            now, request = upcoming
-            index = route(replicas, number)
-            number += 1
-            upcoming = next(arrivals, None)
-            try:
-                replicas[index].scheduler.add(request)
-                touched.append(index)
-            except RequestRefused as refusal:
-                on_refusal(request, refusal)
-            if upcoming is not None and upcoming[0] == now:
-                continue
-            for index in touched:
-                _begin(replicas, index, ends, now)
-            touched.clear()
-        else:
-            now, index = heappop(ends)
-            for request in replicas[index].end(now):
-                on_finish(request)
-            _begin(replicas, index, ends, now)
-    return now
 
+    def __init__(
+        self,
+        replicas: Sequence[Replica],
+        route: Router,
+        on_finish: Callable[[Request], None],
+        on_refusal: Callable[[Request, RequestRefused], None],
+    ) -> None:
+        self.now = 0
+        self.replicas: list[Replica] = []
+        self.serving: list[Replica] = []
+        self._route = route
+        self._on_finish = on_finish
+        self._on_refusal = on_refusal
+        self._ends: list[tuple[int, int]] = []
+        self._timers: list[tuple[int, int, Action]] = []
+        self._number = 0
+        self._made = 0
+        self._touched: list[Replica] = []
+        self._held: list[Request] = []
+        for replica in replicas:
+            self.join(replica)
 
-def _begin(replicas: Sequence[Replica], index: int, ends: list[tuple[float, int]], now: float) -> None:
-    if replicas[index].output is None:
-        end = replicas[index].begin(now)
+    def at(self, tick: int, action: Action) -> None:
+        """Do ``action`` at ``tick``; one that lies in the past is done at once."""
+        self._made += 1
+        heappush(self._timers, (max(tick, self.now), self._made, action))
+
+    def join(self, replica: Replica) -> None:
+        """A replica serves from now on."""
+        replica.index = len(self.replicas)
+        replica.started = self.now
+        self.replicas.append(replica)
+        self.serving.append(replica)
+        held, self._held = self._held, []
+        for request in held:
+            self.submit(request)
+
+    def drain(self, replica: Replica) -> None:
+        """A replica takes no more requests, ends those it has, and stops."""
+        self.serving.remove(replica)
+        if not replica.load:
+            replica.stopped = self.now
+
+    def kill(self, replica: Replica) -> tuple[Request, ...]:
+        """A replica is gone at once, the step under way with it; the requests that it had."""
+        if replica in self.serving:
+            self.serving.remove(replica)
+        replica.due = None
+        replica.stopped = self.now
+        lost = replica.scheduler.requests
+        replica.load = 0
+        return lost
+
+    def submit(self, request: Request) -> None:
+        """A request comes now."""
+        if not self.serving:
+            self._held.append(request)
+            return
+        replica = self.serving[self._route(self.serving, self._number)]
+        self._number += 1
+        try:
+            replica.add(request)
+        except RequestRefused as refusal:
+            self._on_refusal(request, refusal)
+            return
+        self._touched.append(replica)
+
+    def run(self, arrivals: Iterator[Arrival]) -> int:
+        """Play ``arrivals`` (sorted by tick) until every replica is idle and no timer left; the last event's tick."""
+        ends, timers, replicas = self._ends, self._timers, self.replicas
+        upcoming = next(arrivals, None)
+        while True:
+            due = upcoming[0] if upcoming is not None else _NEVER
+            timer = timers[0][0] if timers else _NEVER
+            end = ends[0][0] if ends else _NEVER
+            if upcoming is not None and due <= end and due <= timer:
+                self.now = due
+                self.submit(upcoming[1])
+                upcoming = next(arrivals, None)
+                if upcoming is None or upcoming[0] != due:
+                    self._settle()
+            elif timers and timer <= end:
+                self.now, _, action = heappop(timers)
+                action(self)
+                self._settle()
+            elif ends:
+                _, index = heappop(ends)
+                replica = replicas[index]
+                if replica.due != end:
+                    continue  # this run of steps was cut short, or its replica is gone
+                self.now = end
+                for request in replica.end(end):
+                    self._on_finish(request)
+                self._begin(replica)
+            else:
+                return self.now
+
+    def _settle(self) -> None:
+        """Replicas that requests came to begin a step, or end their run of steps with the one under way."""
+        for replica in self._touched:
+            if replica.due is None:
+                self._begin(replica)
+            elif (end := replica.interrupt(self.now)) is not None:
+                heappush(self._ends, (end, replica.index))
+        self._touched.clear()
+
+    def _begin(self, replica: Replica) -> None:
+        end = replica.begin(self.now)
         if end is not None:
-            heappush(ends, (end, index))
+            heappush(self._ends, (end, replica.index))
+        elif replica.load:
+            self._wake(replica)
+        elif replica not in self.serving and replica.stopped is None:
+            replica.stopped = self.now
+
+    def _wake(self, replica: Replica) -> None:
+        """Ask again when the replica's queue says that time alone will make somebody ready."""
+        due_s = replica.scheduler.wake_s()
+        if due_s is None:
+            return
+
+        def ask(clock: "Clock") -> None:
+            if replica.due is None and replica.stopped is None:
+                clock._begin(replica)
+
+        self.at(max(to_ticks(due_s), self.now + 1), ask)

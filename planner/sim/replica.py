@@ -1,12 +1,15 @@
 """One replica of the twin: the engine's scheduler, a step-time model, and a log of its steps."""
 
-from array import array
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
+import numpy.typing as npt
 
 from planner.latency import LatencyModel
+from planner.sim.gaps import GapCounts
+from planner.sim.pace import Pace, to_s, to_ticks
 from probe_engine.sched import FinishReason, Request, Scheduler, SchedulerConfig, SchedulerOutput
 
 _NOBODY: Mapping[str, FinishReason] = MappingProxyType({})
@@ -14,21 +17,18 @@ _DRAWS = 4096
 
 
 class StepLog:
-    """What a replica's steps were, summed, and the gap that each made between tokens.
+    """What a replica's steps were, summed, and the gaps that they made between tokens.
 
-    ``kv_peak_ratio`` is looked at when prompts come in, 1 where a request lost its blocks for want of any.
-    ``gap_s`` and ``gap_tokens``: a step of this many seconds gave this many decodes their next token. ``long_gaps_s``:
-    gaps of requests that lost their blocks between two tokens.
+    ``kv_peak_ratio`` is looked at when prompts come in, 1 where a request lost its blocks for want of any. ``gaps``
+    are those of steps that began after the fleet had settled.
     """
 
     __slots__ = (
-        "busy_s",
+        "busy_ticks",
         "decode_kv_tokens",
         "decode_seqs",
-        "gap_s",
-        "gap_tokens",
+        "gaps",
         "kv_peak_ratio",
-        "long_gaps_s",
         "outside",
         "prefill_attention",
         "prefill_tokens",
@@ -38,22 +38,27 @@ class StepLog:
     def __init__(self) -> None:
         self.steps = 0
         self.outside = 0
-        self.busy_s = 0.0
+        self.busy_ticks = 0
         self.prefill_tokens = 0
         self.prefill_attention = 0
         self.decode_seqs = 0
         self.decode_kv_tokens = 0
         self.kv_peak_ratio = 0.0
-        self.gap_s = array("d")
-        self.gap_tokens = array("q")
-        self.long_gaps_s = array("d")
+        self.gaps = GapCounts()
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds in steps."""
+        return to_s(self.busy_ticks)
 
 
 class Replica:
-    """A server that is idle or in a step; the event loop calls ``begin`` and ``end`` in turn.
+    """A server that is idle or in a run of steps; the event loop calls ``begin`` and ``end`` in turn.
 
-    ``hull`` holds the largest step sizes that the model was fitted on, by name; steps beyond are counted in the log.
-    ``noise`` are factors to multiply a step's time with, drawn from ``generator``; empty for none.
+    A run is one step, or, with ``skip``, as many as compute the same decodes; ``interrupt`` cuts it short when a
+    request arrives. ``hull`` holds the largest step sizes that the model was fitted on, by name; steps beyond are
+    counted in the log. ``noise`` are factors to multiply a step's time with, drawn from ``generator``; empty for none.
+    ``settled`` is the tick from which gaps between tokens are logged. Times are ticks (``planner.sim.pace``).
     """
 
     def __init__(
@@ -64,70 +69,167 @@ class Replica:
         noise: tuple[float, ...] = (),
         generator: np.random.Generator | None = None,
         hull: Mapping[str, float] | None = None,
+        skip: bool = True,
+        settled: int = 0,
+        token_times: bool = False,
     ) -> None:
         self.scheduler = Scheduler(config)
         self.log = StepLog()
         self.output: SchedulerOutput | None = None
-        self._model = model
-        self._noise = _forever(noise, generator) if noise and generator is not None else None
+        self.load = 0
+        self.index = 0
+        self.due: int | None = None
+        self.started = 0
+        self.stopped: int | None = None
+        self._pace = Pace(model)
+        self._skip = skip and self._pace.kv_ticks is not None
+        self._settled = settled
+        self._token_times = token_times
+        self._noise = _Factors(noise, generator) if noise and generator is not None else None
         bounds = hull or {}
         self._most_prefill = bounds.get("prefill_tokens", float("inf"))
         self._most_attention = bounds.get("prefill_attention", float("inf"))
         self._most_seqs = bounds.get("decode_seqs", float("inf"))
         self._most_kv = bounds.get("decode_kv_tokens", float("inf"))
+        self._begun = 0
+        self._steps = 0
+        self._first = 0  # ticks of the run's first step
+        self._rise = 0  # ticks by which each of its steps is longer than the one before
+        self._ends: npt.NDArray[np.int64] | None = None  # with noise: ends of its steps, from its beginning
 
-    @property
-    def load(self) -> int:
-        """Requests here, running and waiting: what a least-load router looks at."""
-        return self.scheduler.num_running + self.scheduler.num_waiting
+    def add(self, request: Request) -> None:
+        """A request comes. Raises RequestRefused for one that could never be served."""
+        self.scheduler.add(request)
+        self.load += 1
 
-    def begin(self, now: float) -> float | None:
-        """Start the next step; when it will end, or None when there is nothing to do."""
-        output = self.scheduler.schedule(now)
+    def begin(self, now: int) -> int | None:
+        """Start the next run of steps; when it will end, or None when there is nothing to do."""
+        output = self.scheduler.schedule(to_s(now))
         self.output = output
         if output is None:
+            self.due = None
             return None
         stats = output.stats
-        seconds = self._model.step_seconds(stats)
+        self._begun = now
+        self._first = self._pace.ticks(stats)
+        self._rise = 0
+        self._steps = 1
+        self._ends = None
+        if self._skip and not output.prefills:
+            self._steps = self.scheduler.uniform_steps(output)
+            self._rise = (self._pace.kv_ticks or 0) * stats.decode_seqs
         if self._noise is not None:
-            seconds *= next(self._noise)
-        log = self.log
-        log.steps += 1
-        log.busy_s += seconds
-        log.prefill_tokens += stats.prefill_tokens
-        log.prefill_attention += stats.prefill_attention
-        log.decode_seqs += stats.decode_seqs
-        log.decode_kv_tokens += stats.decode_kv_tokens
+            self._ends = self._noise.ends(self._first, self._rise, self._steps)
+            self._steps = len(self._ends)
+        if now < self._settled:
+            self._cut(self._settled)
         if output.prefills or output.preempted:
-            log.kv_peak_ratio = max(log.kv_peak_ratio, 1.0 if output.preempted else self.scheduler.kv_usage)
-        if stats.decode_seqs:
-            log.gap_s.append(seconds)
-            log.gap_tokens.append(stats.decode_seqs)
-        if (
-            stats.prefill_tokens > self._most_prefill
-            or stats.prefill_attention > self._most_attention
-            or stats.decode_seqs > self._most_seqs
-            or stats.decode_kv_tokens > self._most_kv
-        ):
-            log.outside += 1
-        return now + seconds
+            peak = 1.0 if output.preempted else self.scheduler.kv_usage
+            self.log.kv_peak_ratio = max(self.log.kv_peak_ratio, peak)
+        self.due = now + self._elapsed(self._steps)
+        return self.due
 
-    def end(self, now: float) -> list[Request]:
-        """The step that ``begin`` started ends at ``now``; requests that finished with it."""
+    def interrupt(self, now: int) -> int | None:
+        """A request came at ``now``: end the run with the step that is under way; its new end, None if as before."""
+        if self.due is None or self._steps == 1:
+            return None
+        before = self._steps
+        self._cut(now)
+        if self._steps == before:
+            return None
+        self.due = self._begun + self._elapsed(self._steps)
+        return self.due
+
+    def end(self, now: int) -> list[Request]:
+        """The run that ``begin`` started ends at ``now``; requests that finished with it."""
         output = self.output
         assert output is not None
+        self._record(output)
+        steps = self._steps
+        if steps > 1:
+            times = [to_s(self._begun + self._elapsed(step)) for step in range(1, steps)] if self._token_times else ()
+            self.scheduler.pass_over(steps - 1, times)
         for chunk in output.prefills:
             if chunk.samples and chunk.request.preemptions:
                 last = chunk.request.timeline.last_token_s
-                if last is not None:
-                    self.log.long_gaps_s.append(now - last)
-            usage = self.scheduler.kv_usage
-            self.log.kv_peak_ratio = max(self.log.kv_peak_ratio, usage)
+                if last is not None and self._begun >= self._settled:
+                    self.log.gaps.add(max(now - to_ticks(last), 1), 1)
+            self.log.kv_peak_ratio = max(self.log.kv_peak_ratio, self.scheduler.kv_usage)
         self.output = None
-        return self.scheduler.update(output, _NOBODY, now)
+        self.due = None
+        finished = self.scheduler.update(output, _NOBODY, to_s(now))
+        self.load -= len(finished)
+        return finished
+
+    def _elapsed(self, steps: int) -> int:
+        """Ticks that the first ``steps`` of the run take."""
+        if self._ends is not None:
+            return int(self._ends[steps - 1])
+        return steps * self._first + self._rise * (steps * (steps - 1) // 2)
+
+    def _cut(self, now: int) -> None:
+        """Leave no more of the run than the step that is under way at ``now``."""
+        if self._steps > 1:
+            steps = range(1, self._steps + 1)
+            at = bisect_left(steps, now - self._begun, key=self._elapsed)
+            self._steps = min(at + 1, self._steps)
+            if self._noise is not None and self._ends is not None:
+                self._noise.give_back(len(self._ends) - self._steps)
+                self._ends = self._ends[: self._steps]
+
+    def _record(self, output: SchedulerOutput) -> None:
+        log, stats, steps = self.log, output.stats, self._steps
+        seqs = stats.decode_seqs
+        kv_rise = seqs * (steps * (steps - 1) // 2)
+        log.steps += steps
+        log.busy_ticks += self._elapsed(steps)
+        log.prefill_tokens += stats.prefill_tokens
+        log.prefill_attention += stats.prefill_attention
+        log.decode_seqs += seqs * steps
+        log.decode_kv_tokens += stats.decode_kv_tokens * steps + kv_rise
+        if seqs and self._begun >= self._settled:
+            if self._ends is not None:
+                before = 0
+                for end in self._ends.tolist():
+                    log.gaps.add(end - before, seqs)
+                    before = end
+            else:
+                log.gaps.add_rising(self._step_ticks, steps, seqs)
+        if (
+            stats.prefill_tokens > self._most_prefill
+            or stats.prefill_attention > self._most_attention
+            or seqs > self._most_seqs
+        ):
+            log.outside += steps
+        elif stats.decode_kv_tokens + seqs * (steps - 1) > self._most_kv:
+            within = max(int((self._most_kv - stats.decode_kv_tokens) // seqs) + 1, 0) if seqs else 0
+            log.outside += steps - within
+
+    def _step_ticks(self, index: int) -> int:
+        return self._first + self._rise * index
 
 
-def _forever(values: tuple[float, ...], generator: np.random.Generator) -> Iterator[float]:
-    choices = np.array(values)
-    while True:
-        yield from generator.choice(choices, size=_DRAWS).tolist()
+class _Factors:
+    """Factors of step times, drawn as they are needed; what a cut run did not use is given back."""
+
+    __slots__ = ("_at", "_choices", "_drawn", "_generator")
+
+    def __init__(self, choices: Sequence[float], generator: np.random.Generator) -> None:
+        self._choices = np.array(choices)
+        self._generator = generator
+        self._drawn: npt.NDArray[np.float64] = np.zeros(0)
+        self._at = 0
+
+    def ends(self, first: int, rise: int, steps: int) -> npt.NDArray[np.int64]:
+        """Ends of up to ``steps`` steps, fewer when the drawn factors run out."""
+        if self._at == len(self._drawn):
+            self._drawn = self._generator.choice(self._choices, size=_DRAWS)
+            self._at = 0
+        factors = self._drawn[self._at : self._at + steps]
+        self._at += len(factors)
+        mean = np.float64(first) + np.float64(rise) * np.arange(len(factors))
+        return np.asarray(np.cumsum(np.maximum(np.rint(factors * mean), 1.0).astype(np.int64)))
+
+    def give_back(self, count: int) -> None:
+        """The last ``count`` factors were not used."""
+        self._at -= count

@@ -9,8 +9,13 @@ Router = Callable[[Sequence[Replica], int], int]
 
 def least_load(replicas: Sequence[Replica], number: int) -> int:
     """The replica with the fewest requests; ties go round, so that idle replicas share the work."""
-    count = len(replicas)
-    return min(range(count), key=lambda index: (replicas[index].load, (index - number) % count))
+    loads = [replica.load for replica in replicas]
+    least = min(loads)
+    start = number % len(loads)
+    try:
+        return loads.index(least, start)
+    except ValueError:
+        return loads.index(least)
 
 
 def round_robin(replicas: Sequence[Replica], number: int) -> int:

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from planner.errors import ModelError
 from planner.latency import LatencyModel, Overhead, StepModel
 from planner.result import Observation, Requests, Run, RunHeader
-from planner.sim.clock import Arrival, run
+from planner.sim.clock import Arrival, Clock
+from planner.sim.pace import to_s, to_ticks
 from planner.sim.replica import Replica, StepLog
 from planner.sim.router import ROUTERS
 from planner.slo import Slo
@@ -65,23 +66,28 @@ class Twin:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What a simulation gave; arrays are (rows,) in the order of the trace, seconds, NaN where it never came."""
+    """What a simulation gave; arrays are (rows,) in the order of the trace, seconds, NaN where it never came.
+
+    ``attempts`` counts how often each request was sent: more than once when its replica was lost. ``alive_s`` is the
+    time that each replica was there.
+    """
 
     due_s: FloatArray
     first_token_s: FloatArray
     last_token_s: FloatArray
     cached_tokens: FloatArray
     preemptions: npt.NDArray[np.int64]
+    attempts: npt.NDArray[np.int64]
     refusals: dict[int, str]
     token_times_s: tuple[FloatArray, ...] | None
     logs: tuple[StepLog, ...]
+    alive_s: FloatArray
     end_s: float
 
     def gaps(self) -> tuple[FloatArray, FloatArray]:
-        """Gaps between tokens, pooled: their lengths in seconds and how many tokens had each."""
-        lengths = [np.array(part) for log in self.logs for part in (log.gap_s, log.long_gaps_s)]
-        counts = [np.array(part) for log in self.logs for part in (log.gap_tokens, np.ones(len(log.long_gaps_s)))]
-        return np.concatenate(lengths), np.concatenate(counts).astype(np.float64)
+        """Gaps between tokens, pooled: their lengths in seconds (to 0.1%) and how many tokens had each."""
+        parts = [log.gaps.arrays() for log in self.logs]
+        return np.concatenate([lengths for lengths, _ in parts]), np.concatenate([counts for _, counts in parts])
 
     @property
     def steps(self) -> int:
@@ -95,58 +101,153 @@ class Played:
 
 
 def play(
-    trace: Trace, twin: Twin, *, seed: int = 0, token_times: bool = False, progress: Progress | None = None
+    trace: Trace,
+    twin: Twin,
+    *,
+    seed: int = 0,
+    token_times: bool = False,
+    skip: bool = True,
+    warm_up_ratio: float = 0.0,
+    script: "Script | None" = None,
+    progress: Progress | None = None,
 ) -> Played:
     """Simulate every request of ``trace`` to its end. Same trace, twin and seed: same result, bit for bit.
 
-    ``progress(done, total)`` is called now and then.
+    ``skip`` passes over uniform decode steps at once; without it each is played, with the same result. Gaps between
+    tokens are counted from the due time of the row after the first ``warm_up_ratio``. ``script`` sets timers that fail
+    or add replicas. ``progress(done, total)`` is called now and then.
     """
-    rows = len(trace)
-    due_s = trace.arrival_ns / 1e9
-    first, last, cached = (np.full(rows, np.nan) for _ in range(3))
-    preemptions = np.zeros(rows, dtype=np.int64)
-    refusals: dict[int, str] = {}
-    times: list[list[float]] | None = [[] for _ in range(rows)] if token_times else None
-    done = 0
+    stage = Stage(trace, twin, seed, token_times, skip, warm_up_ratio, progress)
+    clock = Clock(
+        [stage.new_replica() for _ in range(twin.replicas)], ROUTERS[twin.router], stage.finished, stage.refused
+    )
+    if script is not None:
+        script(clock, stage)
+    end = clock.run(stage.arrivals())
+    return stage.played(clock, end)
 
-    def finished(request: Request) -> None:
-        nonlocal done
+
+class Stage:
+    """One simulation's rows: makes its requests and replicas, and notes how each request ended."""
+
+    def __init__(
+        self,
+        trace: Trace,
+        twin: Twin,
+        seed: int,
+        token_times: bool,
+        skip: bool,
+        warm_up_ratio: float,
+        progress: Progress | None,
+    ) -> None:
+        rows = len(trace)
+        self.due_s = trace.arrival_ns / 1e9
+        self._trace, self._twin, self._seed, self._skip, self._progress = trace, twin, seed, skip, progress
+        self._first, self._last, self._cached = (np.full(rows, np.nan) for _ in range(3))
+        self._preemptions = np.zeros(rows, dtype=np.int64)
+        self._attempts = np.ones(rows, dtype=np.int64)
+        self._refusals: dict[int, str] = {}
+        self._times: list[list[float]] | None = [[] for _ in range(rows)] if token_times else None
+        self._settled = to_ticks(float(self.due_s[int(rows * warm_up_ratio)])) if rows and warm_up_ratio else 0
+        self._made = 0
+        self._done = 0
+        self._prefix = trace.column("prefix_hashes")
+        self._block_tokens = trace.column("block_tokens")
+        self.on_first_token: Callable[[int, float], None] | None = None
+
+    def new_replica(self) -> Replica:
+        """Another replica of the fleet, with a stream of noise of its own."""
+        generator = np.random.default_rng([self._seed, _NOISE_STREAM, self._made])
+        self._made += 1
+        twin = self._twin
+        return Replica(
+            twin.scheduler,
+            twin.model,
+            noise=twin.noise,
+            generator=generator,
+            hull=twin.hull,
+            skip=self._skip,
+            settled=self._settled,
+            token_times=self._times is not None,
+        )
+
+    def arrivals(self) -> Iterator[Arrival]:
+        """Requests as they reach the engine, made when their time comes, sorted by it."""
+        overhead = self._twin.overhead
+        at = self._trace.arrival_ns / 1e9 + overhead.fixed_s + overhead.per_prompt_token_s * self._trace.input_tokens
+        for row in np.argsort(at, kind="stable"):
+            tick = to_ticks(float(at[row]))
+            yield tick, self._request(int(row), tick)
+
+    def again(self, lost: Request, tick: int) -> Request:
+        """The request that a client sends when the replica that had ``lost`` is gone."""
+        row = int(lost.request_id)
+        self._attempts[row] += 1
+        if self._times is not None:
+            self._times[row] = []
+        return self._request(row, tick)
+
+    def attempts(self, lost: Request) -> int:
+        """How often a request has been sent."""
+        return int(self._attempts[int(lost.request_id)])
+
+    def finished(self, request: Request) -> None:
+        """A request ended."""
         row = int(request.request_id)
         timeline = request.timeline
-        first[row] = timeline.first_token_s
-        last[row] = timeline.last_token_s
-        cached[row] = request.cached_tokens
-        preemptions[row] = request.preemptions
-        tick()
+        self._first[row] = timeline.first_token_s
+        self._last[row] = timeline.last_token_s
+        self._cached[row] = request.cached_tokens
+        self._preemptions[row] = request.preemptions
+        if self.on_first_token is not None and timeline.first_token_s is not None:
+            self.on_first_token(row, timeline.first_token_s)
+        self._tick()
 
-    def refused(request: Request, refusal: RequestRefused) -> None:
-        refusals[int(request.request_id)] = str(refusal)
-        tick()
+    def refused(self, request: Request, refusal: RequestRefused) -> None:
+        """A request can never be served."""
+        self._refusals[int(request.request_id)] = str(refusal)
+        self._tick()
 
-    def tick() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None and done % 256 == 0:
-            progress(done, rows)
+    def given_up(self, request: Request) -> None:
+        """A client has tried often enough."""
+        self._refusals[int(request.request_id)] = "its replica was lost, and so were those of its retries"
+        self._tick()
 
-    generators = [np.random.default_rng([seed, _NOISE_STREAM, index]) for index in range(twin.replicas)]
-    replicas = [
-        Replica(twin.scheduler, twin.model, noise=twin.noise, generator=generator, hull=twin.hull)
-        for generator in generators
-    ]
-    arrivals = _arrivals(trace, twin, due_s, times)
-    end_s = run(arrivals, replicas, ROUTERS[twin.router], finished, refused)
-    return Played(
-        due_s=due_s,
-        first_token_s=first,
-        last_token_s=last,
-        cached_tokens=cached,
-        preemptions=preemptions,
-        refusals=refusals,
-        token_times_s=None if times is None else tuple(np.array(row) for row in times),
-        logs=tuple(replica.log for replica in replicas),
-        end_s=end_s,
-    )
+    def played(self, clock: Clock, end: int) -> Played:
+        """The rows as they are now."""
+        return Played(
+            due_s=self.due_s,
+            first_token_s=self._first,
+            last_token_s=self._last,
+            cached_tokens=self._cached,
+            preemptions=self._preemptions,
+            attempts=self._attempts,
+            refusals=self._refusals,
+            token_times_s=None if self._times is None else tuple(np.array(row) for row in self._times),
+            logs=tuple(replica.log for replica in clock.replicas),
+            alive_s=np.array([to_s((end if r.stopped is None else r.stopped) - r.started) for r in clock.replicas]),
+            end_s=to_s(end),
+        )
+
+    def _request(self, row: int, tick: int) -> Request:
+        prompt = int(self._trace.input_tokens[row])
+        hashes: list[int] = []
+        sizes = self._block_tokens
+        if isinstance(self._prefix, Ragged) and sizes is not None and not isinstance(sizes, Ragged):
+            blocks = self._prefix.row(row).tolist()
+            hashes = split_blocks(blocks, int(sizes[row]), self._twin.scheduler.block_size, prompt)
+        request = Request(str(row), prompt, int(self._trace.output_tokens[row]), to_s(tick), hashes)
+        if self._times is not None:
+            request.timeline.token_times = self._times[row]
+        return request
+
+    def _tick(self) -> None:
+        self._done += 1
+        if self._progress is not None and self._done % 256 == 0:
+            self._progress(self._done, len(self.due_s))
+
+
+Script = Callable[[Clock, Stage], None]
 
 
 def simulate(
@@ -195,28 +296,6 @@ def simulate(
         details=_details(played, twin),
     )
     return Run(header, requests, tuple(_observation(log) for log in played.logs if log.steps))
-
-
-def _arrivals(trace: Trace, twin: Twin, due_s: FloatArray, times: list[list[float]] | None) -> Iterator[Arrival]:
-    """Requests as they reach the engine, made when their time comes, sorted by it."""
-    at_s = due_s + twin.overhead.fixed_s + twin.overhead.per_prompt_token_s * trace.input_tokens
-    prefix = trace.column("prefix_hashes")
-    block_tokens = trace.column("block_tokens")
-    for row in np.argsort(at_s, kind="stable").tolist():
-        prompt = int(trace.input_tokens[row])
-        hashes: list[int] = []
-        if isinstance(prefix, Ragged) and block_tokens is not None and not isinstance(block_tokens, Ragged):
-            hashes = split_blocks(prefix.row(row).tolist(), int(block_tokens[row]), twin.scheduler.block_size, prompt)
-        request = Request(
-            request_id=str(row),
-            prompt_tokens=prompt,
-            max_tokens=int(trace.output_tokens[row]),
-            arrival_s=float(at_s[row]),
-            block_hashes=hashes,
-        )
-        if times is not None:
-            request.timeline.token_times = times[row]
-        yield float(at_s[row]), request
 
 
 def split_blocks(hashes: list[int], block_tokens: int, block_size: int, prompt_tokens: int) -> list[int]:

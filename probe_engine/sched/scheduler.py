@@ -16,7 +16,7 @@ Event-driven: a decode step touches only requests that need a block or finish (a
 block growth by phase), so its cost does not grow with the number of running requests.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
 
 from probe_engine.sched.batch_limit import BatchLimit
@@ -84,6 +84,11 @@ class Scheduler:
     def free_blocks(self) -> int:
         """Blocks that nobody references (idle cached ones included)."""
         return self.pool.available
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """Every request that is here, waiting or running, in the order of arrival."""
+        return tuple(self._requests.values())
 
     @property
     def kv_usage(self) -> float:
@@ -188,6 +193,44 @@ class Scheduler:
         for chunk in output.prefills:
             self._update_prefill(chunk, finished, now, ended)
         return ended
+
+    def uniform_steps(self, output: SchedulerOutput) -> int:
+        """Steps from ``output`` on, itself included, that compute the same decodes and nothing else, if nobody arrives.
+
+        Between ``schedule()`` and ``update()``. It is 1 where the next step may differ: prefills, a finish, too few
+        blocks to grow into, a queue whose head may change.
+        """
+        config, queue = self.config, self._queue
+        if output.prefills or output.preempted or self._prefilling or self._limit is not None:
+            return 1
+        if queue.waiting:
+            head = queue.head(self._clock.updated_s, len(self._running)) if config.policy == "fcfs" else None
+            full = len(self._running) >= config.max_num_seqs or self._blocked == (head, self.pool.version)
+            if head is None or self._deadlines or not full:
+                return 1
+        now, size, finishes, growth = self._clock.steps, config.block_size, self._finishes, self._growth
+        room = self.pool.available
+        step = now + 1
+        while step not in finishes:
+            room -= len(growth[step % size])
+            if room < 0:
+                break
+            step += 1
+        return step - now
+
+    def pass_over(self, steps: int, times_s: Sequence[float]) -> None:
+        """Complete the first ``steps`` of ``uniform_steps()`` at ``times_s``; ``update()`` completes the one after.
+
+        ``times_s`` may be empty when no request records its tokens' times.
+        """
+        self.steps += steps
+        self._decode_kv_tokens += steps * len(self._decoding)
+        for times in self._timed.values():
+            times.extend(times_s)
+        for _ in range(steps):
+            self._clock.steps += 1
+            if self._growth[self._clock.steps % self.config.block_size]:
+                self._grow_decodes()
 
     def _grow_decodes(self) -> list[Request]:
         """Give a block to each decode that starts one; returns those preempted for want of blocks."""

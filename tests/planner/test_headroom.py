@@ -21,7 +21,8 @@ from planner.errors import ModelError
 from planner.headroom import PoolHeadroom, live_headroom
 from planner.latency import LinearModel
 from planner.sim import Twin
-from planner.sim.clock import run as run_clock
+from planner.sim.clock import Clock
+from planner.sim.pace import to_s
 from planner.sim.replica import Replica
 from planner.sim.router import least_load
 from planner.slo import Slo
@@ -43,17 +44,17 @@ class Watched(Replica):
     """A replica that notes when each of its steps ended and what it was."""
 
     def __init__(self, config: SchedulerConfig, model: LinearModel) -> None:
-        super().__init__(config, model)
+        super().__init__(config, model, skip=False)
         self.noted: list[tuple[float, float, StepStats]] = []
         self.started_s = 0.0
 
-    def begin(self, now: float) -> float | None:
-        self.started_s = now
+    def begin(self, now: int) -> int | None:
+        self.started_s = to_s(now)
         return super().begin(now)
 
-    def end(self, now: float) -> list[Request]:
+    def end(self, now: int) -> list[Request]:
         assert self.output is not None
-        self.noted.append((now, now - self.started_s, self.output.stats))
+        self.noted.append((to_s(now), to_s(now) - self.started_s, self.output.stats))
         return super().end(now)
 
 
@@ -94,11 +95,11 @@ def telemetry(trace: Trace, replicas: int, seconds: float) -> list[Series]:
     """What a collector would hold of the truth under ``trace``."""
     fleet = [Watched(CONFIG, TRUTH) for _ in range(replicas)]
     ended: list[tuple[float, Request]] = []
-    arrivals: Iterator[tuple[float, Request]] = (
-        (float(t) / 1e9, Request(str(i), int(p), int(o), float(t) / 1e9))
+    arrivals: Iterator[tuple[int, Request]] = (
+        (int(t) * 10**6, Request(str(i), int(p), int(o), float(t) / 1e9))
         for i, (t, p, o) in enumerate(zip(trace.arrival_ns, trace.input_tokens, trace.output_tokens, strict=True))
     )
-    run_clock(arrivals, fleet, least_load, lambda r: ended.append((r.timeline.finished_s or 0, r)), lambda r, e: None)
+    Clock(fleet, least_load, lambda r: ended.append((r.timeline.finished_s or 0, r)), lambda r, e: None).run(arrivals)
     scrapes = Scrapes(np.arange(0, seconds + 0.1, SCRAPE_S), [])
     for index, replica in enumerate(fleet):
         name = f"engine-{index}:8000"
