@@ -80,6 +80,8 @@ def go_float(value: float) -> str:
         return "NaN"
     if math.isinf(value):
         return "+Inf" if value > 0 else "-Inf"
+    if value == 0:
+        return "0"
     digits, exponent = np.format_float_scientific(value, trim="-").split("e")
     power = int(exponent)
     if power < -4 or power >= 6:

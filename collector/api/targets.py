@@ -51,10 +51,7 @@ def routes(parts: Parts) -> APIRouter:
         """Type, help and unit of metric families, by target."""
         parameters = await read_parameters(request)
         limit = parameters.whole("limit", -1)
-        found = list(islice(_metadata(parts, parameters), None if limit < 0 else limit))
-        if not found:
-            raise ApiError(404, "not_found", "specified metadata not found")
-        return answers.success_json(found)
+        return answers.success_json(list(islice(_metadata(parts, parameters), None if limit < 0 else limit)))
 
     @router.get("/", include_in_schema=False)
     async def landing() -> Response:
