@@ -21,6 +21,7 @@ from probe_engine.settings import EngineSettings
 app = typer.Typer(help="Serve a model; bench and profile it.", no_args_is_help=True, pretty_exceptions_enable=False)
 
 DEFAULTS = EngineSettings()
+ONEDNN_PRIMITIVES = "16"  # read when torch is imported; the library's 1,024 hold a kernel for every batch size seen
 
 
 def option(name: str, text: str, flag: str | None = None) -> Any:
@@ -80,12 +81,42 @@ def serve(
         Path | None, option("auth_token_file", "File with the token that callers must show; needed beyond loopback.")
     ] = None,
     max_queue: Annotated[int, option("max_queue", "Most requests that may wait; more get 429.")] = DEFAULTS.max_queue,
+    policy: Annotated[
+        str, option("policy", "Who is admitted next: fcfs, priority, fair, slo; to compare with: static, dynamic.")
+    ] = DEFAULTS.policy,
+    priority_ageing_s: Annotated[
+        float, option("priority_ageing_s", "priority: seconds of waiting that make up for one class.")
+    ] = DEFAULTS.priority_ageing_s,
+    fair_output_weight: Annotated[
+        float, option("fair_output_weight", "fair: what an output token counts against a prompt token.")
+    ] = DEFAULTS.fair_output_weight,
+    ttft_slo_s: Annotated[
+        float, option("ttft_slo_s", "slo: time to first token promised to requests without a deadline.")
+    ] = DEFAULTS.ttft_slo_s,
+    prefill_s_per_token: Annotated[
+        float, option("prefill_s_per_token", "slo: time that computing a prompt's token takes.")
+    ] = DEFAULTS.prefill_s_per_token,
+    preferred_batch_sizes: Annotated[
+        list[int] | None, option("preferred_batch_sizes", "dynamic: a size at which a batch goes at once; repeatable.")
+    ] = None,
+    max_queue_delay_s: Annotated[
+        float, option("max_queue_delay_s", "dynamic: how long a request waits for company.")
+    ] = DEFAULTS.max_queue_delay_s,
+    length_buckets: Annotated[
+        list[int] | None, option("length_buckets", "dynamic: most prompt tokens of a bucket; repeatable.")
+    ] = None,
+    itl_slo_s: Annotated[
+        float | None, option("itl_slo_s", "Let only so many run that tokens follow each other within it.")
+    ] = None,
     seed: Annotated[int, option("seed", "Seeds tiny's weights and unseeded sampling.")] = DEFAULTS.seed,
 ) -> None:
     """Serve a model over the OpenAI API, with metrics and traces."""
     arguments = dict(locals())
     with refusals():
         settings = EngineSettings.model_validate(arguments)
+    for name in ("preferred_batch_sizes", "length_buckets"):
+        arguments[name] = tuple(arguments[name] or ())
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", ONEDNN_PRIMITIVES)
         from probe_engine.server.address import bind, read_token
 
         token, listener = read_token(settings), bind(settings.host, settings.port)

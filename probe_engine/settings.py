@@ -1,11 +1,18 @@
 """What ``loadline engine serve`` takes: one model, one address, the scheduler's limits."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from probe_engine.sched import Policy
+
 Positive = Annotated[int, Field(ge=1)]
+PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+SCHEDULING = (
+    *("policy", "priority_ageing_s", "fair_output_weight", "ttft_slo_s", "prefill_s_per_token"),
+    *("preferred_batch_sizes", "max_queue_delay_s", "length_buckets", "itl_slo_s"),
+)
 UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "B": 1}
 
 
@@ -15,6 +22,7 @@ class EngineSettings(BaseModel):
     model: ``tiny`` or a Hugging Face directory. kv_memory: room for keys and values, such as ``256MiB``; num_blocks,
     where given, wins over it. max_model_len: None is the model's own, or what the KV blocks hold if that is less.
     threads: None is all cores but one. max_queue: most requests that may wait before 429.
+    policy and what goes with it: as in ``sched.SchedulerConfig``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,6 +45,15 @@ class EngineSettings(BaseModel):
     auth_token_file: Path | None = None
     max_queue: Positive = 1024
     seed: int = 0
+    policy: Policy = "fcfs"
+    priority_ageing_s: PositiveSeconds = 10.0
+    fair_output_weight: Annotated[float, Field(ge=0)] = 2.0
+    ttft_slo_s: PositiveSeconds = 1.0
+    prefill_s_per_token: Annotated[float, Field(ge=0)] = 0.0
+    preferred_batch_sizes: tuple[Positive, ...] = ()
+    max_queue_delay_s: Annotated[float, Field(ge=0)] = 0.05
+    length_buckets: tuple[Positive, ...] = ()
+    itl_slo_s: PositiveSeconds | None = None
 
     @field_validator("kv_memory")
     @classmethod
@@ -47,6 +64,10 @@ class EngineSettings(BaseModel):
     @property
     def kv_memory_bytes(self) -> int:
         """``kv_memory`` as a number."""
+    def scheduling(self) -> dict[str, Any]:
+        """The fields of ``SchedulerConfig`` that say how requests are ordered."""
+        return {name: getattr(self, name) for name in SCHEDULING}
+
         return parse_bytes(self.kv_memory)
 
 

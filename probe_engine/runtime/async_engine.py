@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from threading import Event, Thread
 
 from probe_engine.errors import QueueFull, Stopping
@@ -118,7 +119,7 @@ class AsyncEngine:
     def gauges(self) -> Gauges:
         """As the engine's, with those in the inbox counted as waiting."""
         now = self.engine.gauges()
-        return Gauges(now.running, now.waiting + len(self._inbox), now.kv_usage)
+        return replace(now, waiting=now.waiting + len(self._inbox))
 
     def submit(self, generations: Sequence[Generation]) -> OutputStream:
         """Take all of ``generations`` or none; raises ``RequestRefused``, ``QueueFull`` or ``Stopping``."""
@@ -161,6 +162,10 @@ class AsyncEngine:
         self._hand_over(outputs + engine.fail_all("shutdown", "the engine is shutting down"))
 
     def _take_inbox(self) -> list[TokenOutput]:
+                if engine.stalled:
+                    engine.stalled = False
+                    self._wake.wait(engine.pause_s)
+                    self._wake.clear()
         outputs: list[TokenOutput] = []
         while self._inbox:
             wanted = self._inbox.popleft()

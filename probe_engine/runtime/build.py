@@ -84,6 +84,7 @@ def scheduler_config(settings: EngineSettings, loaded: LoadedModel) -> Scheduler
             max_num_seqs=settings.max_num_seqs,
             max_model_len=settings.max_model_len or longest,
             prefix_cache=settings.prefix_cache,
+            **settings.scheduling(),
         )
     except ConfigError as error:
         raise SettingsError(str(error)) from error

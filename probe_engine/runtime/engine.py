@@ -93,6 +93,7 @@ class Engine:
         self._record_tokens = record_tokens
         self._active: dict[str, _Active] = {}
         self._resumed_s: float | None = None  # end of the last step, while steps follow each other
+        self.stalled = False  # the last step found requests but nothing to run: see ``pause_s``
         self._token_s = 0.0  # when the last step's tokens came
 
     @property
@@ -103,7 +104,7 @@ class Engine:
     def gauges(self) -> Gauges:
         """Running, waiting and KV usage now; may be read from any thread."""
         scheduler = self.scheduler
-        return Gauges(scheduler.num_running, scheduler.num_waiting, scheduler.kv_usage)
+        return Gauges(scheduler.num_running, scheduler.num_waiting, scheduler.kv_usage, scheduler.batch_limit)
 
     def add(self, generation: Generation) -> None:
         """Queue a request; raises ``RequestRefused`` or the runner's ``ModelError`` and keeps nothing of it."""
@@ -135,6 +136,12 @@ class Engine:
         return self._fail([active.request for active in self._active.values()], reason, message)
 
     def idle(self) -> None:
+    @property
+    def pause_s(self) -> float | None:
+        """How long (s) until a step is worth trying, after one that found nothing to run; None: no time will help."""
+        wake_s = self.scheduler.wake_s()
+        return None if wake_s is None else max(0.0, wake_s - self.clock())
+
         """Nothing to run: the time until the next step belongs to no step."""
         self._resumed_s = None
 
@@ -143,15 +150,18 @@ class Engine:
         start_s = self.clock() if self._resumed_s is None else self._resumed_s
         output = self.scheduler.schedule(self.clock())
         if output is None:
+        dropped = self._drop()
             self.idle()
-            return []
+            self.stalled = self.has_work
+            return dropped
+        self.stalled = False
         chunks = output.chunks
         try:
             sampled = self._runner.execute(output)
         except Exception as error:
             log.exception("step %d failed; %d requests in it end with an error", output.step, len(chunks))
             self.idle()
-            return self._fail(output.requests, "step_failed", f"the engine's step failed: {error}")
+            return dropped + self._fail(output.requests, "step_failed", f"the engine's step failed: {error}")
         now = self.clock()
         resumed = [chunk.request for chunk in output.prefills if chunk.samples and chunk.request.output_tokens]
         late = [now - (request.timeline.last_token_s or now) for request in resumed]
@@ -159,7 +169,23 @@ class Engine:
         ended = self.scheduler.update(output, finished, now)
         self._end(ended, finished, outputs)
         self._record(output, ended, late, now, start_s)
-        return list(outputs.values())
+        return [*dropped, *outputs.values()]
+
+    def _drop(self) -> list[TokenOutput]:
+        """Tell of the requests whose deadline passed while they waited."""
+        dropped = self.scheduler.take_dropped()
+        if not dropped:
+            return []
+        outputs = []
+        with self.metrics.lock:
+            for request in dropped:
+                self._forget(request.request_id)
+                waited_ms = round(((request.timeline.finished_s or 0.0) - request.arrival_s) * 1000)
+                message = f"the request's deadline passed after it had waited {waited_ms} ms"
+                outputs.append(TokenOutput(request.request_id, None, "", FinishReason.DEADLINE, request, error=message))
+                self.metrics.ended(request)
+            self.metrics.failed("deadline", len(dropped))
+        return outputs
 
     def _take(self, sampled: Mapping[str, int]) -> tuple[dict[str, TokenOutput], dict[str, FinishReason]]:
         """Each token's text, and who stops at it."""
@@ -169,12 +195,13 @@ class Engine:
         for request_id, token in sampled.items():
             active = self._active[request_id]
             output = outputs[request_id] = TokenOutput(request_id, token, "")
-            if token in eos_ids and not active.generation.ignore_eos:
+            early = active.request.output_tokens < active.generation.min_tokens
+            if token in eos_ids and not (early or active.generation.ignore_eos):
                 finished[request_id] = FinishReason.STOP
                 continue
             text = active.stream.push(token)
             if active.stop is not None:
-                text = active.stop.push(text)
+                text = active.stop.pass_over(text) if early else active.stop.push(text)
                 if active.stop.matched is not None:
                     output.stop_reason = active.stop.matched
                     finished[request_id] = FinishReason.STOP

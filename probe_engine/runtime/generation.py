@@ -14,7 +14,9 @@ class Generation:
     """One prompt to continue.
 
     arrival_s: when it reached the server, on the engine's (monotonic) clock. stop: texts that end the output and are
-    not part of it. ignore_eos: only ``max_tokens`` and ``stop`` end it. operation, traceparent: for its trace.
+    not part of it. ignore_eos: only ``max_tokens`` and ``stop`` end it. min_tokens: before that many, neither the
+    end of text nor ``stop`` does. priority, tenant, deadline_s: as in ``sched.Request``. operation, traceparent: for
+    its trace.
     """
 
     request_id: str
@@ -26,10 +28,22 @@ class Generation:
     ignore_eos: bool = False
     operation: Operation = "text_completion"
     traceparent: str | None = None
+    min_tokens: int = 0
+    priority: int = 0
+    tenant: str | None = None
+    deadline_s: float | None = None
 
     def request(self) -> Request:
         """What the scheduler needs to know of it, block hashes not yet made."""
-        return Request(self.request_id, len(self.prompt_ids), self.max_tokens, self.arrival_s)
+        return Request(
+            self.request_id,
+            len(self.prompt_ids),
+            self.max_tokens,
+            self.arrival_s,
+            priority=self.priority,
+            tenant=self.tenant,
+            deadline_s=self.deadline_s,
+        )
 
 
 @dataclass(slots=True)

@@ -25,6 +25,10 @@ class StopText:
         self._held = held[len(held) - keep :]
         return held[: len(held) - keep]
 
+    def pass_over(self, text: str) -> str:
+        """``text`` is output whatever it holds: it came before stopping is allowed."""
+        return self.flush() + text
+
     def flush(self) -> str:
         """What was held back, when no more text comes."""
         held, self._held = self._held, ""

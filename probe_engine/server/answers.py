@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from probe_engine.runtime.generation import Operation, TokenOutput
-from probe_engine.sched import Request
+from probe_engine.sched import FinishReason, Request
 
 DONE = b"data: [DONE]\n\n"
 OBJECTS: dict[Operation, tuple[str, str]] = {  # whole answer, stream chunk
@@ -146,14 +146,19 @@ class Chunks:
         return b',"usage":' + orjson.dumps(self.usage.body()) + b"}\n\n"
 
 
-def gather(choices: Sequence[Choice], usage: Usage, batch: Iterable[tuple[int, TokenOutput]]) -> str | None:
-    """Add a batch of (choice, output) to an answer; the error, if one of them failed."""
+def gather(choices: Sequence[Choice], usage: Usage, batch: Iterable[tuple[int, TokenOutput]]) -> TokenOutput | None:
+    """Add a batch of (choice, output) to an answer; the output that failed, if one did."""
     for index, output in batch:
         if output.error is not None:
-            return output.error
+            return output
         choices[index].take(output)
         usage.take(output)
     return None
+
+
+def error_code(output: TokenOutput) -> str:
+    """``error.code`` of an output that failed."""
+    return "deadline_exceeded" if output.finish_reason is FinishReason.DEADLINE else "engine_failed"
 
 
 def error_body(message: str, kind: str, param: str | None, code: str | None) -> dict[str, Any]:

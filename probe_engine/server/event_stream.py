@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from probe_engine.runtime.async_engine import OutputStream
-from probe_engine.server.answers import Chunks, error_body
+from probe_engine.server.answers import Chunks, error_body, error_code
 
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -50,10 +50,10 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": body, "more_body": True})
         last = chunks.closing
         async for batch in self._stream:
-            error = next((output.error for output in batch if output.error is not None), None)
-            if error is not None:
-                failed = error_body(error, "server_error", None, "engine_failed")
-                await send({"type": "http.response.body", "body": chunks.failure(failed), "more_body": False})
+            failed = next((output for output in batch if output.error is not None), None)
+            if failed is not None:
+                error = error_body(failed.error or "", "server_error", None, error_code(failed))
+                await send({"type": "http.response.body", "body": chunks.failure(error), "more_body": False})
                 return
             body = b"".join([chunks.event(index[output.request_id], output) for output in batch])
             await send({"type": "http.response.body", "body": body, "more_body": True})

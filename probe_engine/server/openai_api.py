@@ -12,8 +12,8 @@ from probe_engine.errors import ApiError, ModelError, QueueFull, Stopping
 from probe_engine.model.sampling import SamplingParams
 from probe_engine.runtime.async_engine import OutputStream
 from probe_engine.runtime.generation import Generation, Operation
-from probe_engine.sched import RequestRefused
-from probe_engine.server.answers import Choice, Chunks, Head, Usage, gather, whole_answer
+from probe_engine.sched import FinishReason, RequestRefused
+from probe_engine.server.answers import Choice, Chunks, Head, Usage, error_code, gather, whole_answer
 from probe_engine.server.deployment import Deployment, Served
 from probe_engine.server.event_stream import EventStream, close_on_disconnect
 from probe_engine.server.failures import JsonAnswer
@@ -25,6 +25,7 @@ from probe_engine.server.protocol import (
     TokenizeBody,
     refuse_unsupported,
 )
+from probe_engine.server.wishes import read_wishes
 
 LONG_TEXT_CHARACTERS = 8192  # longer ones are tokenised off the event loop
 CLIENT_GONE = 499
@@ -169,6 +170,7 @@ async def _generate(
     served = deployment.served
     answer_id = _answer_id(deployment, request.state.request_id, operation)
     sampling = _sampling(body)
+    wishes = read_wishes(request.headers, arrival_s)
     generations = [
         Generation(
             answer_id if len(prompts) == 1 else f"{answer_id}-{at}",
@@ -180,6 +182,10 @@ async def _generate(
             bool(body.ignore_eos),
             operation,
             request.headers.get("traceparent"),
+            min_tokens=_min_tokens(body, limit),
+            priority=wishes.priority,
+            tenant=wishes.tenant,
+            deadline_s=wishes.deadline_s,
         )
         for at, (prompt, limit) in enumerate(zip(prompts, limits, strict=True))
     ]
@@ -196,6 +202,13 @@ async def _generate(
         continuous=bool(options and options.continuous_usage_stats),
     )
     return EventStream(stream, chunks)
+
+
+def _min_tokens(body: GenerationBody, limit: int) -> int:
+    least = body.min_tokens or 0
+    if least > limit:
+        raise ApiError(400, f"min_tokens is {least}; it must be at most max_tokens ({limit})", param="min_tokens")
+    return least
 
 
 def _submit(served: Served, generations: Sequence[Generation]) -> OutputStream:
@@ -223,9 +236,10 @@ async def _answer(request: Request, stream: OutputStream, head: Head, usage: Usa
     watcher = asyncio.create_task(close_on_disconnect(stream, request.receive))
     try:
         async for batch in stream:
-            error = gather(choices, usage, [(stream.index[output.request_id], output) for output in batch])
-            if error is not None:
-                raise ApiError(500, error, kind="server_error", code="engine_failed")
+            failed = gather(choices, usage, [(stream.index[output.request_id], output) for output in batch])
+            if failed is not None:
+                status = 504 if failed.finish_reason is FinishReason.DEADLINE else 500
+                raise ApiError(status, failed.error or "", kind="server_error", code=error_code(failed))
     finally:
         watcher.cancel()
         stream.close()

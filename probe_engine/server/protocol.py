@@ -40,6 +40,7 @@ class GenerationBody(BaseModel):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     ignore_eos: bool | None = None
+    min_tokens: Annotated[int, Field(ge=0)] | None = None
 
     def stop_texts(self) -> tuple[str, ...]:
         """Stop texts as a tuple."""
@@ -108,7 +109,6 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "frequency_penalty": (0,),
     "repetition_penalty": (1,),
     "min_p": (0,),
-    "min_tokens": (0,),
     "logit_bias": ({},),
     "stop_token_ids": ([],),
     "bad_words": ([],),

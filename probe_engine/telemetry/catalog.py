@@ -50,7 +50,7 @@ def _seconds(name: str, text: str, buckets: tuple[float, ...]) -> Metric:
 
 
 FINISH_REASONS = ("stop", "length", "abort")
-ERROR_REASONS = ("step_failed", "shutdown")
+ERROR_REASONS = ("step_failed", "shutdown", "deadline")
 REJECT_REASONS = ("queue_full", "too_long", "invalid", "unknown_model", "not_ready", "unauthorized")
 
 METRICS: tuple[Metric, ...] = (
@@ -89,6 +89,11 @@ METRICS: tuple[Metric, ...] = (
         ("reason",),
         values=REJECT_REASONS,
     ),
+    Metric("loadline_tenant_requests_total", "counter", "Requests ended, by tenant (20, then `other`).", ("tenant",)),
+    Metric("loadline_tenant_prompt_tokens_total", "counter", "Prompt tokens of requests ended.", ("tenant",)),
+    Metric("loadline_tenant_generation_tokens_total", "counter", "Tokens generated for requests ended.", ("tenant",)),
+    Metric("loadline_priority_requests_total", "counter", "Requests that reached their first token.", ("priority",)),
+    Metric("loadline_priority_queue_seconds_total", "counter", "Their time from arrival to admission.", ("priority",)),
     Metric("loadline_preemptions_total", "counter", "Running requests that lost their KV blocks and start over."),
     Metric("loadline_prefix_cache_queries_total", "counter", "Prompt tokens looked up in the prefix cache."),
     Metric("loadline_prefix_cache_hits_total", "counter", "Prompt tokens found in the prefix cache."),
@@ -98,6 +103,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("loadline_step_decode_kv_tokens_total", "counter", "Keys read by decodes, summed over steps."),
     Metric("loadline_num_requests_running", "gauge", "Requests that hold KV blocks."),
     Metric("loadline_num_requests_waiting", "gauge", "Requests in the queue."),
+    Metric("loadline_batch_limit_requests", "gauge", "Most requests that may run now, to keep the ITL SLO."),
     Metric("loadline_kv_cache_usage_ratio", "gauge", "Share of KV blocks in use, 0 to 1."),
     Metric("loadline_kv_cache_block_size_tokens", "gauge", "Tokens in one KV block."),
     Metric("loadline_kv_cache_blocks", "gauge", "KV blocks in all."),

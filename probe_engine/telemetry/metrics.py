@@ -19,6 +19,10 @@ from prometheus_client.utils import floatToGoString
 from probe_engine.sched import FinishReason, Request, StepStats
 from probe_engine.telemetry.catalog import METRICS, Metric
 
+MOST_TENANTS = 20  # tenants with series of their own
+NO_TENANT = "none"
+OTHER_TENANTS = "other"
+
 Labelled = Mapping[tuple[str, ...], float]
 
 
@@ -29,6 +33,7 @@ class Gauges:
     running: int
     waiting: int
     kv_usage: float
+    batch_limit: int = 0
 
 
 class Histogram:
@@ -63,6 +68,7 @@ class EngineMetrics:
         self._counters: dict[str, dict[tuple[str, ...], float]] = {
             metric.name: _zeros(metric) for metric in METRICS if metric.kind == "counter"
         }
+        self._tenants: set[str] = set()
         self._step_time = self._histograms["loadline_step_time_seconds"]
         self._iteration_tokens = self._histograms["loadline_iteration_tokens"]
         self._gap = self._histograms["loadline_inter_token_latency_seconds"]
@@ -94,6 +100,9 @@ class EngineMetrics:
         self._observe("loadline_request_prompt_tokens", request.prompt_tokens)
         self._add("loadline_prompt_tokens_total", request.prompt_tokens)
         self._add("loadline_prompt_tokens_cached_total", request.cached_tokens)
+        label = (str(request.priority),)
+        self._add_labelled("loadline_priority_requests_total", label, 1)
+        self._add_labelled("loadline_priority_queue_seconds_total", label, timeline.queue_s or 0.0)
 
     def prefix_cache(self, queries_tokens: int, hits_tokens: int) -> None:
         """Prompt tokens looked up and found in the prefix cache so far, in all."""
@@ -102,6 +111,7 @@ class EngineMetrics:
 
     def finished(self, request: Request) -> None:
         """``request`` ended; latencies are those of requests that were served to their end."""
+        self.ended(request)
         reason = request.finish_reason or FinishReason.ABORT
         self._counters["loadline_request_success_total"][(reason.value,)] += 1
         if reason is FinishReason.ABORT:
@@ -111,6 +121,16 @@ class EngineMetrics:
         self._observe("loadline_request_decode_time_seconds", timeline.decode_s)
         self._observe("loadline_time_per_output_token_seconds", timeline.tpot_s)
         self._observe("loadline_request_generation_tokens", request.output_tokens)
+
+    def ended(self, request: Request) -> None:
+        """Count ``request`` for its tenant, however it ended."""
+        label = (self._tenant_label(request.tenant),)
+        for name, amount in (
+            ("loadline_tenant_requests_total", 1),
+            ("loadline_tenant_prompt_tokens_total", request.prompt_tokens),
+            ("loadline_tenant_generation_tokens_total", request.output_tokens),
+        ):
+            self._add_labelled(name, label, amount)
 
     def failed(self, reason: str, count: int = 1) -> None:
         """``count`` accepted requests failed; ``reason`` is one of the catalogue's."""
@@ -154,12 +174,25 @@ class EngineMetrics:
         live = {
             "loadline_num_requests_running": now.running,
             "loadline_num_requests_waiting": now.waiting,
+            "loadline_batch_limit_requests": now.batch_limit,
             "loadline_kv_cache_usage_ratio": now.kv_usage,
         }
         return {(): live[name]} if name in live else self.constants.get(name, {})
 
     def _add(self, name: str, amount: float) -> None:
         self._counters[name][()] += amount
+
+    def _add_labelled(self, name: str, label: tuple[str, ...], amount: float) -> None:
+        series = self._counters[name]
+        series[label] = series.get(label, 0.0) + amount
+
+    def _tenant_label(self, tenant: str | None) -> str:
+        """The tenant's own name for the first ``MOST_TENANTS`` of them; their names come from callers."""
+        if tenant is None:
+            return NO_TENANT
+        if tenant not in self._tenants and len(self._tenants) < MOST_TENANTS:
+            self._tenants.add(tenant)
+        return tenant if tenant in self._tenants else OTHER_TENANTS
 
     def _observe(self, name: str, value: float | None) -> None:
         if value is not None:
@@ -169,7 +202,7 @@ class EngineMetrics:
 def _zeros(metric: Metric) -> dict[tuple[str, ...], float]:
     """The series that a counter has from the start."""
     if not metric.values:
-        return {(): 0.0}
+        return {} if metric.labels else {(): 0.0}
     return {(value,): 0.0 for value in metric.values}
 
 
