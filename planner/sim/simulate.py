@@ -1,7 +1,7 @@
 """Play a trace against the twin: requests in, one row per request out, in the schema that a replay has."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
 from typing import Any
@@ -151,6 +151,8 @@ class Stage:
         self._settled = to_ticks(float(self.due_s[int(rows * warm_up_ratio)])) if rows and warm_up_ratio else 0
         self._made = 0
         self._done = 0
+        cache = twin.scheduler.prefix_cache and trace.column("prefix_hashes") is not None
+        self._config = replace(twin.scheduler, prefix_cache=cache)  # where nothing is known to be shared, none is kept
         self._prefix = trace.column("prefix_hashes")
         self._block_tokens = trace.column("block_tokens")
         self.on_first_token: Callable[[int, float], None] | None = None
@@ -161,7 +163,7 @@ class Stage:
         self._made += 1
         twin = self._twin
         return Replica(
-            twin.scheduler,
+            self._config,
             twin.model,
             noise=twin.noise,
             generator=generator,

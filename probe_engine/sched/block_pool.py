@@ -66,6 +66,12 @@ class BlockPool:
     def release(self, blocks: Sequence[int]) -> None:
         """Give up one reference on each block; the tail of a table becomes evictable before its head."""
         references, cache, free = self._references, self._cache, self._free
+        self.version += 1
+        if cache is None:  # nothing is shared: each has one reference
+            for block in blocks:
+                references[block] = 0
+            free.extend(reversed(blocks))
+            return
         for block in reversed(blocks):
             references[block] -= 1
             if references[block]:
@@ -74,7 +80,6 @@ class BlockPool:
                 cache.park(block)
             else:
                 free.append(block)
-        self.version += 1
 
     def publish(self, content: int, block: int) -> None:
         """Let others find ``block`` by its content hash; the first block of a content stays the one found."""

@@ -396,6 +396,8 @@ class Scheduler:
 
     def _publish_last(self, request: Request) -> None:
         """Publish the block that a decode has just filled, if it has and its hash is known."""
+        if not request.block_hashes:
+            return
         full, beyond = divmod(request.computed_tokens, self.config.block_size)
         if not beyond and 0 < full <= len(request.block_hashes):
             self.pool.publish(request.block_hashes[full - 1], request.block_table[full - 1])
