@@ -112,11 +112,11 @@ def serve(
 ) -> None:
     """Serve a model over the OpenAI API, with metrics and traces."""
     arguments = dict(locals())
-    with refusals():
-        settings = EngineSettings.model_validate(arguments)
     for name in ("preferred_batch_sizes", "length_buckets"):
         arguments[name] = tuple(arguments[name] or ())
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", ONEDNN_PRIMITIVES)
+    with refusals():
+        settings = EngineSettings.model_validate(arguments)
         from probe_engine.server.address import bind, read_token
 
         token, listener = read_token(settings), bind(settings.host, settings.port)

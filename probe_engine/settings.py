@@ -44,7 +44,6 @@ class EngineSettings(BaseModel):
     otlp_endpoint: str | None = None
     auth_token_file: Path | None = None
     max_queue: Positive = 1024
-    seed: int = 0
     policy: Policy = "fcfs"
     priority_ageing_s: PositiveSeconds = 10.0
     fair_output_weight: Annotated[float, Field(ge=0)] = 2.0
@@ -54,6 +53,7 @@ class EngineSettings(BaseModel):
     max_queue_delay_s: Annotated[float, Field(ge=0)] = 0.05
     length_buckets: tuple[Positive, ...] = ()
     itl_slo_s: PositiveSeconds | None = None
+    seed: int = 0
 
     @field_validator("kv_memory")
     @classmethod
@@ -61,13 +61,13 @@ class EngineSettings(BaseModel):
         parse_bytes(text)
         return text
 
-    @property
-    def kv_memory_bytes(self) -> int:
-        """``kv_memory`` as a number."""
     def scheduling(self) -> dict[str, Any]:
         """The fields of ``SchedulerConfig`` that say how requests are ordered."""
         return {name: getattr(self, name) for name in SCHEDULING}
 
+    @property
+    def kv_memory_bytes(self) -> int:
+        """``kv_memory`` as a number."""
         return parse_bytes(self.kv_memory)
 
 

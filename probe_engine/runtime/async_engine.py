@@ -154,6 +154,10 @@ class AsyncEngine:
                     log.exception("the engine's bookkeeping failed; every request ends with an error")
                     outputs += engine.fail_all("step_failed", f"the engine failed: {error}")
                 self._hand_over(outputs)
+                if engine.stalled:
+                    engine.stalled = False
+                    self._wake.wait(engine.pause_s)
+                    self._wake.clear()
                 continue
             self._hand_over(outputs)
             engine.idle()
@@ -162,10 +166,6 @@ class AsyncEngine:
         self._hand_over(outputs + engine.fail_all("shutdown", "the engine is shutting down"))
 
     def _take_inbox(self) -> list[TokenOutput]:
-                if engine.stalled:
-                    engine.stalled = False
-                    self._wake.wait(engine.pause_s)
-                    self._wake.clear()
         outputs: list[TokenOutput] = []
         while self._inbox:
             wanted = self._inbox.popleft()

@@ -92,8 +92,8 @@ class Engine:
         self._eos_ids = frozenset(detokeniser.eos_ids)
         self._record_tokens = record_tokens
         self._active: dict[str, _Active] = {}
-        self._resumed_s: float | None = None  # end of the last step, while steps follow each other
         self.stalled = False  # the last step found requests but nothing to run: see ``pause_s``
+        self._resumed_s: float | None = None  # end of the last step, while steps follow each other
         self._token_s = 0.0  # when the last step's tokens came
 
     @property
@@ -135,13 +135,13 @@ class Engine:
         """End every request with an error; ``reason`` is the label it is counted under."""
         return self._fail([active.request for active in self._active.values()], reason, message)
 
-    def idle(self) -> None:
     @property
     def pause_s(self) -> float | None:
         """How long (s) until a step is worth trying, after one that found nothing to run; None: no time will help."""
         wake_s = self.scheduler.wake_s()
         return None if wake_s is None else max(0.0, wake_s - self.clock())
 
+    def idle(self) -> None:
         """Nothing to run: the time until the next step belongs to no step."""
         self._resumed_s = None
 
@@ -149,8 +149,8 @@ class Engine:
         """One step: what it gave, per request. A step that raises fails the requests in it and nothing else."""
         start_s = self.clock() if self._resumed_s is None else self._resumed_s
         output = self.scheduler.schedule(self.clock())
-        if output is None:
         dropped = self._drop()
+        if output is None:
             self.idle()
             self.stalled = self.has_work
             return dropped
