@@ -1,6 +1,7 @@
-"""The embedded store: metrics and spans of one data directory, in one SQLite file. ``FORMAT.md`` draws the bytes."""
+"""The embedded store: metrics, spans and logs of one data directory, in one SQLite file; ``FORMAT.md`` draws it."""
 
 from collector.store.errors import CodecError, DirectoryInUse, OutOfOrder
+from collector.store.logs import LogStore
 from collector.store.spans import SpanStore
 from collector.store.stats import AppendResult, Metadata, Recovery, StoreStats
 from collector.store.store import Store
@@ -9,6 +10,7 @@ __all__ = [
     "AppendResult",
     "CodecError",
     "DirectoryInUse",
+    "LogStore",
     "Metadata",
     "OutOfOrder",
     "Recovery",

@@ -8,6 +8,7 @@ whole. ``synchronous="FULL"`` also survives a loss of power, for one fsync per a
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,16 +16,24 @@ from threading import Lock, RLock
 from typing import IO, Literal
 
 from collector.model.errors import StoreError
+from collector.store.checkpointing import Checkpointer
+from collector.store.damage import Damage
 from collector.store.errors import DirectoryInUse
 from collector.store.schema import APPLICATION_ID, DDL, FORMAT_VERSION, PAGE_BYTES
 
 FILE_NAME = "loadline.db"
 LOCK_NAME = "loadline.lock"
 CHECKPOINT_PAGES = 16_384
-"""Appends checkpoint on their own only past this many pages (64 MiB): otherwise ``checkpoint`` does, beside them."""
+"""Commits checkpoint on their own only past this many pages (64 MiB): otherwise a thread does, beside them."""
+
+STEP_COMMITS = 32
+"""As how many commits of appends one step of upkeep counts, when it comes to checkpoints."""
 
 LOG_BYTES = 16 << 20
 """SQLite's log shrinks back to this once it has been checkpointed."""
+
+PAUSE_S = 0.001
+"""After each piece of work that can wait: long enough for a waiting append to go first."""
 
 _WAL_HEADER = 32
 _FRAME_HEADER = 24
@@ -41,6 +50,7 @@ class Database:
         self.file = directory / FILE_NAME
         self.write_lock = RLock()
         self.torn_frames = 0
+        self.damage = Damage()
         self._synchronous = synchronous
         self._idle: list[sqlite3.Connection] = []
         self._pool_lock = Lock()
@@ -52,6 +62,7 @@ class Database:
                 self._writer = self._connect()
                 self._prepare()
                 self.torn_frames = self._torn(before)
+                self._checkpointer = None if read_only else Checkpointer(self.checkpoint)
         except BaseException:
             if self._lock_file is not None:
                 self._lock_file.close()
@@ -69,10 +80,25 @@ class Database:
             try:
                 yield self._writer
                 self._writer.execute("COMMIT")
+                if self._checkpointer is not None:
+                    self._checkpointer.count(1)
             except BaseException:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
                 raise
+
+    @contextmanager
+    def step(self) -> Iterator[sqlite3.Connection]:
+        """A transaction of work that can wait: the caller keeps it short, appends that wait go before the next."""
+        with self.transaction() as connection:
+            yield connection
+        if self._checkpointer is not None:
+            self._checkpointer.count(STEP_COMMITS)
+        self.pause()
+
+    def pause(self) -> None:
+        """Let waiting appends go first. Not while holding a lock."""
+        time.sleep(PAUSE_S)
 
     @contextmanager
     def reader(self) -> Iterator[sqlite3.Connection]:
@@ -118,6 +144,7 @@ class Database:
         """Give up to ``pages`` unused pages back to the file system."""
         with self.write_lock, self._named():
             self._writer.executescript(f"PRAGMA incremental_vacuum({int(pages)})")  # execute() would free one page
+        self.pause()
 
     def pages(self) -> tuple[int, int]:
         """Pages of the file, and how many of them are unused."""
@@ -125,12 +152,19 @@ class Database:
             total = connection.execute("PRAGMA page_count").fetchone()[0]
             return int(total), int(connection.execute("PRAGMA freelist_count").fetchone()[0])
 
+    def used_bytes(self) -> int:
+        """Bytes of the file that hold something."""
+        total, unused = self.pages()
+        return (total - unused) * PAGE_BYTES
+
     def bytes_on_disk(self) -> int:
         """Size of the file and its log."""
         return sum(path.stat().st_size for path in (self.file, _log_of(self.file)) if path.exists())
 
     def close(self) -> None:
         """Close every connection; readers at work close theirs when they are done."""
+        if self._checkpointer is not None:
+            self._checkpointer.close()
         with self.write_lock:
             with self._pool_lock:
                 if self._closed:
@@ -165,9 +199,10 @@ class Database:
             self._writer.execute(f"PRAGMA page_size={PAGE_BYTES}")
             self._writer.execute("PRAGMA auto_vacuum=INCREMENTAL")
             self._writer.execute("PRAGMA journal_mode=WAL").fetchall()
+        for newer in range(version + 1, FORMAT_VERSION + 1):
             self._writer.executescript(
-                f"BEGIN IMMEDIATE; {DDL} PRAGMA application_id={APPLICATION_ID}; "
-                f"PRAGMA user_version={FORMAT_VERSION}; COMMIT;"
+                f"BEGIN IMMEDIATE; {DDL[newer]} PRAGMA application_id={APPLICATION_ID}; "
+                f"PRAGMA user_version={newer}; COMMIT;"
             )
         mode = self._writer.execute("PRAGMA journal_mode=WAL").fetchone()[0]
         if mode != "wal":
@@ -187,6 +222,11 @@ class Database:
             raise StoreError(f"{self.directory}: {error}") from error
         except OSError as error:
             raise StoreError(f"{self.directory}: {error.strerror or error}") from error
+
+
+def format_of(connection: sqlite3.Connection) -> int:
+    """Format of the file: a reader may meet one that its writer has not brought forward yet."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _log_of(file: Path) -> Path:

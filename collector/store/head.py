@@ -1,19 +1,25 @@
-"""Samples that are not in tiles yet, in memory: a growing matrix per scrape group, columns for everything else.
+"""Samples that are not in tiles yet, in memory: a growing matrix per scrape group and per batch that repeats itself,
+columns for everything else that came in order, and what came late apart from it.
 
 Rows below a segment's length never change, so a snapshot (arrays and length) stays true while appends go on. Callers
 hold the state's lock for every method.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from collector.model.series import STALE_NAN, Float64Array, Int64Array
 from collector.store.holes import HOLE
 
 _FIRST_ROWS = 16
-_NO_IDS = np.empty(0, np.int64)
+_Number = TypeVar("_Number", np.int64, np.float64)
+
+Points = tuple[Int64Array, Float64Array]
+"""Timestamps and values of one series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ class Segment:
     def new_row(self, timestamp_ms: int) -> Float64Array:
         """A row to fill in; it counts once ``length`` is raised."""
         if self.length == len(self.timestamps_ms):
-            self._resize(0, self.length + self.length // 2)
+            self._resize(0, self.length + max(self.length // 4, _FIRST_ROWS))
         self.timestamps_ms[self.length] = timestamp_ms
         row: Float64Array = self.values[self.length]
         return row
@@ -102,6 +108,11 @@ class ScrapeHead:
         """Cells held, holes included."""
         return sum(segment.length * len(segment.ids) for segment in self.segments)
 
+    @property
+    def bytes(self) -> int:
+        """Memory held, room for growth included."""
+        return sum(segment.timestamps_ms.nbytes + segment.values.nbytes for segment in self.segments)
+
     def _place(self, ids: Int64Array, vanished: Int64Array) -> tuple[Segment, Int64Array | None]:
         if self._mapped is not None and self._mapped[1] is ids and not len(vanished):
             return self._mapped[0], self._mapped[2]
@@ -129,23 +140,66 @@ class _Column:
         length = self.length + len(values)
         if length > len(self.values):
             rows = max(length, len(self.values) + len(self.values) // 2)
-            self.timestamps_ms = np.concatenate(
-                [self.timestamps_ms[: self.length], np.empty(rows - self.length, np.int64)]
-            )
-            self.values = np.concatenate([self.values[: self.length], np.empty(rows - self.length, np.float64)])
+            self.timestamps_ms = _grown(self.timestamps_ms[: self.length], rows)
+            self.values = _grown(self.values[: self.length], rows)
         self.timestamps_ms[self.length : length] = timestamps_ms
         self.values[self.length : length] = values
         self.length = length
 
-    def points(self) -> tuple[Int64Array, Float64Array]:
+    def points(self) -> Points:
         return self.timestamps_ms[: self.length], self.values[: self.length]
 
 
+class _Block:
+    """Samples of a batch that repeats itself: every series has one in each row, at a time of its own."""
+
+    __slots__ = ("ids", "length", "position", "start", "timestamps_ms", "values")
+
+    def __init__(self, ids: Int64Array) -> None:
+        self.ids = ids
+        self.position = {int(series_id): column for column, series_id in enumerate(ids)}
+        self.start = np.zeros(len(ids), np.int64)  # rows before it are in tiles
+        self.length = 0
+        self.timestamps_ms = np.empty((_FIRST_ROWS, len(ids)), np.int64)
+        self.values = np.empty((_FIRST_ROWS, len(ids)), np.float64)
+
+    def extend(self, timestamps_ms: Int64Array, values: Float64Array) -> None:
+        length = self.length + len(values)
+        if length > len(self.values):
+            rows = max(length, len(self.values) + len(self.values) // 4, _FIRST_ROWS)
+            self.timestamps_ms = _grown(self.timestamps_ms[: self.length], rows)
+            self.values = _grown(self.values[: self.length], rows)
+        self.timestamps_ms[self.length : length] = timestamps_ms
+        self.values[self.length : length] = values
+        self.length = length
+
+    def points(self, series_id: int) -> Points:
+        column = self.position[series_id]
+        rows = slice(int(self.start[column]), self.length)
+        return self.timestamps_ms[rows, column], self.values[rows, column]
+
+    def drop_until(self, series_id: int, end_ms: int) -> None:
+        column = self.position[series_id]
+        times = self.timestamps_ms[self.start[column] : self.length, column]
+        self.start[column] += np.searchsorted(times, end_ms, "right")
+
+    def shrink(self) -> None:
+        """Give up the rows that every series has in tiles; snapshots keep theirs."""
+        first = int(self.start.min(initial=self.length))
+        if first:
+            self.timestamps_ms = self.timestamps_ms[first : self.length].copy()
+            self.values = self.values[first : self.length].copy()
+            self.length -= first
+            self.start -= first
+
+
 class RaggedHead:
-    """Samples that came one series at a time, since the last cut."""
+    """Samples that came in order but not by scrape, since the last cut: a column per series, blocks for batches."""
 
     def __init__(self) -> None:
         self._columns: dict[int, _Column] = {}
+        self._blocks: dict[bytes, _Block] = {}
+        self._blocks_of: dict[int, list[_Block]] = {}
 
     def append(self, series_id: int, timestamps_ms: Int64Array, values: Float64Array) -> None:
         """Add samples that are after those of the series already here."""
@@ -154,29 +208,114 @@ class RaggedHead:
             column = self._columns[series_id] = _Column()
         column.extend(timestamps_ms, values)
 
-    def points(self, series_id: int) -> tuple[Int64Array, Float64Array] | None:
+    def append_batch(self, key: bytes, ids: Int64Array, timestamps_ms: Int64Array, values: Float64Array) -> None:
+        """Add (rows, series) samples, all after those of their series; ``key`` are the bytes of ``ids``."""
+        block = self._blocks.get(key)
+        if block is None:
+            block = self._blocks[key] = _Block(ids)
+            for series_id in ids.tolist():
+                self._blocks_of.setdefault(series_id, []).append(block)
+        block.extend(timestamps_ms, values)
+
+    def points(self, series_id: int) -> Points | None:
         """Snapshot of one series' timestamps and values, or None."""
         column = self._columns.get(series_id)
-        return column.points() if column is not None else None
+        parts = [column.points()] if column is not None else []
+        parts += [block.points(series_id) for block in self._blocks_of.get(series_id, ())]
+        parts = [part for part in parts if len(part[0])]
+        return joined(parts) if parts else None
 
-    def ids(self) -> Iterable[int]:
+    def ids(self) -> list[int]:
         """Series with samples here."""
-        return self._columns.keys()
+        return list(self._columns.keys() | self._blocks_of.keys())
 
-    def drop_before(self, boundary_ms: int) -> None:
-        """Forget samples before ``boundary_ms``."""
-        kept: dict[int, _Column] = {}
-        for series_id, column in self._columns.items():
+    def drop_until(self, ids: Iterable[int], end_ms: int) -> None:
+        """Forget these series' samples up to ``end_ms``."""
+        for series_id in ids:
+            for block in self._blocks_of.get(series_id, ()):
+                block.drop_until(series_id, end_ms)
+            column = self._columns.get(series_id)
+            if column is None:
+                continue
             timestamps_ms, values = column.points()
-            first = int(np.searchsorted(timestamps_ms, boundary_ms))
-            if first == 0:
-                kept[series_id] = column
-            elif first < len(values):
-                fresh = kept[series_id] = _Column()
-                fresh.extend(timestamps_ms[first:], values[first:])
-        self._columns = kept
+            first = int(np.searchsorted(timestamps_ms, end_ms, "right"))
+            del self._columns[series_id]
+            if first < len(values):
+                self.append(series_id, timestamps_ms[first:], values[first:])
+
+    def shrink(self) -> None:
+        """Give up the room of batches that are in tiles."""
+        for key, block in list(self._blocks.items()):
+            block.shrink()
+            if block.length:
+                continue
+            del self._blocks[key]
+            for series_id in block.ids.tolist():
+                self._blocks_of[series_id].remove(block)
+                if not self._blocks_of[series_id]:
+                    del self._blocks_of[series_id]
 
     @property
     def samples(self) -> int:
         """Samples held."""
-        return sum(column.length for column in self._columns.values())
+        blocks = sum(int((block.length - block.start).sum()) for block in self._blocks.values())
+        return blocks + sum(column.length for column in self._columns.values())
+
+    @property
+    def bytes(self) -> int:
+        """Memory held, room for growth included."""
+        columns = sum(column.timestamps_ms.nbytes + column.values.nbytes for column in self._columns.values())
+        return columns + sum(block.timestamps_ms.nbytes + block.values.nbytes for block in self._blocks.values())
+
+
+class LateHead:
+    """Samples that came after later ones of their series, since they were last put into tiles."""
+
+    def __init__(self) -> None:
+        self._points: dict[int, Points] = {}
+
+    def append(self, series_id: int, timestamps_ms: Int64Array, values: Float64Array) -> None:
+        """Add samples at times that the series does not have."""
+        known = self._points.get(series_id)
+        fresh = (timestamps_ms, values)
+        self._points[series_id] = joined([fresh] if known is None else [known, fresh])
+
+    def points(self, series_id: int) -> Points | None:
+        """One series' timestamps, rising, and values, or None."""
+        return self._points.get(series_id)
+
+    def all(self) -> dict[int, Points]:
+        """A snapshot of everything."""
+        return dict(self._points)
+
+    def drop(self, snapshot: Mapping[int, Points]) -> None:
+        """Forget what was there when the snapshot was taken."""
+        for series_id, (timestamps_ms, _) in snapshot.items():
+            times, values = self._points.pop(series_id)
+            fresh = ~np.isin(times, timestamps_ms)
+            if fresh.any():
+                self._points[series_id] = (times[fresh], values[fresh])
+
+    @property
+    def samples(self) -> int:
+        """Samples held."""
+        return sum(len(values) for _, values in self._points.values())
+
+
+def joined(parts: Sequence[Points]) -> Points:
+    """One series from several parts, by time; of samples of one time the first part's counts."""
+    if len(parts) == 1:
+        timestamps_ms, values = parts[0]
+    else:
+        timestamps_ms = np.concatenate([part[0] for part in parts])
+        values = np.concatenate([part[1] for part in parts])
+    if (timestamps_ms[1:] > timestamps_ms[:-1]).all():
+        return timestamps_ms, values
+    times, places = np.unique(timestamps_ms, return_index=True)
+    return times, values[places]
+
+
+def _grown(rows: npt.NDArray[_Number], count: int) -> npt.NDArray[_Number]:
+    grown: npt.NDArray[_Number] = np.empty((count, *rows.shape[1:]), rows.dtype)
+    grown[: len(rows)] = rows
+    return grown

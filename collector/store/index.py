@@ -15,10 +15,11 @@ from collector.model.series import BoolArray, Int64Array
 
 
 class LabelIndex:
-    """Label sets by number and numbers by label. Thread-safe."""
+    """Label sets by number and numbers by label; ``removals`` counts how often some were forgotten. Thread-safe."""
 
     def __init__(self) -> None:
         self.next_id = 1
+        self.removals = 0
         self._labels: dict[int, Labels] = {}
         self._ids: dict[Labels, int] = {}
         self._postings: dict[str, dict[str, list[int]]] = {}
@@ -68,6 +69,7 @@ class LabelIndex:
                 del self._postings[name][value]
                 if not self._postings[name]:
                     del self._postings[name]
+            self.removals += bool(gone)
             for series_id in gone:
                 del self._ids[self._labels.pop(series_id)]
 

@@ -11,11 +11,14 @@ import numpy as np
 import orjson
 
 from collector.model.labels import Labels
+from collector.model.series import Float64Array, Int64Array
+from collector.store.damage import Damage
+from collector.store.database import format_of
 from collector.store.errors import CodecError
-from collector.store.schema import CHUNK_STEPS, MAX_CHUNKS, MAX_GROUPS, MAX_SERIES, RAGGED, WINDOW_BITS
+from collector.store.schema import CHUNK_STEPS, LATE, MAX_CHUNKS, MAX_SERIES, RAGGED, WINDOW_BITS
 from collector.store.state import Chunk, Group, Layout, State
 from collector.store.stats import Metadata
-from collector.store.wal import checksum, decode_batch, decode_scrape
+from collector.store.wal import Batch, checksum, decode_batch, decode_scrape
 
 _ROWS_AT_ONCE = 512
 _SEQUENCE = (1 << WINDOW_BITS) - 1
@@ -32,9 +35,10 @@ class _Row:
     payload: bytes
 
 
-def load(connection: sqlite3.Connection) -> State:
+def load(connection: sqlite3.Connection, damage: Damage) -> State:
     """Build the state; ``connection`` is inside a read transaction, so that it sees one moment."""
-    state = State()
+    state = State(damage)
+    damage.wal_rows = 0
     _load_catalogue(connection, state)
     for row in _wal_rows(connection, state, 0):
         _replay(state, row)
@@ -54,7 +58,7 @@ def load_rows(connection: sqlite3.Connection, state: State) -> None:
     _load_groups(connection, state, state.next_group)
     _load_metadata(connection, state)
     sequences = {group.id: group.next_sequence for group in state.groups.values()}
-    sequences[RAGGED] = state.ragged_sequence
+    sequences[RAGGED], sequences[LATE] = state.ragged_sequence, state.late_sequence
     for group_id, sequence in sorted(sequences.items()):
         last = (group_id + 1 << WINDOW_BITS) - 1
         for row in _wal_rows(connection, state, group_id << WINDOW_BITS | sequence, last):
@@ -68,23 +72,32 @@ def _replay(state: State, row: _Row) -> None:
         if not isinstance(row.payload, bytes) or checksum(row.payload) != row.crc or not _whole([row.timestamp_ms]):
             raise CodecError("payload does not match its checksum")
         if group_id == RAGGED:
-            _replay_batch(state, row.payload)
+            live = _replay_batch(state, decode_batch(row.payload))
+        elif group_id == LATE:
+            live = _replay_late(state, decode_batch(row.payload))
         else:
-            _replay_scrape(state, group_id, row)
-        state.damage.wal_rows += 1
+            live = _replay_scrape(state, group_id, row)
+        if live:
+            state.damage.wal_rows += 1
+        else:
+            state.dead_rows.append(row.id)
     except CodecError as error:
         state.damage.add(f"write-ahead row {sequence} of group {group_id} at {row.timestamp_ms} ms: {error}")
     if group_id == RAGGED:
         state.ragged_sequence = max(state.ragged_sequence, sequence + 1)
+    elif group_id == LATE:
+        state.late_sequence = max(state.late_sequence, sequence + 1)
     elif group_id in state.groups_by_id:
         group = state.groups_by_id[group_id]
         group.next_sequence = max(group.next_sequence, sequence + 1)
 
 
-def _replay_scrape(state: State, group_id: int, row: _Row) -> None:
+def _replay_scrape(state: State, group_id: int, row: _Row) -> bool:
     group = state.groups_by_id.get(group_id)
     if group is None:
         raise CodecError("its group is unknown")
+    if group.tiles_ms is not None and row.timestamp_ms <= group.tiles_ms:
+        return False
     values, vanished = decode_scrape(row.payload)
     layout = state.layouts_by_id.get(row.layout_id) if row.layout_id is not None else None
     if row.layout_id is not None and layout is None:
@@ -98,26 +111,40 @@ def _replay_scrape(state: State, group_id: int, row: _Row) -> None:
     state.settle(vanished, group.id)
     group.head.append(ids, vanished, row.timestamp_ms, values)
     group.alive, group.last_ms = layout, row.timestamp_ms
+    return True
 
 
-def _replay_batch(state: State, payload: bytes) -> None:
-    batch = decode_batch(payload)
-    first = 0
-    for series_id, count in zip(batch.ids.tolist(), batch.counts.tolist(), strict=True):
-        timestamps_ms, values = batch.timestamps_ms[first : first + count], batch.values[first : first + count]
-        first += count
-        if not state.index.has(series_id):
+def _replay_batch(state: State, batch: Batch) -> bool:
+    live = False
+    for series_id, timestamps_ms, values in _runs(state, batch):
+        later = int(np.searchsorted(timestamps_ms, state.last_ms[series_id], "right"))  # the others are in tiles
+        if later < len(values):
+            live = True
+            state.ragged.append(series_id, timestamps_ms[later:], values[later:])
+            state.last_ms[series_id] = timestamps_ms[-1]
+    return live
+
+
+def _replay_late(state: State, batch: Batch) -> bool:
+    for series_id, timestamps_ms, values in _runs(state, batch):
+        state.late.append(series_id, timestamps_ms, values)
+    return True
+
+
+def _runs(state: State, batch: Batch) -> Iterator[tuple[int, Int64Array, Float64Array]]:
+    """A batch series by series, those that are unknown noted and left out."""
+    if int(batch.ids.max(initial=0)) < MAX_SERIES:
+        state.cover(batch.ids)
+    known = []
+    ends = np.cumsum(batch.counts)
+    for series_id, first, last in zip(batch.ids.tolist(), (ends - batch.counts).tolist(), ends.tolist(), strict=True):
+        if state.index.has(series_id):
+            known.append(series_id)
+            yield series_id, batch.timestamps_ms[first:last], batch.values[first:last]
+        else:
+            count = last - first
             state.damage.add(f"a write-ahead row has {count} samples of series {series_id}, which is unknown")
-            continue
-        last_ms = state.ragged_last_ms.get(series_id)
-        if last_ms is not None:  # what a cut has put into tiles while the row had to stay for its later samples
-            later = int(np.searchsorted(timestamps_ms, last_ms, "right"))
-            timestamps_ms, values = timestamps_ms[later:], values[later:]
-        if len(values):
-            state.ragged.append(series_id, timestamps_ms, values)
-            state.ragged_last_ms[series_id] = int(timestamps_ms[-1])
-    known = batch.ids[[state.index.has(series_id) for series_id in batch.ids.tolist()]]
-    state.settle(known, RAGGED)
+    state.settle(np.array(known, np.int64), RAGGED)
 
 
 def _wal_rows(connection: sqlite3.Connection, state: State, first: int, last: int = (1 << 63) - 1) -> Iterator[_Row]:
@@ -156,17 +183,18 @@ def _load_catalogue(connection: sqlite3.Connection, state: State) -> None:
     _load_series(connection, state, 0)
     _load_layouts(connection, state, 0)
     _load_groups(connection, state, 0)
-    columns = "id, group_id, layout, start_ms, end_ms, steps, samples, bytes"
+    resolution = "resolution_ms" if format_of(connection) > 1 else "0"
+    columns = f"id, group_id, layout, start_ms, end_ms, steps, samples, bytes, {resolution}"
     query = f"SELECT {columns} FROM chunks ORDER BY group_id, start_ms, id"
     for row in connection.execute(query):
-        chunk_id, group_id, layout_id, start_ms, end_ms, steps, samples, size = row
+        chunk_id, group_id, layout_id, start_ms, end_ms, steps, samples, size, resolution_ms = row
         layout = state.layouts_by_id.get(layout_id)
-        if layout is None or (group_id != RAGGED and group_id not in state.groups_by_id):
+        if layout is None or (group_id not in (RAGGED, LATE) and group_id not in state.groups_by_id):
             state.damage.add(f"chunk {chunk_id}: its group {group_id} or layout {layout_id} is unknown")
         elif not (_whole(row) and 0 < chunk_id < MAX_CHUNKS and 0 < steps <= CHUNK_STEPS and start_ms <= end_ms):
             state.damage.add(f"chunk {chunk_id}: its row is damaged: {row}")
         else:
-            state.add_chunk(Chunk(chunk_id, group_id, layout, start_ms, end_ms, steps, samples, size))
+            state.add_chunk(Chunk(chunk_id, group_id, layout, start_ms, end_ms, steps, samples, size, resolution_ms))
     last = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'chunks'").fetchone()
     if last is not None and _whole(last) and 0 < last[0] < MAX_CHUNKS:
         state.next_chunk = max(state.next_chunk, last[0] + 1)
@@ -211,10 +239,10 @@ def _load_groups(connection: sqlite3.Connection, state: State, first: int) -> No
         try:
             group = Group(group_id, key.decode())
         except UnicodeDecodeError:
-            group = Group(MAX_GROUPS, "")
-        if not (0 < group.id < MAX_GROUPS and isinstance(last_ms, int | None)):
+            group = Group(LATE, "")
+        if not (0 < group.id < LATE and isinstance(last_ms, int | None)):
             state.damage.add(f"group {group_id}: its row is damaged: {(key, layout_id, last_ms)}")
             continue
         group.alive = state.layouts_by_id.get(layout_id) if layout_id is not None else None
-        group.last_ms = last_ms
+        group.last_ms = group.tiles_ms = last_ms
         state.add_group(group)

@@ -15,14 +15,15 @@ from collector.model.matchers import Matcher
 from collector.model.series import BoolArray, Float64Array, Int64Array, SeriesGroup, is_stale
 from collector.store.cache import TileCache
 from collector.store.database import Database
-from collector.store.head import Rows
+from collector.store.head import Points, Rows, joined
 from collector.store.holes import HOLE, fill_holes, is_hole
-from collector.store.schema import RAGGED
+from collector.store.schema import LATE, RAGGED
 from collector.store.state import MANY, NOWHERE, Chunk, State
 from collector.store.tiles import TILE_SERIES, ChunkMoved, TileReader
 
 _ATTEMPTS = 5
-Points = tuple[Int64Array, Float64Array]
+TILES_AT_ONCE = 8
+"""Tiles of a chunk that are decoded before they are copied: bounds memory beside the answer and the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class _RaggedView:
     wanted: Int64Array
     chunks: dict[int, tuple[Chunk, ...]]
     heads: dict[int, Points]
+    late: dict[int, Points]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,30 @@ class Reader:
         seen = _seen(snapshot, start_ms, end_ms)
         return tuple(sorted(labels for series_id, labels in snapshot.labels.items() if series_id in seen))
 
+    def points(self, ids: Int64Array, start_ms: int, end_ms: int) -> dict[int, Points]:
+        """Samples of these series that did not come by scrape, without decoding what is cached."""
+        for attempt in range(_ATTEMPTS):
+            with self._state.lock:
+                view = self._ragged_view(ids)
+            try:
+                with self._database.reader() as connection:
+                    return _ragged_points(
+                        TileReader(connection, self._cache, self._state.damage), view, start_ms, end_ms
+                    )
+            except ChunkMoved:
+                if attempt + 1 == _ATTEMPTS:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _ragged_view(self, alone: Int64Array) -> _RaggedView:
+        state = self._state
+        return _RaggedView(
+            alone,
+            {i: state.ragged_chunks[i] for i in alone.tolist() if i in state.ragged_chunks},
+            {i: points for i in alone.tolist() if (points := state.ragged.points(i)) is not None},
+            {i: points for i in alone.tolist() if (points := state.late.points(i)) is not None},
+        )
+
     def _snapshot(self, ids: Int64Array) -> _Snapshot:
         state = self._state
         with state.lock:
@@ -109,10 +135,8 @@ class Reader:
             for number, wanted in _by_group(ids, homes, state.groups_by_id if len(shared) else ()):
                 group = state.groups_by_id[number]
                 groups.append(_GroupView(wanted, group.chunks, group.head.rows()))
-            alone = ids[(homes == RAGGED) | (homes == MANY)]
-            chunks = {i: state.ragged_chunks[i] for i in alone.tolist() if i in state.ragged_chunks}
-            heads = {i: points for i in alone.tolist() if (points := state.ragged.points(i)) is not None}
-        return _Snapshot(labels, groups, _RaggedView(alone, chunks, heads), shared)
+            ragged = self._ragged_view(ids[(homes == RAGGED) | (homes == MANY)])
+        return _Snapshot(labels, groups, ragged, shared)
 
     def _select(self, snapshot: _Snapshot, start_ms: int, end_ms: int) -> list[SeriesGroup]:
         answer: list[SeriesGroup] = []
@@ -158,7 +182,7 @@ def _seen(snapshot: _Snapshot, start_ms: int, end_ms: int) -> set[int]:
     for series_id, chunks in snapshot.ragged.chunks.items():
         if any(chunk.start_ms <= end_ms and chunk.end_ms >= start_ms for chunk in chunks):
             seen.add(series_id)
-    for series_id, (timestamps_ms, _) in snapshot.ragged.heads.items():
+    for series_id, (timestamps_ms, _) in (*snapshot.ragged.heads.items(), *snapshot.ragged.late.items()):
         if _overlaps(timestamps_ms, start_ms, end_ms):
             seen.add(series_id)
     return seen
@@ -288,9 +312,11 @@ def _read_tiles(tiles: TileReader, part: _Part, chunk: Chunk, place: Int64Array 
     """Copy a chunk's columns to ``out``; tell whether damage left holes."""
     numbers, begins = np.unique(part.columns // TILE_SERIES, return_index=True)
     ends = [*begins[1:].tolist(), len(part.columns)]
-    found = tiles.tiles(chunk, numbers.tolist())
+    found: dict[int, Float64Array] = {}
     damaged = False
-    for number, begin, end in zip(numbers.tolist(), begins.tolist(), ends, strict=True):
+    for count, (number, begin, end) in enumerate(zip(numbers.tolist(), begins.tolist(), ends, strict=True)):
+        if count % TILES_AT_ONCE == 0:
+            found = tiles.tiles(chunk, numbers[count : count + TILES_AT_ONCE].tolist())
         tile = found[number][part.first : part.last]
         damaged |= bool(is_hole(tile[0]).any())
         block = tile if end - begin == tile.shape[1] else tile[:, part.columns[begin:end] - number * TILE_SERIES]
@@ -308,9 +334,8 @@ def _ragged_points(tiles: TileReader, view: _RaggedView, start_ms: int, end_ms: 
                 chunks[chunk.id] = chunk
                 wanted.setdefault(chunk.id, []).append(series_id)
     parts: dict[int, list[Points]] = {}
-    for chunk_id in sorted(chunks):
-        chunk = chunks[chunk_id]
-        columns = np.array(sorted(chunk.layout.position[series_id] for series_id in wanted[chunk_id]), np.int64)
+    for chunk in sorted(chunks.values(), key=lambda one: (one.group_id == LATE, one.start_ms, one.id)):
+        columns = np.array(sorted(chunk.layout.position[series_id] for series_id in wanted[chunk.id]), np.int64)
         found: list[_Part] = []
         _add_part(found, chunk, chunk.layout.ids[columns], columns, tiles.timestamps(chunk), start_ms, end_ms)
         matrix = _gather(found, tiles)
@@ -323,22 +348,19 @@ def _ragged_points(tiles: TileReader, view: _RaggedView, start_ms: int, end_ms: 
                 timestamps_ms, values = timestamps_ms[there], values[there]
             if len(values):
                 parts.setdefault(series_id, []).append((timestamps_ms, values))
-    for series_id, (timestamps_ms, values) in view.heads.items():
+    for series_id, (timestamps_ms, values) in (*view.heads.items(), *view.late.items()):
         first, last = np.searchsorted(timestamps_ms, start_ms), np.searchsorted(timestamps_ms, end_ms, "right")
         if first < last:
             parts.setdefault(series_id, []).append((timestamps_ms[first:last], values[first:last]))
-    return {series_id: points[0] if len(points) == 1 else _join(points) for series_id, points in parts.items()}
-
-
-def _join(parts: list[Points]) -> Points:
-    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+    return {series_id: joined(points) for series_id, points in parts.items()}
 
 
 def _merge(parts: list[Points]) -> Points:
     """One series from several groups, by time; at equal times a sample beats a marker, an older group a younger."""
     if len(parts) == 1:
         return parts[0]
-    timestamps_ms, values = _join(parts)
+    timestamps_ms = np.concatenate([part[0] for part in parts])
+    values = np.concatenate([part[1] for part in parts])
     source = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
     order = np.lexsort((source, is_stale(values), timestamps_ms))
     timestamps_ms, values = timestamps_ms[order], values[order]

@@ -1,25 +1,19 @@
 """Spans in the store's SQLite file: appended in batches, searched by trace, service, name, time, attributes."""
 
 import math
-import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import orjson
 
-from collector.model.errors import StoreError
-from collector.model.spans import AttributeValue, Span, SpanEvent, SpanKind, SpanStatus
+from collector.model.spans import Span, SpanEvent, SpanKind, SpanStatus
 from collector.store.database import Database
+from collector.store.records import Conditions, delete_before, plain, read, time_range, to_attributes, to_bytes, to_json
 
 _COLUMNS = (
     "trace_id, span_id, parent_id, name, service, kind, start_ns, end_ns, status, status_message, attributes, "
     "resource, events"
 )
-_ATTRIBUTE = (
-    "EXISTS (SELECT 1 FROM json_each(spans.{column}) WHERE key = ? AND "
-    "CASE type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE CAST(value AS TEXT) END = ?)"
-)
-_DELETE_AT_ONCE = 5_000
 
 
 class SpanStore:
@@ -55,63 +49,44 @@ class SpanStore:
         end_ns: int | None = None,
         attributes: Mapping[str, str] | None = None,
         limit: int = 100,
+        status: SpanStatus | None = None,
     ) -> list[Span]:
         """Spans that satisfy every condition given, latest start first, at most ``limit``.
 
         ``start_ns <= span.start_ns <= end_ns``. An attribute may be the span's or its resource's; its value is
-        compared as text: ``"true"``, ``"42"``, ``"0.5"``.
+        compared as text: ``"true"``, ``"42"``, ``"0.5"``. Damaged rows are left out and noted in the store's stats.
         """
-        conditions: list[tuple[str, tuple[object, ...]]] = []
-        if service is not None:
-            conditions.append(("service = ?", (service,)))
-        if name is not None:
-            conditions.append(("name = ?", (name,)))
-        if trace_id is not None:
-            conditions.append(("trace_id = ?", (_bytes("trace id", trace_id),)))
-        if min_duration_ms is not None:
-            conditions.append(("end_ns - start_ns >= ?", (math.ceil(min_duration_ms * 1e6),)))
-        if start_ns is not None:
-            conditions.append(("start_ns >= ?", (start_ns,)))
-        if end_ns is not None:
-            conditions.append(("start_ns <= ?", (end_ns,)))
-        for key, value in (attributes or {}).items():
-            either = f"({_ATTRIBUTE.format(column='attributes')} OR {_ATTRIBUTE.format(column='resource')})"
-            conditions.append((either, (key, value, key, value)))
-        where = " AND ".join(condition for condition, _ in conditions) or "1"
-        values = [value for _, some in conditions for value in some]
-        query = f"SELECT {_COLUMNS} FROM spans WHERE {where} ORDER BY start_ns DESC, id DESC LIMIT ?"
-        return self._spans(query, [*values, limit])
+        where = Conditions("spans")
+        where.add("service = ?", service)
+        where.add("name = ?", name)
+        where.add("trace_id = ?", to_bytes("trace id", trace_id) if trace_id is not None else None)
+        where.add("end_ns - start_ns >= ?", math.ceil(min_duration_ms * 1e6) if min_duration_ms is not None else None)
+        where.add("start_ns >= ?", start_ns)
+        where.add("start_ns <= ?", end_ns)
+        where.add("status = ?", status)
+        where.add_attributes(attributes)
+        rest = f"WHERE {where.text} ORDER BY start_ns DESC, id DESC LIMIT ?"
+        return read(self._database, "spans", _COLUMNS, rest, [*where.values, limit], _span)
 
     def trace(self, trace_id: str) -> list[Span]:
         """Every span of a trace, earliest start first."""
-        query = f"SELECT {_COLUMNS} FROM spans WHERE trace_id = ? ORDER BY start_ns, id"
-        return self._spans(query, [_bytes("trace id", trace_id)])
+        rest = "WHERE trace_id = ? ORDER BY start_ns, id"
+        return read(self._database, "spans", _COLUMNS, rest, [to_bytes("trace id", trace_id)], _span)
 
     def retain(self, oldest_ns: int) -> int:
-        """Delete spans that started before ``oldest_ns``, some thousands per transaction; returns how many."""
-        query = "DELETE FROM spans WHERE id IN (SELECT id FROM spans WHERE start_ns < ? LIMIT ?)"
-        gone = 0
-        while True:
-            with self._database.transaction() as connection:
-                count = connection.execute(query, (oldest_ns, _DELETE_AT_ONCE)).rowcount
-            gone += count
-            if count < _DELETE_AT_ONCE:
-                return gone
+        """Delete spans that started before ``oldest_ns``, some hundreds per transaction; returns how many."""
+        return delete_before(self._database, "spans", "start_ns", oldest_ns)
 
-    def _spans(self, query: str, values: Sequence[object]) -> list[Span]:
-        with self._database.reader() as connection:
-            return [_span(row) for row in _fetch(connection, query, values)]
-
-
-def _fetch(connection: sqlite3.Connection, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
-    return connection.execute(query, cast(Any, values)).fetchall()
+    def time_range_ns(self) -> tuple[int, int] | None:
+        """Earliest and latest start, or None where there are no spans."""
+        return time_range(self._database, "spans", "start_ns")
 
 
 def _row(span: Span) -> tuple[object, ...]:
     return (
-        _bytes("trace id", span.trace_id),
-        _bytes("span id", span.span_id),
-        _bytes("parent id", span.parent_id) if span.parent_id else None,
+        to_bytes("trace id", span.trace_id),
+        to_bytes("span id", span.span_id),
+        to_bytes("parent id", span.parent_id) if span.parent_id else None,
         span.name,
         span.service,
         span.kind,
@@ -119,13 +94,13 @@ def _row(span: Span) -> tuple[object, ...]:
         span.end_ns,
         span.status,
         span.status_message,
-        _json(span.attributes),
-        _json(span.resource),
-        orjson.dumps([[event.time_ns, event.name, _plain(event.attributes)] for event in span.events]).decode(),
+        to_json(span.attributes),
+        to_json(span.resource),
+        orjson.dumps([[event.time_ns, event.name, plain(event.attributes)] for event in span.events]).decode(),
     )
 
 
-def _span(row: tuple[Any, ...]) -> Span:
+def _span(row: Sequence[Any]) -> Span:
     trace_id, span_id, parent_id, name, service, kind, start_ns, end_ns, status, message, own, resource, events = row
     return Span(
         trace_id.hex(),
@@ -138,31 +113,7 @@ def _span(row: tuple[Any, ...]) -> Span:
         end_ns,
         cast(SpanStatus, status),
         message,
-        orjson.loads(own),
-        orjson.loads(resource),
+        to_attributes(own),
+        to_attributes(resource),
         tuple(SpanEvent(time_ns, event, attributes) for time_ns, event, attributes in orjson.loads(events)),
     )
-
-
-def _bytes(what: str, digits: str) -> bytes:
-    try:
-        return bytes.fromhex(digits)
-    except ValueError:
-        raise StoreError(f"{what} {digits!r} is not hexadecimal") from None
-
-
-def _json(attributes: Mapping[str, AttributeValue]) -> str:
-    return orjson.dumps(_plain(attributes)).decode()
-
-
-def _plain(attributes: Mapping[str, AttributeValue]) -> dict[str, Any]:
-    """JSON has no NaN and no infinity: they are kept as the words ``NaN``, ``Infinity`` and ``-Infinity``."""
-    return {key: _finite(value) for key, value in attributes.items()}
-
-
-def _finite(value: AttributeValue) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, list):
-        return [_finite(one) for one in value]
-    return value

@@ -13,13 +13,15 @@ import numpy as np
 
 from collector.model.labels import METRIC_NAME, Labels, get
 from collector.model.series import Int64Array
-from collector.store.head import RaggedHead, ScrapeHead
+from collector.store.damage import Damage
+from collector.store.head import LateHead, RaggedHead, ScrapeHead
 from collector.store.index import LabelIndex
-from collector.store.schema import RAGGED
-from collector.store.stats import Metadata, Recovery
+from collector.store.schema import LATE, RAGGED
+from collector.store.stats import Metadata
 
-MAX_PROBLEMS = 100
 NOWHERE, MANY = -1, -2
+NEVER = -(1 << 62)
+"""Before every timestamp: the last one of a series that has none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +41,10 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
-    """Samples of one group and one window on disk: a timestamp vector and tiles of 16 columns of ``layout``."""
+    """Samples of one group and one window on disk: a timestamp vector and tiles of 16 columns of ``layout``.
+
+    ``resolution_ms`` is 0 where every sample is kept, and the length of a bucket where only some of each are.
+    """
 
     id: int
     group_id: int
@@ -49,6 +54,7 @@ class Chunk:
     steps: int
     samples: int
     bytes: int
+    resolution_ms: int = 0
 
     @property
     def holes(self) -> bool:
@@ -66,41 +72,18 @@ class Group:
         self.chunks: tuple[Chunk, ...] = ()
         self.alive: Layout | None = None
         self.last_ms: int | None = None
+        self.tiles_ms: int | None = None  # time of the last sample in tiles; write-ahead rows up to it are dead
         self.next_sequence = 1
         self.given: Sequence[Labels] | None = None  # the caller's own layout object, compared by identity
         self.first_of: Int64Array | None = None  # where the given layout names a series twice: the places that count
 
 
-class Damage:
-    """Counts what was found damaged and keeps the first lines about it. Thread-safe."""
-
-    def __init__(self) -> None:
-        self.wal_rows = 0
-        self.torn_frames = 0
-        self._problems: dict[str, None] = {}
-        self._count = 0
-        self._lock = Lock()
-
-    def add(self, problem: str) -> None:
-        """Note a damaged row or tile; the same one is counted once."""
-        with self._lock:
-            if problem in self._problems:
-                return
-            self._count += 1
-            if len(self._problems) < MAX_PROBLEMS:
-                self._problems[problem] = None
-
-    def report(self) -> Recovery:
-        """What was found so far."""
-        with self._lock:
-            return Recovery(self.wal_rows, self.torn_frames, self._count, tuple(self._problems))
-
-
 class State:
     """Everything in memory; see the module for its locks."""
 
-    def __init__(self) -> None:
+    def __init__(self, damage: Damage) -> None:
         self.lock = Lock()
+        self.damage = damage
         self.index = LabelIndex()
         self.groups: dict[str, Group] = {}
         self.groups_by_id: dict[int, Group] = {}
@@ -108,14 +91,16 @@ class State:
         self.layouts_by_id: dict[int, Layout] = {}
         self.ragged = RaggedHead()
         self.ragged_chunks: dict[int, tuple[Chunk, ...]] = {}
-        self.ragged_last_ms: dict[int, int] = {}
         self.ragged_sequence = 1
+        self.late = LateHead()
+        self.late_sequence = 1
+        self.dead_rows: list[int] = []  # write-ahead rows found at open of which every sample was in tiles already
         self.metadata: dict[str, Metadata] = {}
         self.home = np.full(1024, NOWHERE, np.int32)
+        self.last_ms = np.full(1024, NEVER, np.int64)  # by series: its latest sample of those that came in order
         self.next_layout = 1
         self.next_group = RAGGED + 1
         self.next_chunk = 1
-        self.damage = Damage()
 
     def add_layout(self, layout: Layout) -> None:
         """Make a layout known."""
@@ -128,6 +113,16 @@ class State:
         self.groups[group.key] = group
         self.groups_by_id[group.id] = group
         self.next_group = max(self.next_group, group.id + 1)
+
+    def cover(self, ids: Int64Array) -> None:
+        """Make room for these series in ``last_ms``. Under the write lock."""
+        most = int(ids.max(initial=0))
+        if most >= len(self.last_ms):
+            self.last_ms = np.concatenate([self.last_ms, np.full(most + len(self.last_ms) // 2, NEVER, np.int64)])
+
+    def last_of(self, series_id: int) -> int:
+        """Time of the series' latest sample of those that came in order, or NEVER. Under the write lock."""
+        return int(self.last_ms[series_id]) if series_id < len(self.last_ms) else NEVER
 
     def settle(self, ids: Int64Array, group_id: int) -> None:
         """Note that ``group_id`` has samples of these series. Under ``lock``."""
@@ -145,25 +140,27 @@ class State:
         return np.where(known, self.home[np.where(known, ids, 0)], NOWHERE)
 
     def add_chunk(self, chunk: Chunk) -> None:
-        """Add a chunk behind those of its group. Under ``lock``."""
+        """Add a chunk to its group, by time. Under ``lock``."""
         self.next_chunk = max(self.next_chunk, chunk.id + 1)
-        self.settle(chunk.layout.ids, chunk.group_id)
-        if chunk.group_id != RAGGED:
+        self.settle(chunk.layout.ids, RAGGED if chunk.group_id == LATE else chunk.group_id)
+        if chunk.group_id not in (RAGGED, LATE):
             group = self.groups_by_id[chunk.group_id]
-            group.chunks = (*group.chunks, chunk)
+            group.chunks = _with(group.chunks, chunk)
             return
         for series_id in chunk.layout.ids.tolist():
-            self.ragged_chunks[series_id] = (*self.ragged_chunks.get(series_id, ()), chunk)
-            self.ragged_last_ms[series_id] = max(chunk.end_ms, self.ragged_last_ms.get(series_id, chunk.end_ms))
+            self.ragged_chunks[series_id] = _with(self.ragged_chunks.get(series_id, ()), chunk)
+        if chunk.group_id == RAGGED:
+            self.cover(chunk.layout.ids)
+            self.last_ms[chunk.layout.ids] = np.maximum(self.last_ms[chunk.layout.ids], chunk.end_ms)
 
     def remove_chunks(self, gone: Iterable[Chunk]) -> None:
         """Forget chunks. Under ``lock``."""
         removed = {chunk.id: chunk for chunk in gone}
-        for group_id in {chunk.group_id for chunk in removed.values()} - {RAGGED}:
+        for group_id in {chunk.group_id for chunk in removed.values()} - {RAGGED, LATE}:
             group = self.groups_by_id[group_id]
             group.chunks = tuple(chunk for chunk in group.chunks if chunk.id not in removed)
-        ragged = {i for chunk in removed.values() if chunk.group_id == RAGGED for i in chunk.layout.ids.tolist()}
-        for series_id in ragged:
+        alone = [chunk.layout.ids for chunk in removed.values() if chunk.group_id in (RAGGED, LATE)]
+        for series_id in {series_id for ids in alone for series_id in ids.tolist()}:
             left = tuple(chunk for chunk in self.ragged_chunks[series_id] if chunk.id not in removed)
             if left:
                 self.ragged_chunks[series_id] = left
@@ -186,9 +183,14 @@ class State:
         """Drop what nothing refers to any more. Under ``lock``."""
         gone = list(series)
         self.index.remove(gone)
-        for series_id in gone:
-            self.ragged_last_ms.pop(series_id, None)
+        self.last_ms[[series_id for series_id in gone if series_id < len(self.last_ms)]] = NEVER
         for layout in layouts:
             del self.layouts[layout.ids.tobytes()], self.layouts_by_id[layout.id]
         for group in groups:
             del self.groups[group.key], self.groups_by_id[group.id]
+
+
+def _with(chunks: tuple[Chunk, ...], chunk: Chunk) -> tuple[Chunk, ...]:
+    if not chunks or chunks[-1].start_ms <= chunk.start_ms:
+        return (*chunks, chunk)
+    return tuple(sorted((*chunks, chunk), key=lambda one: (one.start_ms, one.id)))

@@ -14,11 +14,18 @@ class Metadata:
 
 @dataclass(frozen=True, slots=True)
 class AppendResult:
-    """What became of the samples of one ``append_series``: the three add up to the samples given."""
+    """What became of the samples of one append: the four add up to the samples given.
+
+    ``accepted``       stored, in order or late
+    ``duplicate``      time and value are stored already
+    ``out_of_order``   older than the series' latest by more than the out-of-order window
+    ``conflict``       a sample of the same time and another value is stored already, and stays
+    """
 
     accepted: int
     duplicate: int
     out_of_order: int
+    conflict: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +48,15 @@ class StoreStats:
     """Figures of one moment.
 
     ``bytes_on_disk`` is the database and its log as files; ``bytes_per_sample`` counts tiles and their timestamps
-    only and is None before the first cut. ``out_of_order`` and ``duplicate`` count since the store was opened.
+    only and is None before the first cut. ``head_bytes`` is what samples outside tiles take in memory,
+    ``cached_bytes`` what decoded tiles take. ``late``, ``out_of_order``, ``duplicate`` and ``conflict`` count since
+    the store was opened; ``late`` are those accepted behind later ones.
     """
 
     series: int
     groups: int
     head_samples: int
+    head_bytes: int
     chunks: int
     tiles: int
     tile_samples: int
@@ -55,7 +65,10 @@ class StoreStats:
     oldest_ms: int | None
     newest_ms: int | None
     wal_rows: int
+    late: int
     out_of_order: int
     duplicate: int
+    conflict: int
+    exemplars_refused: int
     cached_bytes: int
     recovered: Recovery

@@ -2,25 +2,33 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 
 from collector.model.errors import StoreError
+from collector.model.exemplars import Exemplar
 from collector.model.labels import Labels, get
 from collector.model.matchers import Matcher
-from collector.model.series import Float64Array, Series, SeriesGroup
+from collector.model.series import Float64Array, Int64Array, Series, SeriesGroup
 from collector.store.appending import Appender
 from collector.store.cache import TileCache
-from collector.store.cutting import Cutter, Limits
+from collector.store.compacting import COMPACT_MS
 from collector.store.database import Database, Synchronous
+from collector.store.exemplars import ExemplarRing
 from collector.store.loading import chunk_mark, load, load_rows
+from collector.store.pushing import Pusher
 from collector.store.reading import Reader
-from collector.store.spans import SpanStore
+from collector.store.retaining import Retention
 from collector.store.stats import AppendResult, Metadata, StoreStats
+from collector.store.tiles import ChunkMoved
+from collector.store.upkeep import Upkeep, Windows
 
 BLOCK_MS = 7_200_000
 RETENTION_MS = 15 * 86_400_000
-CACHE_BYTES = 256 << 20
+OUT_OF_ORDER_MS = 600_000
+CACHE_BYTES = 64 << 20
 MIN_BLOCK_MS = 1_000
+_ATTEMPTS = 5
 
 
 class Store:
@@ -29,18 +37,22 @@ class Store:
     One process writes to a directory, any number read it (``read_only=True``). Every method may raise StoreError.
     """
 
-    def __init__(self, database: Database, limits: Limits, cache: TileCache) -> None:
+    def __init__(
+        self, database: Database, windows: Windows, retention: Retention, out_of_order_ms: int, cache_bytes: int
+    ) -> None:
         self.database = database
-        self._cache = cache
+        self._cache = TileCache(cache_bytes)
         self._version = database.data_version()
+        self._following = Lock()
         with database.snapshot() as connection:
             self._chunk_mark = chunk_mark(connection)
-            self._state = load(connection)
-        self._state.damage.torn_frames = database.torn_frames
-        self._reader = Reader(database, self._state, cache)
+            self._state = load(connection, database.damage)
+        database.damage.torn_frames = database.torn_frames
+        self._reader = Reader(database, self._state, self._cache)
         self._appender = Appender(database, self._state)
-        self._cutter = Cutter(database, self._state, limits)
-        self._retention_ms = limits.retention_ms
+        self._pusher = Pusher(database, self._state, self._reader, out_of_order_ms)
+        self._exemplars = ExemplarRing(database, self._state)
+        self._upkeep = Upkeep(database, self._state, self._exemplars, windows, retention)
 
     @classmethod
     def open(
@@ -48,24 +60,35 @@ class Store:
         path: Path,
         *,
         block_ms: int = BLOCK_MS,
+        compact_ms: int = COMPACT_MS,
+        downsample_after_ms: int | None = None,
         retention_ms: int | None = RETENTION_MS,
         retention_bytes: int | None = None,
+        out_of_order_ms: int = OUT_OF_ORDER_MS,
         cache_bytes: int = CACHE_BYTES,
         read_only: bool = False,
         synchronous: Synchronous = "NORMAL",
     ) -> "Store":
         """Open the data directory ``path``, made if absent; the samples are in its ``loadline.db``.
 
-        ``block_ms`` is the length of a window, at the end of which samples move into tiles. ``retention_ms`` and
-        ``retention_bytes`` (of tiles) bound what is kept; None keeps everything. ``cache_bytes`` bounds decoded
-        tiles in memory. A reader sees what the writer has committed. ``synchronous="FULL"`` costs an fsync per
-        append and survives a loss of power as well as kill -9. Raises StoreError; DirectoryInUse for a second writer.
+        ``block_ms`` is the length of a window, at the end of which samples move into tiles; the tiles of a finished
+        ``compact_ms`` (a multiple of it) are joined. Samples older than ``downsample_after_ms`` are thinned out to
+        about two per five minutes; None keeps all. ``retention_ms`` and ``retention_bytes`` (of the file in use:
+        samples, spans and logs) bound what is kept; None keeps everything. ``out_of_order_ms`` is how far behind its
+        series' latest a pushed sample may be. ``cache_bytes`` bounds decoded tiles in memory. A reader sees what the
+        writer has committed. ``synchronous="FULL"`` costs an fsync per append and survives a loss of power as well as
+        kill -9. Raises StoreError; DirectoryInUse for a second writer.
         """
         if block_ms < MIN_BLOCK_MS:
             raise StoreError(f"block_ms is {block_ms}; a window lasts at least {MIN_BLOCK_MS} ms")
+        if compact_ms < block_ms or compact_ms % block_ms:
+            raise StoreError(f"compact_ms is {compact_ms}; it is a multiple of block_ms, {block_ms}")
+        if out_of_order_ms < 0:
+            raise StoreError(f"out_of_order_ms is {out_of_order_ms}; 0 takes no late samples")
         database = Database(path, read_only=read_only, synchronous=synchronous)
+        windows = Windows(block_ms, compact_ms, downsample_after_ms)
         try:
-            return cls(database, Limits(block_ms, retention_ms, retention_bytes), TileCache(cache_bytes))
+            return cls(database, windows, Retention(retention_ms, retention_bytes), out_of_order_ms, cache_bytes)
         except BaseException:
             database.close()
             raise
@@ -92,10 +115,27 @@ class Store:
     def append_series(self, series: Iterable[Series]) -> AppendResult:
         """Store samples of any series at any times: remote write, OTLP, rule results. Durable when it returns.
 
-        Per series time must rise; samples that do not are counted, as duplicates if their time repeats the last one
-        and as out of order otherwise, and the rest is stored.
+        A sample behind its series' latest one is stored too, if it is not further behind than the out-of-order window
+        and its time is free; the others are counted by reason. A call that repeats the series of an earlier one, with
+        equally many samples of each, is several times faster.
         """
-        return self._appender.series(series)
+        return self._pusher.series(series)
+
+    def append_batch(self, layout: Sequence[Labels], timestamps_ms: Int64Array, values: Float64Array) -> AppendResult:
+        """Like ``append_series``, for a sender whose batches repeat themselves: ``layout`` (series,) names the series.
+
+        ``timestamps_ms`` int64 and ``values`` float64 are (series,) or (rows, series). Pass the same ``layout``
+        object, unchanged, for as long as the series stay the same: that is the fast path.
+        """
+        return self._pusher.batch(layout, timestamps_ms, values)
+
+    def append_exemplars(self, exemplars: Iterable[Exemplar]) -> int:
+        """Keep exemplars, of each series the latest 16; returns how many were stored.
+
+        Refused and counted: those of unknown series, those that are not after their series' latest, and those whose
+        labels have more than 128 characters.
+        """
+        return self._exemplars.append(exemplars)
 
     def set_metadata(self, metric: str, type: str, help: str, unit: str) -> None:
         """Keep TYPE, HELP and UNIT of a metric family; written only when they changed."""
@@ -109,18 +149,18 @@ class Store:
 
     def cut(self, now_ms: int) -> int:
         """Move samples of past windows from memory into tiles; returns how many. Appends go on meanwhile."""
-        return self._cutter.cut(now_ms)
+        return self._upkeep.cut(now_ms)
+
+    def compact(self, now_ms: int) -> int:
+        """Join the tiles of past days, thin out what is old enough; returns how many chunks were replaced."""
+        return self._upkeep.compact(now_ms)
 
     def maintain(self, now_ms: int) -> None:
-        """Cut, apply retention to samples and spans, checkpoint, give unused pages back.
+        """Cut, compact, apply retention to samples, spans and logs, checkpoint, give unused pages back.
 
         Call it every minute or so, in a thread of its own.
         """
-        self._cutter.cut(now_ms)
-        self._cutter.retain(now_ms)
-        if self._retention_ms is not None:
-            SpanStore(self.database).retain((now_ms - self._retention_ms) * 1_000_000)
-        self._cutter.tidy()
+        self._upkeep.run(now_ms)
 
     # Reading ----------------------------------------------------------------------------------------------------
 
@@ -130,8 +170,13 @@ class Store:
         One group for the series of each scrape group, one for the other series of equal timestamps; a label set
         is in exactly one of them. Series without samples in the range are left out. Arrays may be read-only.
         """
-        self._refresh()
-        return self._reader.select(matchers, start_ms, end_ms)
+        for _ in range(_ATTEMPTS):
+            self._refresh()
+            try:
+                return self._reader.select(matchers, start_ms, end_ms)
+            except ChunkMoved:  # the writer, another process, was faster: look again
+                continue
+        raise StoreError(f"{self.database.directory}: its chunks are replaced faster than they can be read")
 
     def series(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> tuple[Labels, ...]:
         """Label sets that satisfy every matcher and were there in the range, sorted.
@@ -151,6 +196,11 @@ class Store:
         values = {get(labels, name) for labels in self.series(matchers, start_ms, end_ms)}
         return tuple(sorted(values - {""}))
 
+    def exemplars(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> list[Exemplar]:
+        """Exemplars of ``start_ms <= t <= end_ms`` of series that satisfy every matcher, by series and time."""
+        self._refresh()
+        return self._exemplars.select(matchers, start_ms, end_ms)
+
     def metadata(self) -> Mapping[str, Metadata]:
         """TYPE, HELP and UNIT by metric family."""
         self._refresh()
@@ -164,10 +214,13 @@ class Store:
             chunks = state.chunks()
             heads = [rows for group in state.groups.values() for rows in group.head.rows()]
             ragged = [points for i in state.ragged.ids() if (points := state.ragged.points(i)) is not None]
-            head_samples = state.ragged.samples + sum(group.head.samples for group in state.groups.values())
+            late = list(state.late.all().values())
+            scraped = [group.head for group in state.groups.values()]
+            head_samples = state.late.samples + state.ragged.samples + sum(head.samples for head in scraped)
+            head_bytes = 16 * state.late.samples + state.ragged.bytes + sum(head.bytes for head in scraped)
             series, groups = len(state.index), len(state.groups)
         times = [int(rows.timestamps_ms[place]) for rows in heads for place in (0, -1)]
-        times += [int(timestamps_ms[place]) for timestamps_ms, _ in ragged for place in (0, -1)]
+        times += [int(timestamps_ms[place]) for timestamps_ms, _ in (*ragged, *late) for place in (0, -1)]
         times += [moment for chunk in chunks for moment in (chunk.start_ms, chunk.end_ms)]
         tile_samples = sum(chunk.samples for chunk in chunks)
         with self.database.reader() as connection:
@@ -177,6 +230,7 @@ class Store:
             series=series,
             groups=groups,
             head_samples=head_samples,
+            head_bytes=head_bytes,
             chunks=len(chunks),
             tiles=tiles,
             tile_samples=tile_samples,
@@ -185,10 +239,13 @@ class Store:
             oldest_ms=min(times, default=None),
             newest_ms=max(times, default=None),
             wal_rows=wal_rows,
-            out_of_order=self._appender.out_of_order,
-            duplicate=self._appender.duplicate,
+            late=self._pusher.late,
+            out_of_order=self._appender.out_of_order + self._pusher.out_of_order,
+            duplicate=self._appender.duplicate + self._pusher.duplicate,
+            conflict=self._pusher.conflict,
+            exemplars_refused=self._exemplars.refused,
             cached_bytes=self._cache.used_bytes,
-            recovered=state.damage.report(),
+            recovered=self.database.damage.report(),
         )
 
     def close(self) -> None:
@@ -209,7 +266,7 @@ class Store:
             self._follow()
 
     def _follow(self) -> None:
-        with self.database.write_lock:
+        with self._following:
             version = self.database.data_version()
             if version == self._version:
                 return
@@ -220,6 +277,7 @@ class Store:
                         load_rows(connection, self._state)
                 else:
                     self._cache.clear()
-                    self._state = load(connection)
+                    self._state = load(connection, self.database.damage)
+                    self._exemplars = ExemplarRing(self.database, self._state)
                     self._reader = Reader(self.database, self._state, self._cache)
             self._version, self._chunk_mark = version, mark

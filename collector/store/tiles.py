@@ -9,10 +9,11 @@ import numpy as np
 from collector.model.series import Float64Array, Int64Array
 from collector.store.cache import TileCache
 from collector.store.codec import decode_tile, decode_timestamps, encode_tile, encode_timestamps
+from collector.store.damage import Damage
 from collector.store.errors import CodecError
 from collector.store.holes import HOLE, is_hole
 from collector.store.schema import TILE_BITS
-from collector.store.state import Chunk, Damage, Layout
+from collector.store.state import Chunk, Layout
 
 TILE_SERIES = 16
 _TIMESTAMPS = -1  # the tile number under which a chunk's timestamps are cached
@@ -23,49 +24,59 @@ class ChunkMoved(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class EncodedChunk:
-    """A chunk ready to be written."""
+class ChunkRow:
+    """A chunk ready to be shown: everything about it but its number and layout. ``size_bytes`` counts its tiles too."""
 
     group_id: int
     start_ms: int
     end_ms: int
     steps: int
     samples: int
+    size_bytes: int
     timestamps: bytes
-    tiles: tuple[bytes, ...]
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the tiles and timestamps."""
-        return len(self.timestamps) + sum(map(len, self.tiles))
+    resolution_ms: int = 0
 
 
-def encode_chunk(group_id: int, timestamps_ms: Int64Array, values: Float64Array) -> EncodedChunk:
-    """Encode ``values``, (steps, series) float64 with holes, in the order of its layout."""
+def encode_chunk(group_id: int, timestamps_ms: Int64Array, values: Float64Array) -> tuple[ChunkRow, tuple[bytes, ...]]:
+    """Encode ``values``, (steps, series) float64 with holes, in the order of its layout: a row and its tiles."""
     columns = values.shape[1]
     tiles = tuple(encode_tile(values[:, first : first + TILE_SERIES]) for first in range(0, columns, TILE_SERIES))
     samples = values.size - int(np.count_nonzero(is_hole(values)))
+    return chunk_row(group_id, timestamps_ms, samples, sum(map(len, tiles))), tiles
+
+
+def chunk_row(
+    group_id: int, timestamps_ms: Int64Array, samples: int, tile_bytes: int, resolution_ms: int = 0
+) -> ChunkRow:
+    """The row of a chunk of these timestamps, (steps,)."""
+    timestamps = encode_timestamps(timestamps_ms)
     start_ms, end_ms = int(timestamps_ms[0]), int(timestamps_ms[-1])
-    return EncodedChunk(
-        group_id, start_ms, end_ms, len(timestamps_ms), samples, encode_timestamps(timestamps_ms), tiles
-    )
+    size = tile_bytes + len(timestamps)
+    return ChunkRow(group_id, start_ms, end_ms, len(timestamps_ms), samples, size, timestamps, resolution_ms)
 
 
-def write_chunk(connection: sqlite3.Connection, chunk_id: int, layout: Layout, encoded: EncodedChunk) -> Chunk:
-    """Write a chunk's rows, inside the caller's transaction."""
+def write_tiles(connection: sqlite3.Connection, chunk_id: int, first: int, tiles: Sequence[bytes]) -> None:
+    """Write tiles from number ``first`` on, inside the caller's transaction."""
+    rows = ((chunk_id << TILE_BITS | number, tile) for number, tile in enumerate(tiles, first))
+    connection.executemany("INSERT INTO tiles (id, data) VALUES (?, ?)", rows)
+
+
+def write_row(connection: sqlite3.Connection, chunk_id: int, layout: Layout, row: ChunkRow) -> Chunk:
+    """Write a chunk's row, inside the caller's transaction; from then on its tiles count."""
     chunk = Chunk(
         chunk_id,
-        encoded.group_id,
+        row.group_id,
         layout,
-        encoded.start_ms,
-        encoded.end_ms,
-        encoded.steps,
-        encoded.samples,
-        encoded.bytes,
+        row.start_ms,
+        row.end_ms,
+        row.steps,
+        row.samples,
+        row.size_bytes,
+        row.resolution_ms,
     )
     connection.execute(
-        "INSERT INTO chunks (id, group_id, layout, start_ms, end_ms, steps, samples, bytes, timestamps) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO chunks (id, group_id, layout, start_ms, end_ms, steps, samples, bytes, timestamps, resolution_ms) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             chunk.id,
             chunk.group_id,
@@ -75,21 +86,11 @@ def write_chunk(connection: sqlite3.Connection, chunk_id: int, layout: Layout, e
             chunk.steps,
             chunk.samples,
             chunk.bytes,
-            encoded.timestamps,
+            row.timestamps,
+            chunk.resolution_ms,
         ),
     )
-    connection.executemany(
-        "INSERT INTO tiles (id, data) VALUES (?, ?)",
-        ((chunk_id << TILE_BITS | number, tile) for number, tile in enumerate(encoded.tiles)),
-    )
     return chunk
-
-
-def delete_chunk(connection: sqlite3.Connection, chunk_id: int) -> None:
-    """Delete a chunk's rows, inside the caller's transaction."""
-    first, last = chunk_id << TILE_BITS, (chunk_id + 1 << TILE_BITS) - 1
-    connection.execute("DELETE FROM tiles WHERE id BETWEEN ? AND ?", (first, last))
-    connection.execute("DELETE FROM chunks WHERE id = ?", (chunk_id,))
 
 
 class TileReader:

@@ -112,7 +112,7 @@ def test_metrics_are_taken_in_json(api: httpx.Client) -> None:
     answer = api.post("/api/v1/otlp/v1/metrics", content=body, headers=JSON)
     assert (answer.status_code, answer.json()) == (200, {})
     assert api.get("/api/v1/label/__name__/values").json()["data"] == ["queue_depth"]
-    late = {**point, "timeUnixNano": str(int(NOW_S - 5) * 10**9)}
+    late = {**point, "timeUnixNano": str(int(NOW_S - 3600) * 10**9)}
     body = body.replace(orjson.dumps(point), orjson.dumps(late))
     told = api.post("/v1/metrics", content=body, headers=JSON).json()["partialSuccess"]
     assert told == {"rejectedDataPoints": "1", "errorMessage": "samples out of order"}

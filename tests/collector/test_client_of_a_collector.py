@@ -101,7 +101,7 @@ def test_a_bad_expression_is_told_with_the_servers_own_words(client: Client) -> 
 
 def test_out_of_order_writes_are_told(client: Client) -> None:
     client.write([some_series()])
-    late = Series(some_series().labels, np.array([NOW_MS - 1000], dtype=np.int64), np.array([1.0]))
+    late = Series(some_series().labels, np.array([NOW_MS - 3_600_000], dtype=np.int64), np.array([1.0]))
     with pytest.raises(SourceError, match="1 of 1 samples are out of order"):
         client.write([late])
 

@@ -205,7 +205,7 @@ def test_a_part_that_is_refused_is_named_and_the_rest_is_stored(api: httpx.Clien
     assert "1 native histograms are not kept; send classic ones; the rest was stored" in answer.text
     assert answer.headers[WRITTEN.format("samples")] == "3"
     late = Sender()
-    late.series((NOW_MS - 5, 1.0), __name__="up", job="x")
+    late.series((NOW_MS - 3_600_000, 1.0), __name__="up", job="x")
     late.series((NOW_MS - 5, 1.0), __name__="other")
     answer = api.post("/api/v1/write", content=late.body(), headers=HEADERS)
     assert (answer.status_code, answer.headers[WRITTEN.format("samples")]) == (400, "1")

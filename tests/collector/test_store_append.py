@@ -109,21 +109,45 @@ def test_values_that_do_not_fit_the_layout_are_refused(store: Store) -> None:
     assert store.select(ALL, 0, FOREVER) == []
 
 
-def test_late_and_repeated_samples_of_a_batch_are_counted_and_the_rest_is_stored(store: Store) -> None:
-    times = np.array([1_000, 3_000, 2_000, 3_000, 4_000], np.int64)
-    assert store.append_series([Series(A, times, np.arange(5.0))]) == AppendResult(3, 1, 1)
-    assert store.append_series([Series(A, times[:1], np.zeros(1)), Series(B, times[:1], np.ones(1))]) == AppendResult(
-        1, 0, 1
-    )
-    assert column(store, A) == {1_000: "0", 3_000: "1", 4_000: "4"}
+def test_samples_of_a_batch_are_stored_or_counted_by_reason(store: Store) -> None:
+    times = np.array([1_000_000, 1_003_000, 1_002_000, 1_003_000, 1_003_000, 399_000, 1_004_000], np.int64)
+    values = np.array([0.0, 1.0, 2.0, 1.0, 9.0, 5.0, 4.0])
+    assert store.append_series([Series(A, times, values)]) == AppendResult(4, 1, 1, 1)
+    again = [Series(A, times[:3], np.array([0.0, 7.0, 2.0])), Series(B, times[:1], np.ones(1))]
+    assert store.append_series(again) == AppendResult(1, 2, 0, 1)
+    assert column(store, A) == {1_000_000: "0", 1_002_000: "2", 1_003_000: "1", 1_004_000: "4"}
+    stats = store.stats()
+    assert (stats.late, stats.duplicate, stats.out_of_order, stats.conflict) == (1, 3, 1, 2)
 
 
-def test_order_within_a_series_outlives_cut_and_restart(store: Store, tmp_path: Path) -> None:
+def test_without_an_out_of_order_window_late_samples_are_refused(tmp_path: Path) -> None:
+    with Store.open(tmp_path, out_of_order_ms=0) as store:
+        times = np.array([1_000, 3_000, 2_000, 3_000, 4_000], np.int64)
+        assert store.append_series([Series(A, times, np.array([0.0, 1.0, 2.0, 1.0, 4.0]))]) == AppendResult(3, 1, 1)
+        assert column(store, A) == {1_000: "0", 3_000: "1", 4_000: "4"}
+    with pytest.raises(StoreError, match="out_of_order_ms is -1; 0 takes no late samples"):
+        Store.open(tmp_path, out_of_order_ms=-1)
+
+
+def test_a_repeated_time_is_known_again_after_cut_and_restart(store: Store, tmp_path: Path) -> None:
     store.append_series([Series(A, np.array([5_000], np.int64), np.ones(1))])
+    store.append_series([Series(A, np.array([3_000], np.int64), np.ones(1))])
     store.cut(25_000)
     store.close()
     with Store.open(tmp_path / "data") as again:
-        assert again.append_series([Series(A, np.array([5_000, 4_000], np.int64), np.ones(2))]) == AppendResult(0, 1, 1)
+        given = Series(A, np.array([5_000, 4_000, 3_000, 3_000], np.int64), np.array([1.0, 1.0, 1.0, 2.0]))
+        assert again.append_series([given]) == AppendResult(1, 2, 0, 1)
+        again.cut(10**9)
+        assert column(again, A) == {3_000: "1", 4_000: "1", 5_000: "1"}
+        assert again.stats().wal_rows == 0
+
+
+def test_late_samples_come_back_after_a_restart_without_a_cut(store: Store, tmp_path: Path) -> None:
+    for time in (5_000, 9_000, 2_000, 7_000):
+        store.append_series([Series(A, np.array([time], np.int64), np.array([time / 1_000]))])
+    store.close()
+    with Store.open(tmp_path / "data") as again:
+        assert column(again, A) == {2_000: "2", 5_000: "5", 7_000: "7", 9_000: "9"}
 
 
 def test_samples_of_one_series_from_two_sources_are_merged(store: Store) -> None:

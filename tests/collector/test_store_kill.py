@@ -1,4 +1,4 @@
-"""kill -9 while scrapes, pushes and cuts go on: every acknowledged sample is there afterwards, with its value."""
+"""kill -9 while scrapes, pushes, cuts and compactions go on: every acknowledged sample is there, with its value."""
 
 import signal
 import subprocess
@@ -19,7 +19,7 @@ from collector.model.labels import from_mapping
 from collector.model.series import Series
 from collector.store import Store
 
-store = Store.open(Path(sys.argv[1]), block_ms=20_000, retention_ms=None)
+store = Store.open(Path(sys.argv[1]), block_ms=20_000, compact_ms=60_000, retention_ms=None)
 layout = [from_mapping({"__name__": "m", "i": str(i)}) for i in range(100)]
 pushed = from_mapping({"__name__": "pushed"})
 newest = [0]
@@ -57,7 +57,7 @@ def run_and_kill(directory: Path, acknowledgements: int) -> int:
 
 
 def assert_steps(directory: Path, acknowledged: int) -> None:
-    with Store.open(directory, block_ms=20_000, retention_ms=None) as store:
+    with Store.open(directory, block_ms=20_000, compact_ms=60_000, retention_ms=None) as store:
         assert store.stats().recovered.damaged == 0
         (group,) = store.select([Matcher("__name__", "=", "m")], 0, 10**12)
         steps = len(group.timestamps_ms)
@@ -72,7 +72,7 @@ def assert_steps(directory: Path, acknowledged: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_no_acknowledged_sample_is_lost_to_kill_9_around_cuts(tmp_path: Path, seed: int) -> None:
+def test_no_acknowledged_sample_is_lost_to_kill_9_around_cuts_and_compactions(tmp_path: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
     for _ in range(2):
         acknowledged = run_and_kill(tmp_path, int(rng.integers(1, 200)))

@@ -1,4 +1,4 @@
-"""The store against a model of plain dicts and lists: whatever the order of appends, cuts and reopenings."""
+"""The store against a model of plain dicts and lists: in any order of appends, cuts, compactions and reopenings."""
 
 import tempfile
 from pathlib import Path
@@ -11,14 +11,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from collector.model.labels import Labels, from_mapping
 from collector.model.matchers import Matcher, all_match
 from collector.model.series import STALE_BITS, STALE_NAN, Series, SeriesGroup
-from collector.store import OutOfOrder, Store
+from collector.store import AppendResult, OutOfOrder, Store
 from collector.store.holes import HOLE_BITS
 
 NAMES = [from_mapping({"__name__": f"m{i % 3}", "i": str(i)}) for i in range(20)]
 VALUE = st.one_of(st.integers(0, 100).map(float), st.floats(), st.sampled_from([STALE_NAN, -0.0, float("nan")]))
 SUBSET = st.lists(st.sampled_from(range(len(NAMES))), max_size=12)
 STEP_MS = st.sampled_from([1, 500, 4_000, 9_000, 31_000])
-BLOCK_MS = 10_000
+BLOCK_MS, COMPACT_MS, OUT_OF_ORDER_MS = 10_000, 40_000, 8_000
 MATCHERS = st.sampled_from(
     [
         [],
@@ -59,11 +59,12 @@ def answer_of(groups: list[SeriesGroup]) -> dict[Labels, Points]:
 
 
 class Model:
-    """Samples by source, in the order in which sources came; the ragged source is last."""
+    """Samples by source, in the order in which sources came; what is pushed is last."""
 
     def __init__(self) -> None:
         self.sources: dict[str, dict[Labels, Points]] = {}
-        self.ragged: dict[Labels, Points] = {}
+        self.pushed: dict[Labels, dict[int, int]] = {}
+        self.newest: dict[Labels, int] = {}
         self.alive: dict[str, set[Labels]] = {}
 
     def scrape(self, key: str, layout: list[Labels], time: int, values: list[float]) -> None:
@@ -80,13 +81,34 @@ class Model:
             seen.add(labels)
         self.alive[key] = seen
 
+    def push(self, labels: Labels, samples: list[tuple[int, float]]) -> AppendResult:
+        known = self.pushed.setdefault(labels, {})
+        accepted = duplicate = out_of_order = conflict = 0
+        behind = []
+        for time, value in samples:
+            newest = self.newest.get(labels)
+            if newest is None or time > newest:
+                known[time] = bits(value)
+                self.newest[labels] = time
+                accepted += 1
+            elif time < newest - OUT_OF_ORDER_MS:
+                out_of_order += 1
+            else:
+                behind.append((time, bits(value)))
+        for time, value_bits in behind:
+            accepted += time not in known
+            duplicate += known.get(time) == value_bits
+            conflict += known.setdefault(time, value_bits) != value_bits
+        return AppendResult(accepted, duplicate, out_of_order, conflict)
+
     def select(self, matchers: list[Matcher], start: int, end: int) -> dict[Labels, Points]:
         answer = {}
         for labels in NAMES:
             if not all_match(matchers, labels):
                 continue
             merged: dict[int, int] = {}
-            for samples in (*self.sources.values(), self.ragged):
+            pushed = {name: sorted(samples.items()) for name, samples in self.pushed.items()}
+            for samples in (*self.sources.values(), pushed):
                 for time, value in samples.get(labels, []):
                     if start <= time <= end and merged.get(time, STALE_BITS) == STALE_BITS:
                         merged[time] = value
@@ -106,10 +128,18 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.now = 0
         self.last: dict[str, int] = {}
         self.layouts: dict[tuple[int, ...], list[Labels]] = {}
+        self.repeating: dict[int, list[Labels]] = {}
         self.reopen_store()
 
     def reopen_store(self) -> None:
-        self.store = Store.open(Path(self.directory.name), block_ms=BLOCK_MS, retention_ms=None, cache_bytes=4_000)
+        self.store = Store.open(
+            Path(self.directory.name),
+            block_ms=BLOCK_MS,
+            compact_ms=COMPACT_MS,
+            out_of_order_ms=OUT_OF_ORDER_MS,
+            retention_ms=None,
+            cache_bytes=4_000,
+        )
 
     @rule(key=st.sampled_from(["a", "b"]), places=SUBSET, step_ms=STEP_MS, data=st.data())
     def scrape(self, key: str, places: list[int], step_ms: int, data: st.DataObject) -> None:
@@ -147,18 +177,35 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def batch(self, places: list[int], backs: list[int], value: float) -> None:
         times = [self.now - back for back in backs]
         given = [Series(NAMES[p], np.array(times, np.int64), np.full(len(times), value)) for p in places]
-        result = self.store.append_series(given)
-        accepted = duplicate = 0
-        for place in places:
-            points = self.model.ragged.setdefault(NAMES[place], [])
-            for time in times:
-                if not points or time > points[-1][0]:
-                    points.append((time, bits(value)))
-                    accepted += 1
-                else:
-                    duplicate += time == points[-1][0]
-        assert (result.accepted, result.duplicate) == (accepted, duplicate)
-        assert result.out_of_order == len(times) * len(places) - accepted - duplicate
+        self.same(self.store.append_series(given), [(NAMES[p], [(time, value) for time in times]) for p in places])
+
+    @rule(
+        first=st.sampled_from([0, 4]),
+        back=st.sampled_from([-3_000, -3_000, 0, 5_000]),
+        rows=st.integers(1, 3),
+        value=VALUE,
+        spread_ms=st.sampled_from([0, 1]),
+    )
+    def repeating_batch(self, first: int, back: int, rows: int, value: float, spread_ms: int) -> None:
+        self.now += 5 * rows
+        layout = self.repeating.setdefault(first, NAMES[first : first + 6])
+        times = self.now - back + 5 * np.arange(rows)[:, None] + spread_ms * np.arange(len(layout))
+        values = np.full(times.shape, value)
+        values[0, 0] = rows
+        columns = enumerate(layout)
+        pushed = [
+            (labels, list(zip(times[:, i].tolist(), values[:, i].tolist(), strict=True))) for i, labels in columns
+        ]
+        self.same(self.store.append_batch(layout, times, values), pushed)
+
+    def same(self, result: AppendResult, pushed: list[tuple[Labels, list[tuple[int, float]]]]) -> None:
+        expected = [self.model.push(labels, samples) for labels, samples in pushed]
+        for name in ("accepted", "duplicate", "out_of_order", "conflict"):
+            assert getattr(result, name) == sum(getattr(one, name) for one in expected), name
+
+    @rule()
+    def compact(self) -> None:
+        self.store.compact(self.now)
 
     @rule()
     def cut(self) -> None:

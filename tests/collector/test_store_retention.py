@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from collector.model.labels import from_mapping
+from collector.model.logs import LogRecord
 from collector.model.series import Series
 from collector.model.spans import Span
-from collector.store import SpanStore, Store
+from collector.store import LogStore, SpanStore, Store
 from collector.store.cache import TileCache
+from collector.store.damage import Damage
 from collector.store.database import Database
-from collector.store.state import Damage, Layout
-from collector.store.tiles import ChunkMoved, TileReader, delete_chunk, encode_chunk, write_chunk
+from collector.store.state import Layout
+from collector.store.tiles import ChunkMoved, TileReader, encode_chunk, write_row, write_tiles
 
 LAYOUT = [from_mapping({"__name__": "m", "i": str(i)}) for i in range(40)]
 OLD = from_mapping({"__name__": "old"})
@@ -56,14 +58,26 @@ def test_series_without_samples_are_forgotten_and_may_come_back(tmp_path: Path) 
         assert store.stats().series == 42
 
 
-def test_the_oldest_windows_go_when_tiles_take_too_much_room(tmp_path: Path) -> None:
-    with Store.open(tmp_path, block_ms=10_000, retention_ms=None, retention_bytes=12_000) as store:
-        fill(store, 0, 100)
-        store.maintain(102_000)
-        stats = store.stats()
-        assert stats.bytes_per_sample is not None
-        assert 6_000 < stats.bytes_per_sample * stats.tile_samples <= 12_000
-        assert times(store)[-1] == 99_000
+def test_the_oldest_of_samples_spans_and_logs_go_when_the_file_holds_too_much(tmp_path: Path) -> None:
+    with Store.open(tmp_path, block_ms=10_000, retention_ms=None, retention_bytes=600_000) as store:
+        fill(store, 0, 1_000)
+        spans, logs = SpanStore(store.database), LogStore(store.database)
+        spans.append(
+            [Span(f"{i:032x}", f"{i:016x}", None, "n", "s", "server", i * 10**9, i * 10**9 + 1) for i in range(1_000)]
+        )
+        logs.append([LogRecord(i * 10**9, 9, "INFO", f"record {i} " + "x" * 300, "s") for i in range(1_000)])
+        store.cut(1_002_000)
+        assert store.database.used_bytes() > 1_000_000
+        store.maintain(1_002_000)
+        assert store.database.used_bytes() <= 600_000
+        assert (tmp_path / "loadline.db").stat().st_size < 700_000
+        oldest_s = min(times(store)) // 1_000
+        assert times(store)[-1] == 999_000
+        assert 300 < oldest_s < 900
+        for records in (spans, logs):
+            first_ns, last_ns = records.time_range_ns() or (0, 0)
+            assert oldest_s <= first_ns / 1e9 <= oldest_s + 20
+            assert last_ns == 999 * 10**9
 
 
 def test_pages_go_back_to_the_file_system(tmp_path: Path) -> None:
@@ -102,14 +116,16 @@ def test_a_reader_at_work_keeps_its_answer_while_retention_runs(tmp_path: Path) 
 
 def test_a_snapshot_whose_chunk_was_deleted_is_told_to_begin_anew(tmp_path: Path) -> None:
     database, damage = Database(tmp_path), Damage()
-    encoded = encode_chunk(1, np.arange(5), np.ones((5, 20)))
+    row, encoded = encode_chunk(1, np.arange(5), np.ones((5, 20)))
     with database.transaction() as connection:
-        chunk = write_chunk(connection, 1, Layout.of(1, np.arange(20)), encoded)
+        write_tiles(connection, 1, 0, encoded)
+        chunk = write_row(connection, 1, Layout.of(1, np.arange(20)), row)
     with database.reader() as connection:
         tiles = TileReader(connection, TileCache(0), damage)
         assert tiles.tiles(chunk, [0, 1])[1].shape == (5, 4)
         with database.transaction() as writer:
-            delete_chunk(writer, chunk.id)
+            writer.execute("DELETE FROM chunks")
+            writer.execute("DELETE FROM tiles")
         for read in (lambda: tiles.tiles(chunk, [0, 1]), lambda: tiles.timestamps(chunk)):
             with pytest.raises(ChunkMoved):
                 read()

@@ -1,5 +1,6 @@
 """Spans: what is appended comes back, once, by every filter."""
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,3 +122,27 @@ def test_spans_outlive_a_restart(tmp_path: Path) -> None:
         SpanStore(store.database).append([request(1, events=(SpanEvent(5, "first token", {"n": 1}),))])
     with Store.open(tmp_path, read_only=True) as store:
         assert SpanStore(store.database).search()[0].events == (SpanEvent(5, "first token", {"n": 1}),)
+
+
+def test_a_damaged_span_is_reported_and_the_others_are_found(tmp_path: Path) -> None:
+    with Store.open(tmp_path) as store:
+        spans = SpanStore(store.database)
+        good = Span("ab" * 16, "01" * 8, None, "GET /", "api", "server", 1, 2, attributes={"user": "u"})
+        spans.append([good, *(Span("ab" * 16, f"0{n}" * 8, None, "n", "api", "server", 1, 2) for n in (2, 3, 4))])
+        connection = sqlite3.connect(tmp_path / "loadline.db")
+        with connection:
+            connection.execute("UPDATE spans SET attributes = '{\"user\":' WHERE id = 2")
+            connection.execute("UPDATE spans SET resource = '7' WHERE id = 3")
+            connection.execute("UPDATE spans SET name = CAST(x'ff' AS TEXT) WHERE id = 4")
+        connection.close()
+        assert spans.search(attributes={"user": "u"}) == [good]
+        assert spans.search(service="api") == [good]
+        assert spans.trace("ab" * 16) == [good]
+        problems = store.stats().recovered.problems
+        assert sorted(problem[:15] for problem in problems) == [f"row {n} of spans "[:15] for n in (2, 3, 4)]
+
+
+def test_spans_are_found_by_status(spans: SpanStore) -> None:
+    for number, status in enumerate(("ok", "error", "unset")):
+        spans.append([Span("ab" * 16, f"{number:016x}", None, status, "api", "server", 1, 2, status)])  # type: ignore[arg-type]
+    assert [span.name for span in spans.search(status="error")] == ["error"]
