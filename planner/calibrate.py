@@ -18,7 +18,7 @@ from collector.model.labels import get
 from collector.signals import Present, SignalAbsent, Vocabulary
 from planner.errors import ModelError
 from planner.fit import fit
-from planner.latency import Overhead, StepModel, scheduler_limits
+from planner.latency import COSTS, Overhead, StepModel, scheduler_limits
 from planner.result import Observation, Run
 from planner.slo import first_fault
 
@@ -197,6 +197,12 @@ def _canonical(labels: dict[str, str], vocabulary: Vocabulary) -> dict[str, str]
                 if own in labels:
                     found[renamed.get(canonical, canonical)] = labels[own]
     return found
+
+
+def predicted_s(model: StepModel, seen: Observation) -> float:
+    """What a linear model says that the steps of an observation take, seconds."""
+    amounts = (seen.steps, seen.prefill_tokens, seen.prefill_attention, seen.decode_seqs, seen.decode_kv_tokens)
+    return sum(model.costs_s.get(name, 0.0) * amount for name, amount in zip(COSTS, amounts, strict=True))
 
 
 def overhead_of(run: Run) -> Overhead:

@@ -13,8 +13,8 @@ import numpy as np
 from collector.client import Client
 from collector.model.errors import SourceError
 from collector.model.labels import get
-from collector.signals import SignalError, Vocabulary
-from planner.calibrate import Evidence, from_history
+from collector.signals import Present, SignalError, Vocabulary
+from planner.calibrate import Evidence, from_history, predicted_s
 from planner.capacity import Capacity, search
 from planner.errors import CapacityError, ModelError
 from planner.forecast import Forecast, first_crossing_s, forecast
@@ -27,10 +27,15 @@ from planner.slo import Slo
 LOAD_WINDOW = "2m"
 FORECAST_STEP_S = 60.0
 FORECAST_HISTORY_S = 7200.0
-CALIBRATION_STEP_S = 15.0
-LEAST_INTERVALS = 20
-MOST_REPLICAS = 8
-REQUESTS_PER_REPLICA = 750
+LEAST_STEP_S = 10.0
+SCRAPES_PER_STEP = 2  # a window is left-open: one as long as the scrape interval holds a single sample and no increase
+DEFAULT_SCRAPE_S = 15.0
+LEAST_INTERVALS = 10
+MANY_INTERVALS = 30
+FOLDS = 5
+MOST_REPLICAS = 4
+LEAST_REQUESTS = 1500
+REQUESTS_PER_REPLICA = 600
 TOKENS_PER_PLAY = 400_000
 SEED = 0
 TOLERANCE = 0.03
@@ -143,7 +148,8 @@ def _with_lines(
     n2 = None
     if base.replicas > SPARE:
         left = replace(twin, replicas=min(base.replicas - SPARE, MOST_REPLICAS))
-        n2 = _line(mix, left, slo, base).requests_per_s * (base.replicas - SPARE) / left.replicas
+        found = line if left.replicas == twin.replicas else _line(mix, left, slo, base)
+        n2 = found.requests_per_s * (base.replicas - SPARE) / left.replicas
     per_s = line.requests_per_s * scale
     if line.outside_ratio > 0.5:
         notes.append("the line lies beyond the loads seen in the window: step times there are extrapolated")
@@ -161,7 +167,7 @@ def _with_lines(
 
 def _line(mix: Mix, twin: Twin, slo: Slo, base: PoolHeadroom) -> Capacity:
     affordable = TOKENS_PER_PLAY / max(mix.outputs.mean or 200.0, 1.0)
-    requests = int(np.clip(affordable, 400, max(1500, REQUESTS_PER_REPLICA * twin.replicas)))
+    requests = int(np.clip(affordable, 400, max(LEAST_REQUESTS, REQUESTS_PER_REPLICA * twin.replicas)))
     rate = max(base.load_req_per_s, 0.01)
     trace = mix.trace(requests, rate, twin.scheduler, SEED)
     means = mean_figure(trace, twin.model, twin.scheduler, slo)
@@ -174,18 +180,47 @@ def _evidence(
 ) -> tuple[Evidence, list[str]]:
     """Step times of the last ``window_s``: measured by the engine, or else worked out from iterations and gaps."""
     notes: list[str] = []
+    step_s = max(SCRAPES_PER_STEP * scrape_interval_s(client, vocabulary, now_s), LEAST_STEP_S)
     if vocabulary.present("step_time"):
-        evidence = from_history(client, vocabulary, now_s - window_s, now_s, CALIBRATION_STEP_S, pool)
+        evidence = from_history(client, vocabulary, now_s - window_s, now_s, step_s, pool)
     else:
-        evidence = from_iterations(client, vocabulary, now_s - window_s, now_s, CALIBRATION_STEP_S, pool)
+        evidence = from_iterations(client, vocabulary, now_s - window_s, now_s, step_s, pool)
         notes.append("the engine does not time its steps: step times are worked out from token gaps")
     seen = len(evidence.observations)
     if seen < LEAST_INTERVALS:
         raise ModelError(
-            f"not enough telemetry yet: {seen} intervals of {CALIBRATION_STEP_S:g} s with work in the last "
-            f"{window_s / 60:g} min; a line needs {LEAST_INTERVALS * CALIBRATION_STEP_S / 60:g} minutes of load"
+            f"not enough telemetry yet: {seen} intervals of {step_s:g} s with work in the last {window_s / 60:g} min; "
+            f"a line needs {LEAST_INTERVALS}, which is {LEAST_INTERVALS * step_s / 60:.2g} minutes of load"
         )
+    if seen < MANY_INTERVALS:
+        notes.append(f"calibrated on {seen} intervals of {step_s:g} s only: {_doubt(evidence)}")
     return evidence, notes
+
+
+def _doubt(evidence: Evidence) -> str:
+    """How far the step times of a short calibration may be off: by how much they move when a fifth is left out."""
+    seen = evidence.observations
+    fits = [
+        Evidence("", tuple(one for index, one in enumerate(seen) if index % FOLDS != fold)).fit("linear")
+        for fold in range(FOLDS)
+    ]
+    busiest = max(seen, key=lambda one: one.decode_seqs / one.steps)
+    told = [predicted_s(model, busiest) for model in fits]
+    return f"with a fifth of them left out, a busy step's time moves by up to {max(told) / min(told) - 1:.0%}"
+
+
+def scrape_interval_s(client: Client, vocabulary: Vocabulary, now_s: float) -> float:
+    """How often the source takes samples of its engines, seconds: what the last minutes hold; 15 when unknown."""
+    status = vocabulary.status("running_requests")
+    metrics = status.metrics if isinstance(status, Present) else ()
+    found = [
+        window_s / sample.value
+        for metric in metrics
+        for window_s in (60.0, 300.0)
+        for sample in client.query(f"max(count_over_time({metric}[{window_s:g}s]))", now_s)
+        if sample.value > 0
+    ]
+    return min(found, default=DEFAULT_SCRAPE_S)
 
 
 def _mix(client: Client, vocabulary: Vocabulary, pool: str, now_s: float, window_s: float) -> Mix:

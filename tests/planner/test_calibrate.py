@@ -13,7 +13,8 @@ from planner.latency import LinearModel, Overhead
 from planner.replayed import trace_of
 from planner.result import Observation, Run
 from planner.sim import Twin, simulate
-from planner.sim.clock import run as run_clock
+from planner.sim.clock import Clock
+from planner.sim.pace import to_s
 from planner.sim.replica import Replica
 from planner.sim.router import round_robin
 from planner.trace import Trace, from_lengths
@@ -35,22 +36,22 @@ class Watched(Replica):
     """A replica whose steps are noted as an engine's step ring does."""
 
     def __init__(self, *arguments: object, **options: object) -> None:
-        super().__init__(*arguments, **options)  # type: ignore[arg-type]
+        super().__init__(*arguments, skip=False, **options)  # type: ignore[arg-type]
         self.steps: list[Observation] = []
         self.started_s = 0.0
 
-    def begin(self, now: float) -> float | None:
-        self.started_s = now
+    def begin(self, now: int) -> int | None:
+        self.started_s = to_s(now)
         return super().begin(now)
 
-    def end(self, now: float) -> list[Request]:
+    def end(self, now: int) -> list[Request]:
         assert self.output is not None
         s = self.output.stats
         self.steps.append(
             Observation(
-                wall_s=now - self.started_s,
+                wall_s=to_s(now) - self.started_s,
                 start_s=self.started_s,
-                end_s=now,
+                end_s=to_s(now),
                 prefill_tokens=s.prefill_tokens,
                 prefill_attention=s.prefill_attention,
                 decode_seqs=s.decode_seqs,
@@ -64,10 +65,10 @@ def engine_steps(trace: Trace) -> list[Observation]:
     """Steps of an engine that behaves as ``TRUTH`` under ``trace``."""
     replica = Watched(CONFIG, TRUTH)
     arrivals = (
-        (float(t) / 1e9, Request(str(i), int(p), int(o), float(t) / 1e9))
+        (int(t) * 10**6, Request(str(i), int(p), int(o), float(t) / 1e9))
         for i, (t, p, o) in enumerate(zip(trace.arrival_ns, trace.input_tokens, trace.output_tokens, strict=True))
     )
-    run_clock(arrivals, [replica], round_robin, lambda request: None, lambda request, refusal: None)
+    Clock([replica], round_robin, lambda request: None, lambda request, refusal: None).run(arrivals)
     return replica.steps
 
 

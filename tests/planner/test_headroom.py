@@ -18,7 +18,7 @@ from collector.signals import detect
 from planner.calibrate import from_history
 from planner.capacity import find_capacity
 from planner.errors import ModelError
-from planner.headroom import PoolHeadroom, live_headroom
+from planner.headroom import PoolHeadroom, live_headroom, scrape_interval_s
 from planner.latency import LinearModel
 from planner.sim import Twin
 from planner.sim.clock import Clock
@@ -289,7 +289,28 @@ def test_a_minute_of_load_gives_a_reason_instead_of_a_line() -> None:
     found = headroom(telemetry(load(60, 3), replicas=1, seconds=60), 60)
     assert found.load_line_req_per_s is None
     assert found.headroom_ratio is None
-    assert "needs 5 minutes of load" in (found.reason or "")
+    assert "a line needs 10, which is 1.7 minutes of load" in (found.reason or "")
+
+
+def test_two_minutes_of_load_give_a_line_and_its_doubt() -> None:
+    found = headroom(telemetry(load(120, 3), replicas=1, seconds=120), 120)
+    assert found.load_line_req_per_s is not None
+    assert any("calibrated on 1" in note and "moves by up to" in note for note in found.notes)
+
+
+def test_intervals_are_twice_as_long_as_the_sources_own() -> None:
+    every_15_s = [Series(s.labels, s.timestamps_ms[::3], s.values[::3]) for s in telemetry(load(420, 3), 1, 420)]
+    with source(every_15_s) as client:
+        assert scrape_interval_s(client, detect(names_of(every_15_s)), START_S + 420) == 15
+    assert headroom(every_15_s, 420).load_line_req_per_s is not None
+
+
+def test_a_large_pool_is_told_by_a_few_replicas() -> None:
+    series = telemetry(load(180, 18), replicas=8, seconds=180)
+    found = headroom(series, 180)
+    assert found.load_line_req_per_s is not None and found.n2_line_req_per_s is not None
+    assert found.n2_line_req_per_s == pytest.approx(found.load_line_req_per_s * 6 / 8)
+    assert any("4 of 8 replicas are simulated" in note for note in found.notes)
 
 
 def test_an_idle_pool_says_that_nothing_finished() -> None:
