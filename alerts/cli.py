@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -145,6 +145,51 @@ def slo(
     print(text, end="")
 
 
+@app.command()
+def render(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Rule files with signals in place of series (the packs).", metavar="[FILE...]"),
+    ] = None,
+    dialect: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Engine or exporter whose names to write; may be repeated (all).", envvar="LOADLINE_ALERTS_DIALECT"
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write one file for each to (stdout).", envvar="LOADLINE_ALERTS_OUTPUT"),
+    ] = None,
+) -> None:
+    """Write engine-neutral rules as plain Prometheus rules; 0 if written, 1 if not valid, 2 if unreadable."""
+    from alerts.emit import emit
+    from alerts.render import render as rendering
+    from alerts.rulefile import neutral_packs
+    from collector.signals import Vocabulary, load_dialects
+
+    names = dialect or [each.engine for each in load_dialects()]
+    vocabulary = Vocabulary.of(_dialects(dict.fromkeys([*names, "scrape"])))
+    remarks = [f"Written by: loadline alerts render {' '.join(f'--dialect {name}' for name in names)}"]
+    groups = []
+    for path in files or neutral_packs():
+        try:
+            done = rendering(path.read_text(encoding="utf-8"), str(path), vocabulary)
+        except (DocumentError, RuleFileError) as error:
+            print(error, file=sys.stderr)
+            raise typer.Exit(1) from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise _refused(_unreadable(error)) from error
+        for rule, reason in done.left_out:
+            print(f"left out: {rule}: {reason}", file=sys.stderr)
+        groups += done.groups
+        if output is not None and done.groups:
+            output.mkdir(parents=True, exist_ok=True)
+            (output / path.name).write_text(emit(done.groups, remarks), encoding="utf-8")
+    if output is None:
+        print(emit(groups, remarks), end="")
+
+
 @app.command("test")
 def test_rules(
     files: Annotated[list[Path], typer.Argument(help="Test files in promtool's format.", metavar="FILE...")],
@@ -194,7 +239,7 @@ def lint(files: Files, as_json: Json = False) -> None:
     raise typer.Exit(1 if findings else 0)
 
 
-def _dialects(names: Sequence[str]) -> "list[Dialect]":
+def _dialects(names: Iterable[str]) -> "list[Dialect]":
     from collector.signals import load_dialects
 
     known = {dialect.engine: dialect for dialect in load_dialects()}

@@ -34,6 +34,11 @@ def packs() -> tuple[Path, ...]:
     return tuple(sorted(PACKS_DIR.glob("*.yml")))
 
 
+def neutral_packs() -> tuple[Path, ...]:
+    """The packs as they are written: with signals in place of series. ``packs`` are made of them."""
+    return tuple(sorted((PACKS_DIR / "signals").glob("*.yml")))
+
+
 def load_rule_file(path: Path) -> RuleFile:
     """Read one rule file. Raises RuleFileError, or OSError and UnicodeDecodeError where it cannot be read."""
     return read_rule_file(path.read_text(encoding="utf-8"), str(path))

@@ -8,9 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from alerts.duration import format_duration
+from alerts.emit import emit
 from alerts.slo.objective import AlertSpec, Objective, Reading
 
 BUDGET_INTERVAL = "5m"
@@ -52,7 +51,7 @@ def rule_file(reading: Reading, runbook: str = "") -> str:
                     f"{objective.identity}: the {burn.severity} over {_shown(burn.long_s)} can never fire: "
                     f"{burn.factor(objective.window_s):g} times a budget of {objective.budget:g} is everything"
                 )
-    return yaml.dump({"groups": groups}, Dumper=_Dumper, sort_keys=False, width=1_000, allow_unicode=True)
+    return emit(groups)
 
 
 def _groups(objective: Objective, runbook: str) -> Iterable[dict[str, Any]]:
@@ -153,22 +152,3 @@ def _ratio_name(window_s: int) -> str:
 def _shown(window_s: int) -> str:
     whole_days = window_s % 86_400 == 0
     return f"{window_s // 86_400}d" if whole_days else format_duration(window_s * 1000)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes texts of several lines as blocks."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        """No anchors: the same label set is written out each time."""
-        return True
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        """Lists stand deeper than their key, as in every rule file."""
-        super().increase_indent(flow, indentless=False)
-
-
-def _block(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
-
-
-_Dumper.add_representer(str, _block)

@@ -141,4 +141,4 @@ def test_a_name_that_another_file_records_is_known():
 
 @pytest.mark.parametrize("path", packs(), ids=lambda path: Path(path).stem)
 def test_the_packs_have_no_remarks(path: Path):
-    assert lint([load_rule_file(path)]) == []
+    assert {finding.code for finding in lint([load_rule_file(path)])} <= {"not-exposed-by-default"}

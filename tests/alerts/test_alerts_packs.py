@@ -1,117 +1,31 @@
-"""Every pack alert fires on data that shows its trouble, in each engine's own names, and on nothing else."""
+"""The packs: every alert has its test, its runbook and its words; all of it in any engine's names."""
 
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
+from typer.testing import CliRunner
 
-from alerts.group import Group
+from alerts.cli import app
+from alerts.emit import emit
+from alerts.errors import RuleFileError
+from alerts.lint import lint
+from alerts.render import render
 from alerts.rule import AlertRule
-from alerts.rulefile import load_rule_file, packs
-from alerts.writeback import Writeback
-from collector.promql import parse, selectors
-from collector.signals import series_known
+from alerts.rulefile import PACKS_DIR, load_rule_file, neutral_packs, packs, read_rule_file
+from alerts.ruletest import read_test_file, run_test_file
+from collector.promql import Engine, parse, selectors
+from collector.signals import DocumentError, Vocabulary, load_dialects, series_known
 
-STEP_S = 30
-STEPS = 60
-AT_MINUTE = 25
-
-BUCKETS = "{series}_bucket{{model_name='m',instance='i',le='{le}'}}"
-
-
-def slow(family: str, promised: str, beyond: str) -> dict[str, str]:
-    """A histogram all of whose observations lie between ``promised`` and ``beyond`` seconds."""
-    growth = {promised: "0+0", beyond: "0+10", "+Inf": "0+10"}
-    return {BUCKETS.format(series=family, le=bound): rise for bound, rise in growth.items()}
-
-
-M = "{model_name='m',instance='i',job='j'}"
-GPU = "{gpu='0',instance='i'}"
-
-# (alert, what shows the trouble) -> series in promtool's notation, each for 60 steps of 30 s
-TROUBLES: dict[tuple[str, str], dict[str, str]] = {
-    ("HighTTFT", "loadline"): slow("loadline_time_to_first_token_seconds", "0.8", "1.0"),
-    ("HighTTFT", "vllm"): slow("vllm:time_to_first_token_seconds", "0.75", "2.5"),
-    ("HighITL", "loadline"): slow("loadline_inter_token_latency_seconds", "0.05", "0.075"),
-    ("HighITL", "vllm"): slow("vllm:inter_token_latency_seconds", "0.05", "0.075"),
-    ("HighErrorRatio", "loadline"): {
-        "loadline_request_errors_total{model_name='m',reason='step_failed'}": "0+1",
-        "loadline_request_success_total{model_name='m',finished_reason='stop'}": "0+50",
-    },
-    ("HighErrorRatio", "vllm"): {
-        "vllm:request_success_total{model_name='m',finished_reason='error'}": "0+1",
-        "vllm:request_success_total{model_name='m',finished_reason='stop'}": "0+50",
-    },
-    ("EngineStalled", "loadline"): {
-        f"loadline_num_requests_running{M}": "3+0",
-        f"loadline_step_time_seconds_count{M}": "100+0",
-    },
-    ("EngineStalled", "vllm"): {
-        f"vllm:num_requests_running{M}": "3+0",
-        f"vllm:iteration_tokens_total_count{M}": "100+0",
-    },
-    ("QueueGrowing", "loadline"): {f"loadline_num_requests_waiting{M}": "20+1"},
-    ("QueueGrowing", "vllm"): {f"vllm:num_requests_waiting{M}": "20+1"},
-    ("TurningRequestsAway", "loadline"): {
-        "loadline_requests_rejected_total{model_name='m',reason='queue_full'}": "0+1"
-    },
-    ("TurningRequestsAway", "vllm"): {"vllm:admission_rejections_total{model_name='m',reason='x'}": "0+1"},
-    ("KVCacheNearlyFull", "loadline"): {f"loadline_kv_cache_usage_ratio{M}": "0.97+0"},
-    ("KVCacheNearlyFull", "vllm"): {f"vllm:kv_cache_usage_perc{M}": "0.97+0"},
-    ("KVCacheNearlyFull", "vllm of old"): {f"vllm:gpu_cache_usage_perc{M}": "0.97+0"},
-    ("RequestsPreempted", "loadline"): {f"loadline_preemptions_total{M}": "0+5"},
-    ("RequestsPreempted", "vllm"): {f"vllm:num_preemptions_total{M}": "0+5"},
-    ("TargetDown", "scrape"): {"up{job='j',instance='i'}": "0+0"},
-    ("ScrapeSlow", "scrape"): {"scrape_duration_seconds{job='j',instance='i'}": "3+0"},
-    ("ScrapeEmpty", "scrape"): {
-        "up{job='j',instance='i'}": "1+0",
-        "scrape_samples_scraped{job='j',instance='i'}": "0+0",
-    },
-    ("NoEngineSeen", "nothing"): {"up{job='j',instance='i'}": "1+0"},
-    ("HostMemoryNearlyFull", "host"): {
-        "loadline_host_memory_used_bytes{instance='i'}": "96+0",
-        "loadline_host_memory_total_bytes{instance='i'}": "100+0",
-    },
-    ("GPUHot", "nvml"): {f"loadline_gpu_temperature_celsius{GPU}": "90+0"},
-    ("GPUHot", "dcgm"): {f"DCGM_FI_DEV_GPU_TEMP{GPU}": "90+0"},
-    ("GPUHot", "dcgm of 4.9"): {f"DCGM_FI_DEV_GPU_TEMP_CELSIUS{GPU}": "90+0"},
-    ("GPUMemoryNearlyFull", "nvml"): {
-        f"loadline_gpu_memory_used_bytes{GPU}": "99+0",
-        f"loadline_gpu_memory_total_bytes{GPU}": "100+0",
-    },
-    ("GPUMemoryNearlyFull", "dcgm"): {f"DCGM_FI_DEV_FB_USED{GPU}": "99+0", f"DCGM_FI_DEV_FB_FREE{GPU}": "1+0"},
-    ("GPUMemoryNearlyFull", "dcgm of 4.9"): {
-        f"DCGM_FI_DEV_FB_USED_BYTES{GPU}": "99+0",
-        f"DCGM_FI_DEV_FB_CAPACITY_BYTES{GPU}": "100+0",
-    },
-}
-HEALTHY = {
-    **{BUCKETS.format(series="vllm:time_to_first_token_seconds", le=le): "0+10" for le in ("0.5", "+Inf")},
-    **{BUCKETS.format(series="loadline_inter_token_latency_seconds", le=le): "0+10" for le in ("0.01", "+Inf")},
-    "vllm:request_success_total{model_name='m',finished_reason='error'}": "0+0",
-    "vllm:request_success_total{model_name='m',finished_reason='stop'}": "0+50",
-    f"loadline_num_requests_running{M}": "3+0",
-    f"loadline_step_time_seconds_count{M}": "100+7",
-    f"loadline_num_requests_waiting{M}": "20+0",
-    f"loadline_kv_cache_usage_ratio{M}": "0.5+0",
-    f"loadline_preemptions_total{M}": "4+0",
-    "up{job='j',instance='i'}": "1+0",
-    "scrape_samples_scraped{job='j',instance='i'}": "100+0",
-    f"loadline_gpu_temperature_celsius{GPU}": "60+0",
-}
-ENGINE_PRESENT = {"loadline_num_requests_running{model_name='other',instance='o'}": "0+0"}
-
+ROOT = Path(__file__).resolve().parents[2]
 RULES = [rule for path in packs() for rule in load_rule_file(path).rules]
+TESTS = sorted((PACKS_DIR / "tests").glob("*.yml"))
+DIALECTS = {dialect.engine: dialect for dialect in load_dialects()}
 
 
-def data_of(case: tuple[str, str]) -> dict[str, str]:
-    return TROUBLES[case] if case[0] == "NoEngineSeen" else TROUBLES[case] | ENGINE_PRESENT
-
-
-def test_every_alert_of_the_packs_has_its_trouble_here():
-    assert {rule.name for rule in RULES} == {alert for alert, _ in TROUBLES}
+def vocabulary(*engines: str) -> Vocabulary:
+    return Vocabulary.of([DIALECTS[engine] for engine in engines])
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
@@ -122,43 +36,59 @@ def test_every_expression_parses_and_every_name_in_it_is_known(rule: AlertRule):
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_every_alert_says_how_bad_it_is_what_was_seen_and_what_to_do(rule: AlertRule):
+def test_every_alert_says_how_bad_it_is_what_was_seen_why_and_what_to_do(rule: AlertRule):
     labels, annotations = dict(rule.labels), dict(rule.annotations)
     assert labels["severity"] in ("page", "warning")
-    assert set(annotations) == {"summary", "description", "runbook"}
+    assert set(annotations) == {"summary", "description", "causes", "query", "remedy", "runbook"}
     assert "$value" in annotations["description"]
-    assert len(annotations["runbook"]) > 40
+    parse(annotations["query"])
 
 
-def firing(series: dict[str, str], memory_source) -> dict[str, list]:
-    """Alerts of all packs that fire at the end, by name."""
-    source = memory_source(series, STEP_S, STEPS)
-    groups = [
-        Group(group, source, Writeback(source.write), interval_s=STEP_S)
-        for path in packs()
-        for group in load_rule_file(path).groups
-    ]
-    for step in range(AT_MINUTE * 60 // STEP_S + 1):
-        for group in groups:
-            group.evaluate(step * STEP_S)
-    rules = [rule for group in groups for rule in group.status.rules]
-    assert {rule.health for rule in rules} == {"ok"}, [rule.error for rule in rules if rule.error]
-    return {rule.rule.name: rule.active for rule in rules if rule.state == "firing"}
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_every_alert_has_a_runbook_page(rule: AlertRule):
+    page = (ROOT / dict(rule.annotations)["runbook"]).read_text(encoding="utf-8")
+    assert page.startswith(f"# {rule.name}\n")
+    for heading in ("## Likely causes", "## First query", "## Steps", "## Remedy"):
+        assert f"\n{heading}\n" in page
+    assert "\n1. " in page
 
 
-@pytest.mark.parametrize("case", TROUBLES, ids=" on ".join)
-def test_an_alert_fires_on_its_trouble_and_no_other_does(case: tuple[str, str], memory_source):
-    fired = firing(data_of(case), memory_source)
-    assert list(fired) == [case[0]]
-    (alert,) = fired[case[0]]
-    texts = dict(alert.annotations)
-    assert "error expanding" not in str(texts)
-    assert "{{" not in str(alert.labels)
-    assert not re.search(r"\(\)|: :|^ ", texts["summary"])
+def test_no_runbook_page_is_left_without_its_alert():
+    pages = {path.stem for path in (ROOT / "alerts" / "runbooks").glob("*.md")}
+    assert pages == {rule.name for rule in RULES}
 
 
-def test_a_healthy_fleet_is_quiet(memory_source):
-    assert firing(HEALTHY, memory_source) == {}
+def test_every_alert_is_seen_to_fire_in_a_test():
+    shown = {
+        case.name
+        for path in TESTS
+        for test in read_test_file(path.read_text(), str(path)).tests
+        for case in test.alerts
+        if case.expected
+    }
+    assert shown == {rule.name for rule in RULES}
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+def test_the_tests_of_the_packs_hold(path: Path):
+    assert run_test_file(read_test_file(path.read_text(), str(path))) == []
+
+
+def test_a_broken_pack_fails_its_test(tmp_path: Path):
+    (tmp_path / "tests").mkdir()
+    for pack in packs():
+        (tmp_path / pack.name).write_text(pack.read_text().replace("> 0.95", "> 0.99"))
+    path = tmp_path / "tests" / "kv.yml"
+    path.write_text((PACKS_DIR / "tests" / "kv.yml").read_text())
+    failures = run_test_file(read_test_file(path.read_text(), str(path)), Engine())
+    assert {failure.test.split()[0] for failure in failures} == {"KVCacheNearlyFull"}
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+def test_promtool_says_that_the_tests_of_the_packs_hold(path: Path, promtool: Path):
+    done = subprocess.run([promtool, "test", "rules", path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.peer
@@ -168,26 +98,61 @@ def test_promtool_accepts_every_pack(promtool: Path):
     assert len(re.findall(r"SUCCESS: \d+ rules found", done.stdout)) == len(packs())
 
 
-@pytest.mark.peer
-def test_promtool_sees_the_same_alerts_fire(promtool: Path, tmp_path: Path):
-    cases = [(name, data_of((name, kind))) for name, kind in TROUBLES] + [("", HEALTHY)]
-    tests = [
-        {
-            "interval": f"{STEP_S}s",
-            "input_series": [{"series": key, "values": f"{rise}x{STEPS}"} for key, rise in series.items()],
-            "promql_expr_test": [
-                {
-                    "expr": 'group by (alertname) (ALERTS{alertstate="firing"})',
-                    "eval_time": f"{AT_MINUTE}m",
-                    "exp_samples": [{"labels": f'{{alertname="{name}"}}', "value": 1}] if name else [],
-                }
-            ],
-        }
-        for name, series in cases
-    ]
-    suite = {"rule_files": [str(path) for path in packs()], "evaluation_interval": f"{STEP_S}s", "tests": tests}
-    (tmp_path / "test.yml").write_text(yaml.safe_dump(suite))
-    done = subprocess.run(
-        [promtool, "test", "rules", tmp_path / "test.yml"], capture_output=True, text=True, check=False
+@pytest.mark.parametrize("path", neutral_packs(), ids=lambda path: path.stem)
+def test_the_packs_are_what_the_neutral_packs_render_to(path: Path):
+    rendered = render(path.read_text(), str(path), vocabulary(*DIALECTS))
+    committed = (PACKS_DIR / path.name).read_text()
+    _, _, body = committed.partition("\n")
+    assert rendered.left_out == []
+    assert emit(rendered.groups) == body, "loadline alerts render --output alerts/packs"
+
+
+@pytest.mark.parametrize("engine", ["vllm", "loadline"])
+def test_rules_for_one_engine_hold_no_other_ones_names(engine: str):
+    text = "".join(
+        emit(render(path.read_text(), str(path), vocabulary(engine, "scrape")).groups) for path in neutral_packs()
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert not re.search("DCGM_|" + ("loadline_|loadline:" if engine == "vllm" else "vllm:"), text)
+    for alert in ("HighTTFT", "KVCacheNearlyFull", "AnswersCutShort", "KVHeadroomLow", "ReplicaIdle", "TargetDown"):
+        assert f"alert: {alert}\n" in text
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("engine", ["vllm", "loadline", "dcgm"])
+def test_rules_for_one_dialect_are_valid_for_promtool(engine: str, promtool: Path, tmp_path: Path):
+    done = CliRunner().invoke(app, ["render", "--dialect", engine, "--output", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    files = sorted(tmp_path.glob("*.yml"))
+    checked = subprocess.run([promtool, "check", "rules", *files], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert {finding.code for finding in lint([load_rule_file(path) for path in files])} <= {"not-exposed-by-default"}
+
+
+def test_what_is_left_out_is_said_with_the_reason():
+    done = CliRunner().invoke(app, ["render", "--dialect", "vllm"])
+    assert "left out: GPUHot: signal gpu_temperature: not exposed" in done.stderr
+    assert "left out: GPUXid: no dialect asked for has DCGM_FI_DEV_XID_ERRORS" in done.stderr
+    assert read_rule_file(done.stdout, "stdout").rules
+
+
+RULE = "groups: [{name: g, rules: [{alert: A, expr: '%s'}]}]"
+
+
+@pytest.mark.parametrize(
+    ("expr", "reason"),
+    [
+        ("${quantil ttft}", "no builder is called quantil; allowed are quantile, rate"),
+        ("${quantile ttft}", "n.yml:1:45: ${quantile ttft}: 'q'"),
+        ("${quantile speed q=0.9}", "no signal is called 'speed'"),
+        ("${quantile ttft q=0.9 windw=5m}", "windw"),
+        ("${quantile ttft", "a placeholder looks like ${quantile ttft q=0.95 window=5m by=pool}"),
+    ],
+)
+def test_a_bad_placeholder_is_told_with_its_place(expr: str, reason: str):
+    with pytest.raises(DocumentError, match=re.escape(reason)):
+        render(RULE % expr, "n.yml", vocabulary("vllm"))
+
+
+def test_a_rendered_rule_must_be_valid():
+    with pytest.raises((RuleFileError, DocumentError)):
+        render(RULE % "${rate requests window=often}", "n.yml", vocabulary("vllm"))
