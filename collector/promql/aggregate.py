@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from collector.model.labels import Labels, from_mapping, keep, without
+from collector.model.labels import Labels, from_mapping
 from collector.model.series import BoolArray, Float64Array, Int64Array
 from collector.promql.frame import METADATA_LABELS, Frame, empty
 from collector.promql.printer import format_number
@@ -41,9 +41,11 @@ class Groups:
 def group(frame: Frame, grouping: Sequence[str], by_exclusion: bool) -> Groups:
     """Group the series ``by`` some labels or, with ``by_exclusion``, ``without`` them."""
     rows: dict[Labels, list[int]] = {}
-    excluded = (*METADATA_LABELS, *grouping)
-    for row, labels in enumerate(frame.labels):
-        key = without(labels, excluded) if by_exclusion else keep(labels, grouping) if grouping else ()
+    named = frozenset((*METADATA_LABELS, *grouping) if by_exclusion else grouping)
+    if not named:
+        rows[()] = list(range(len(frame.labels)))
+    for row, labels in enumerate(frame.labels if named else ()):
+        key = tuple([pair for pair in labels if (pair[0] in named) != by_exclusion])
         rows.setdefault(key, []).append(row)
     last = np.cumsum([len(members) for members in rows.values()], dtype=np.int64)
     first = np.concatenate([np.zeros(1, dtype=np.int64), last[:-1]])
@@ -59,7 +61,10 @@ def aggregate(op: str, frame: Frame, grouping: Sequence[str], by_exclusion: bool
     in_order = bool((np.diff(groups.order) == 1).all())
     values = frame.values if in_order else frame.values[groups.order]
     present = frame.present if in_order else frame.present[groups.order]
-    counts = reduce_runs(np.add, present.astype(np.int64), groups.first, groups.last)
+    if present.all():
+        counts = np.broadcast_to((groups.last - groups.first)[:, None], (len(groups.labels), frame.steps))
+    else:
+        counts = reduce_runs(np.add, present.astype(np.int64), groups.first, groups.last)
     return Frame(groups.labels, SIMPLE[op](values, present, groups, counts), counts > 0, groups.dropped(frame))
 
 

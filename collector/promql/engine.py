@@ -127,15 +127,15 @@ def _answer(evaluator: Evaluator, expr: Expr, times: Int64Array, instant: bool) 
     rows: Sequence[int] = range(len(value.labels))
     if not instant:
         rows = sorted(rows, key=value.labels.__getitem__)
-    series = tuple(_series(value, row, times) for row in rows if instant or value.present[row].any())
-    kept = tuple(one for one in series if len(one.values))
-    return Result("vector" if instant else "matrix", kept, notes.warnings, notes.infos)
+    alive, full = value.present.any(axis=1).tolist(), value.present.all(axis=1).tolist()
+    series = tuple([_series(value, row, times, full[row]) for row in rows if alive[row]])
+    return Result("vector" if instant else "matrix", series, notes.warnings, notes.infos)
 
 
-def _series(frame: Frame, row: int, times: Int64Array) -> Series:
-    here = frame.present[row]
-    if here.all():
+def _series(frame: Frame, row: int, times: Int64Array, everywhere: bool) -> Series:
+    if everywhere:
         return Series(frame.labels[row], times, frame.values[row])
+    here = frame.present[row]
     return Series(frame.labels[row], times[here], frame.values[row][here])
 
 

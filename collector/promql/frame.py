@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from collector.model.errors import QueryError
-from collector.model.labels import METRIC_NAME, Labels, get, render, without
+from collector.model.labels import METRIC_NAME, Labels, render, without
 from collector.model.series import BoolArray, Float64Array, Int64Array
 
 METADATA_LABELS = (METRIC_NAME, "__type__", "__unit__")
@@ -93,20 +93,25 @@ def take(frame: Frame, rows: Iterable[int]) -> Frame:
 
 def drop_metadata(labels: Labels) -> Labels:
     """``labels`` less the metric's name, type and unit."""
-    if labels and labels[0][0] == METRIC_NAME and not any(key in METADATA_LABELS for key, _ in labels[1:3]):
+    if _only_named(labels):
         return labels[1:]
     return without(labels, METADATA_LABELS)
+
+
+def _only_named(labels: Labels) -> bool:
+    """Whether the name is the first label and there is neither type nor unit; may say no where there is neither."""
+    return bool(labels) and labels[0][0] == METRIC_NAME and (len(labels) == 1 or labels[1][0][:2] != "__")
 
 
 def without_names(frame: Frame) -> Frame:
     """``frame`` less metric names, at once or at the end of the query; series that become equal are merged."""
     if frame.drops is not None:
         return Frame(frame.labels, frame.values, frame.present, np.ones(len(frame.labels), dtype=np.bool_))
-    labels = tuple(drop_metadata(one) for one in frame.labels)
-    bare = Frame(labels, frame.values, frame.present)
-    names = {get(one, METRIC_NAME) for one in frame.labels}
-    typed = any(key.startswith("__") and key != METRIC_NAME for one in frame.labels for key, _ in one[:3])
-    return bare if len(names) <= 1 and not typed else merged(bare)
+    simple = all([_only_named(labels) for labels in frame.labels])
+    if simple:
+        bare = Frame(tuple([labels[1:] for labels in frame.labels]), frame.values, frame.present)
+        return bare if len({labels[0] for labels in frame.labels}) <= 1 else merged(bare)
+    return merged(Frame(tuple(drop_metadata(labels) for labels in frame.labels), frame.values, frame.present))
 
 
 def merged(frame: Frame, message: str = "vector cannot contain metrics with the same labelset") -> Frame:

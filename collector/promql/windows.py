@@ -75,7 +75,7 @@ def over_groups(groups: Sequence[SeriesGroup], layout: Layout, delayed_names: bo
             group.labels,
             group.timestamps_ms,
             group.values,
-            is_stale(group.values),
+            _holes(group.values),
             np.zeros(len(group.labels), dtype=np.bool_) if delayed_names else None,
         )
     ]
@@ -111,11 +111,20 @@ def apply(windows: Windows, function: RangeFunction) -> Frame:
 Piece = tuple[tuple[Labels, ...], Int64Array, Float64Array, BoolArray | None]
 
 
+def _holes(values: Float64Array) -> BoolArray | None:
+    """Where stale markers are; None where there are none, which a sum that is a number shows quickly."""
+    return is_stale(values) if np.isnan(values.sum()) else None
+
+
 def _without_holes(
-    labels: tuple[Labels, ...], times_ms: Int64Array, values: Float64Array, holes: BoolArray, drops: BoolArray | None
+    labels: tuple[Labels, ...],
+    times_ms: Int64Array,
+    values: Float64Array,
+    holes: BoolArray | None,
+    drops: BoolArray | None,
 ) -> list[Piece]:
     """Split the series by where their holes are; those with the same holes stay together."""
-    if not holes.any():
+    if holes is None or not holes.any():
         return [(labels, times_ms, values, drops)]
     patterns: dict[bytes, list[int]] = {}
     for column, packed in enumerate(np.packbits(holes, axis=0).T):
