@@ -89,6 +89,45 @@ def serve(
         int | None,
         typer.Option(help="Port for OTLP/HTTP beside the API's, such as 4318.", envvar="LOADLINE_COLLECTOR_OTLP_PORT"),
     ] = None,
+    otlp_grpc_port: Annotated[
+        int | None,
+        typer.Option(help="Port for OTLP/gRPC, such as 4317.", envvar="LOADLINE_COLLECTOR_OTLP_GRPC_PORT"),
+    ] = None,
+    span_metrics: Annotated[
+        bool | None,
+        typer.Option(
+            "--span-metrics/--no-span-metrics",
+            help="Count calls, errors and durations from the spans that come by (on).",
+            envvar="LOADLINE_COLLECTOR_SPAN_METRICS",
+        ),
+    ] = None,
+    forward_remote_write: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address to pass samples on to by remote write; may be repeated.",
+            envvar="LOADLINE_COLLECTOR_FORWARD_REMOTE_WRITE",
+        ),
+    ] = None,
+    forward_otlp: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="OTLP/HTTP base address to pass spans, metrics and logs on to; may be repeated.",
+            envvar="LOADLINE_COLLECTOR_FORWARD_OTLP",
+        ),
+    ] = None,
+    forward_token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the bearer token for these addresses.", envvar="LOADLINE_COLLECTOR_FORWARD_TOKEN_FILE"
+        ),
+    ] = None,
+    forward_config: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file with more addresses to pass on to, their limits and relabelling.",
+            envvar="LOADLINE_COLLECTOR_FORWARD_CONFIG",
+        ),
+    ] = None,
     auth_token_file: Annotated[
         Path | None,
         typer.Option(

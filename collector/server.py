@@ -17,16 +17,21 @@ from starlette.types import ASGIApp
 
 from collector.api.app import create_app, create_otlp_app
 from collector.api.parts import Parts
+from collector.forward.forwarding import Forwarding
+from collector.forward.settings import ForwardSettings, forward_settings
 from collector.gpu.nvml import Nvml
 from collector.host.readings import Psutil
 from collector.host.telemetry import Telemetry
+from collector.ingest.otlp_receiver import OtlpReceiver
 from collector.ingest.remote_write import RemoteWriteReceiver
+from collector.ingest.span_metrics import SpanMetrics
 from collector.model.errors import ConfigError, StoreError
 from collector.promql import Limits
 from collector.scrape.access import Clients
 from collector.scrape.configuration import Configuration, read_configuration, with_fixed
 from collector.scrape.live import LiveConfiguration
 from collector.scrape.loop import every
+from collector.scrape.scraper import ScrapeSink
 from collector.scrape.scraping import Scraping
 from collector.scrape.target import parse_target
 from collector.settings import CollectorSettings, seconds
@@ -51,6 +56,13 @@ def configuration_of(settings: CollectorSettings) -> Configuration:
             raise ConfigError(f"target {target.url} (job {target.job}) is given {count} times")
     read = Configuration() if settings.config is None else read_configuration(settings.config)
     return with_fixed(read, targets)
+
+
+def forward_of(settings: CollectorSettings) -> ForwardSettings:
+    """Where to pass on what is received; ConfigError where it cannot be used."""
+    return forward_settings(
+        settings.forward_remote_write, settings.forward_otlp, settings.forward_token_file, settings.forward_config
+    )
 
 
 def token_of(settings: CollectorSettings) -> str | None:
@@ -100,6 +112,7 @@ async def serve(settings: CollectorSettings, say: Callable[[str], None]) -> None
         loop.add_signal_handler(number, stop.set)
     token = token_of(settings)
     configuration_of(settings)
+    forward_of(settings)
     with contextlib.ExitStack() as sockets:
         ports = [(sockets.enter_context(listen(settings.host, settings.port)), create_app)]
         if settings.otlp_port is not None:
@@ -108,24 +121,34 @@ async def serve(settings: CollectorSettings, say: Callable[[str], None]) -> None
             )
         async with opened(settings) as (parts, scraping):
             servers = [_Server(create(parts, token), listener) for listener, create in ports]
-            await _run(settings, parts, scraping, servers, stop, say)
+            with _grpc(settings, parts, token):
+                await _run(settings, parts, scraping, servers, stop, say)
 
 
 @contextlib.asynccontextmanager
 async def opened(settings: CollectorSettings) -> AsyncIterator[tuple[Parts, Scraping]]:
     """The collector's parts over an open store; closed when the block ends, after every thread has."""
     retention_ms = round(seconds(settings.retention) * 1000)
+    external = configuration_of(settings).external_labels
     limits = Limits(max_samples=settings.query_max_samples, timeout_s=seconds(settings.query_timeout))
     async with httpx.AsyncClient(trust_env=False, follow_redirects=True) as http:
-        with Store.open(settings.data, retention_ms=retention_ms) as store:
-            scraping = Scraping(store, Clients())
+        with (
+            Store.open(settings.data, retention_ms=retention_ms) as store,
+            Forwarding(forward_of(settings), settings.data / "forward", http, external) as forwarding,
+        ):
+            sink, spans = forwarding.tee(store), SpanStore(store.database)
+            span_metrics = SpanMetrics(sink) if settings.span_metrics else None
+            scraping = Scraping(sink, Clients())
             configuration = LiveConfiguration(lambda: configuration_of(settings), scraping.apply)
             await configuration.load()
             try:
                 parts = Parts(
                     store=store,
-                    spans=SpanStore(store.database),
-                    receiver=RemoteWriteReceiver(store, settings.max_body_bytes),
+                    spans=spans,
+                    receiver=RemoteWriteReceiver(sink, settings.max_body_bytes),
+                    otlp=OtlpReceiver(sink, spans, span_metrics=span_metrics, pass_on=forwarding.pass_on),
+                    forwarding=forwarding,
+                    span_metrics=span_metrics,
                     http=http,
                     pools=scraping.pools,
                     configuration=configuration,
@@ -183,8 +206,14 @@ def _works(
 ) -> Iterator[Coroutine[object, object, None]]:
     yield scraping.run(stop)
     yield _reload_on_hangup(parts.configuration, stop)
+    sink: ScrapeSink = parts.store
+    if parts.forwarding is not None:
+        sink = parts.forwarding.tee(parts.store)
+        yield parts.forwarding.run(stop)
+    if parts.span_metrics is not None:
+        yield _count_spans(seconds(settings.interval), parts.span_metrics, stop)
     if settings.telemetry:
-        yield _observe_machine(seconds(settings.interval), parts.store, stop)
+        yield _observe_machine(seconds(settings.interval), sink, stop)
     yield every(UPKEEP_INTERVAL_S, time.time() % UPKEEP_INTERVAL_S, Upkeep(parts.store).run, stop)
 
 
@@ -208,7 +237,33 @@ async def _reload_on_hangup(configuration: LiveConfiguration, stop: asyncio.Even
         stopped.cancel()
 
 
-async def _observe_machine(interval_s: float, store: Store, stop: asyncio.Event) -> None:
+@contextlib.contextmanager
+def _grpc(settings: CollectorSettings, parts: Parts, token: str | None) -> Iterator[None]:
+    """OTLP over gRPC for the length of a block, where a port is set for it."""
+    if settings.otlp_grpc_port is None:
+        yield
+        return
+    from collector.ingest.otlp_grpc import OtlpGrpcServer
+
+    server = OtlpGrpcServer(parts.otlp, settings.host, settings.otlp_grpc_port, settings.max_body_bytes, token)
+    server.start()
+    try:
+        yield
+    finally:
+        server.stop()
+
+
+async def _count_spans(interval_s: float, span_metrics: SpanMetrics, stop: asyncio.Event) -> None:
+    async def write(timestamp_ms: int) -> None:
+        try:
+            await asyncio.to_thread(span_metrics.write, timestamp_ms)
+        except StoreError as error:
+            _log.warning("span metrics: %s", error)
+
+    await every(interval_s, 0.0, write, stop)
+
+
+async def _observe_machine(interval_s: float, store: ScrapeSink, stop: asyncio.Event) -> None:
     telemetry = await asyncio.to_thread(Telemetry, store, Psutil(), Nvml, socket.gethostname())
     try:
         await every(interval_s, 0.0, telemetry.record, stop)

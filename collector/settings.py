@@ -47,6 +47,12 @@ class CollectorSettings(BaseModel):
     max_body_bytes: Annotated[int, Field(gt=0)] = 64 << 20
     alerts_url: str = "http://127.0.0.1:9193"
     otlp_port: Port | None = None
+    otlp_grpc_port: Port | None = None
+    span_metrics: bool = True
+    forward_remote_write: tuple[str, ...] = ()
+    forward_otlp: tuple[str, ...] = ()
+    forward_token_file: Path | None = None
+    forward_config: Path | None = None
     auth_token_file: Path | None = None
     telemetry: bool = True
 

@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from collector.api.parts import Parts
+from collector.forward.metrics import ForwardMetrics
 
 
 def routes(parts: Parts) -> APIRouter:
@@ -18,6 +19,7 @@ def routes(parts: Parts) -> APIRouter:
     router = APIRouter(tags=["status"])
     registry = CollectorRegistry()
     registry.register(OwnMetrics(parts))
+    registry.register(ForwardMetrics(parts.forwarding.senders if parts.forwarding else ()))
 
     @router.get("/metrics")
     async def own_metrics() -> Response:
@@ -42,6 +44,7 @@ class OwnMetrics(Collector):
         scrapers, counts, receiver = list(self._parts.scrapers()), self._parts.counts, self._parts.receiver
         configuration, pools = self._parts.configuration, list(self._parts.pools.values())
         points, spans = self._parts.otlp.counts["metrics"], self._parts.otlp.counts["traces"]
+        logs = self._parts.otlp.counts["logs"]
         stats = self._parts.store.stats()
         counters = {
             "scrapes": ("Scrapes begun by the targets of now.", sum(scraper.scrapes for scraper in scrapers)),
@@ -49,9 +52,13 @@ class OwnMetrics(Collector):
             "scraped_samples": ("Samples stored from scrapes.", sum(scraper.samples for scraper in scrapers)),
             "scraped_bad_lines": ("Lines that cannot be read.", sum(scraper.bad_lines for scraper in scrapers)),
             "written_samples": ("Samples stored from remote write.", receiver.samples),
+            "written_exemplars": ("Exemplars stored from remote write.", receiver.exemplars),
             "written_native_histograms": ("Native histograms left out.", receiver.native_histograms),
             "otlp_points": ("Data points stored from OTLP.", points.taken),
             "otlp_points_refused": ("Data points of OTLP that were refused.", points.refused),
+            "otlp_exemplars": ("Exemplars stored from OTLP.", self._parts.otlp.exemplars),
+            "logs": ("Log records stored.", logs.taken),
+            "logs_refused": ("Log records refused.", logs.refused),
             "spans": ("Spans stored.", spans.taken),
             "spans_refused": ("Spans refused.", spans.refused),
             "queries": ("Queries begun.", sum(counts.queries.values())),

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from collector.forward.forwarding import Forwarding
 from collector.ingest.otlp_receiver import OtlpReceiver
 from collector.ingest.remote_write import RemoteWriteReceiver
+from collector.ingest.span_metrics import SpanMetrics
 from collector.promql import Limits
 from collector.scrape.live import LiveConfiguration
 from collector.scrape.pool import Pool
@@ -38,6 +40,8 @@ class Parts:
     receiver: RemoteWriteReceiver
     http: httpx.AsyncClient
     otlp: OtlpReceiver = None  # type: ignore[assignment]  # one over the stores where none is given
+    forwarding: Forwarding | None = None
+    span_metrics: SpanMetrics | None = None
     pools: Mapping[str, Pool] = field(default_factory=dict)
     configuration: LiveConfiguration = field(default_factory=LiveConfiguration)
     flags: Mapping[str, str] = field(default_factory=dict)

@@ -38,7 +38,7 @@ GUARDED: dict[str, tuple[str, ...]] = {
     "torch": ("probe_engine.model", "probe_engine.runtime", "probe_engine.profile"),
     "dash": ("dashboard",),
     "plotly": ("dashboard", "planner.report"),
-    "sqlite3": ("collector.store", "alerts"),
+    "sqlite3": ("collector.store", "collector.forward", "alerts"),
     "promql_parser": (),
     "transformers": (),
 }

@@ -1,0 +1,41 @@
+"""When to try again: what an answer's status means, how long to wait."""
+
+import math
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Literal
+
+FIRST_DELAY_S, LONGEST_DELAY_S = 0.1, 30.0
+LONGEST_RETRY_AFTER_S = 3600.0
+"""A receiver that asks for more is asked again after an hour."""
+
+Verdict = Literal["sent", "retry", "refused"]
+
+
+def judge(status: int) -> Verdict:
+    """2xx is taken; 429 and 5xx are worth another try; whatever else is refused for good."""
+    if 200 <= status < 300:
+        return "sent"
+    return "retry" if status == 429 or status >= 500 else "refused"
+
+
+def delay_s(failures: int, retry_after: str, now_s: float) -> float:
+    """How long to wait after so many failures in a row, or as long as the receiver asks for (``Retry-After``)."""
+    asked_s = _asked_s(retry_after, now_s)
+    if asked_s is not None:
+        return min(max(0.0, asked_s), LONGEST_RETRY_AFTER_S)
+    return min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(failures - 1, 20))
+
+
+def _asked_s(retry_after: str, now_s: float) -> float | None:
+    """Seconds, or until a moment in HTTP's way of writing it; None for anything else."""
+    try:
+        seconds = float(retry_after)
+        return seconds if math.isfinite(seconds) else None
+    except ValueError:
+        pass
+    try:
+        moment = parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now_s
