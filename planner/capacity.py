@@ -21,8 +21,12 @@ from planner.workload import loop, speed, stats
 
 MIN_REQUESTS = 3000
 SEEDS = 3
+MOST_SEEDS = 12
+PRECISE_REQUESTS = 10_000  # shorter runs are too kind by up to a fifth: queues never fill
 TOLERANCE = 0.01
-CONFIDENCE = 0.9
+CONFIDENCE = 0.95
+_WIDE, _NARROW = 1.25, 1.03  # first step of a search from a rough guess, and from another seed's answer
+_INTERPOLATED = 1.04  # rates so close together that what is used of the limit is a straight line between them
 _LARGEST_SPAN = 24
 
 Note = Callable[[str], None]
@@ -70,12 +74,14 @@ def find_capacity(
     seeds: int = SEEDS,
     seed: int = 0,
     tolerance: float = TOLERANCE,
+    precision: float | None = None,
     note: Note | None = None,
 ) -> Capacity:
     """Bisect the speed of ``trace`` for the highest rate at which ``twin`` keeps ``slo``.
 
-    ``requests`` is the least number played per simulation; a shorter trace is repeated. ``note`` is told the progress.
-    Raises CapacityError when the promise breaks at any rate, or cannot be broken.
+    ``requests`` is the least number played per simulation; a shorter trace is repeated. With ``precision`` (a ratio),
+    at least 10,000 are played, and seeds are added, up to 12, until the interval's half-width is no more than that.
+    ``note`` is told the progress. Raises CapacityError when the promise breaks at any rate, or cannot be broken.
     """
     rate = stats(trace).mean_per_s
     means = mean_figure(trace, twin.model, twin.scheduler, slo)
@@ -83,15 +89,18 @@ def find_capacity(
     points: list[Point] = []
     answers: list[float] = []
     broken: list[Verdict] = []
-    for index in range(seeds):
+    if precision is not None:
+        requests = max(requests, PRECISE_REQUESTS)
+    while len(answers) < seeds or (_too_wide(answers, precision) and len(answers) < MOST_SEEDS):
+        index = len(answers)
         played = workload(trace, requests, seed + index)
         search = _Search(played, twin, slo, seed + index, points)
-        low, high_verdict = search.bisect(guess, tolerance)
+        low, high_verdict = search.bisect(guess, tolerance, _NARROW if answers else _WIDE)
         answers.append(low)
         broken.append(high_verdict)
-        guess = low
+        guess = float(np.mean(answers))
         if note is not None:
-            note(f"seed {index + 1} of {seeds}: {low:.4g} requests/s, then {high_verdict.bound_by} breaks")
+            note(f"seed {index + 1}: {low:.4g} requests/s, then {high_verdict.bound_by} breaks")
     mean = float(np.mean(answers))
     spread = _half_width(answers)
     mean_based = means.requests_per_s * twin.replicas if means is not None else None
@@ -141,6 +150,12 @@ def holds_at(trace: Trace, twin: Twin, slo: Slo, requests_per_s: float, *, reque
     return _Search(workload(trace, requests, seed), twin, slo, seed, []).at(requests_per_s)
 
 
+def at_rate(trace: Trace, requests_per_s: float, requests: int, seed: int = 0) -> Trace:
+    """The trace, repeated to at least ``requests``, at another rate."""
+    played = workload(trace, requests, seed)
+    return speed(played, requests_per_s / stats(played).mean_per_s)
+
+
 def workload(trace: Trace, requests: int, seed: int) -> Trace:
     """The trace, repeated to at least ``requests``; with a seed above 0 its first lap too is in another order."""
     if seed == 0 and len(trace) >= requests:
@@ -173,37 +188,46 @@ class _Search:
         self._points.append(Point(requests_per_s, self._seed, verdict))
         return verdict
 
-    def bisect(self, guess: float, tolerance: float) -> tuple[float, Verdict]:
-        """(highest rate that held, how the lowest that broke went), at most ``tolerance`` apart."""
-        low, high, broken = self._bracket(guess)
+    def bisect(self, guess: float, tolerance: float, step: float = _WIDE) -> tuple[float, Verdict]:
+        """(highest rate that holds, how the lowest that broke went).
+
+        Once two rates around it are close, it is read off the line between what each uses of the limit; where that
+        cannot be, the rates are at most ``tolerance`` apart.
+        """
+        low, high, kept, broken = self._bracket(guess, step)
         while high / low > 1 + tolerance:
+            if high / low <= _INTERPOLATED and 0.05 < kept.use_ratio < 1 < broken.use_ratio < 20:
+                share = np.log(kept.use_ratio) / np.log(kept.use_ratio / broken.use_ratio)
+                return float(low * (high / low) ** share), broken
             middle = float(np.sqrt(low * high))
             verdict = self.at(middle)
             if verdict.kept:
-                low = middle
+                low, kept = middle, verdict
             else:
                 high, broken = middle, verdict
         return low, broken
 
-    def _bracket(self, guess: float) -> tuple[float, float, Verdict]:
+    def _bracket(self, guess: float, step: float) -> tuple[float, float, Verdict, Verdict]:
         verdict = self.at(guess)
         if verdict.kept:
             low = guess
             for _ in range(_LARGEST_SPAN):
-                verdict = self.at(low * 1.25)
+                kept, verdict = verdict, self.at(low * step)
                 if not verdict.kept:
-                    return low, low * 1.25, verdict
-                low *= 1.25
+                    return low, low * step, kept, verdict
+                low *= step
+                step = min(step * step, _WIDE)
             raise CapacityError(
                 f"the promise holds even at {low:.4g} requests/s: the step-time model shows no cost of more load"
             )
         high, broken = guess, verdict
         for attempt in range(_LARGEST_SPAN):
-            low = high / (1.25 if attempt < 3 else 2)
+            low = high / (step if attempt < 3 else 2)
             verdict = self.at(low)
             if verdict.kept:
-                return low, high, broken
+                return low, high, verdict, broken
             high, broken = low, verdict
+            step = min(step * step, _WIDE)
         raise CapacityError(self._never(broken))
 
     def _never(self, verdict: Verdict) -> str:
@@ -219,8 +243,13 @@ def _half_width(answers: Sequence[float]) -> float | None:
     return float(deviation * stdtrit(len(answers) - 1, 0.5 + CONFIDENCE / 2))
 
 
+def _too_wide(answers: Sequence[float], precision: float | None) -> bool:
+    spread = _half_width(answers)
+    return precision is not None and (spread is None or spread > precision * float(np.mean(answers)))
+
+
 def _most_common(names: Sequence[str]) -> str:
     return max(dict.fromkeys(names), key=list(names).count)
 
 
-__all__ = ["Capacity", "MeanFigure", "Point", "find_capacity", "holds_at", "search", "workload"]
+__all__ = ["Capacity", "MeanFigure", "Point", "at_rate", "find_capacity", "holds_at", "search", "workload"]

@@ -159,12 +159,28 @@ def capacity(
     growth: Annotated[float, typer.Option(help="Growth per month; 0.2 is 20%.", envvar="LOADLINE_PLAN_GROWTH")] = 0.2,
     months: Annotated[int, typer.Option(help="Months to look ahead.", envvar="LOADLINE_PLAN_MONTHS")] = 6,
     n_plus: Annotated[
-        int, typer.Option(min=0, help="Replicas that may be gone at the peak.", envvar="LOADLINE_PLAN_N_PLUS")
+        int, typer.Option(min=0, help="Failure domains that may be gone at the peak.", envvar="LOADLINE_PLAN_N_PLUS")
     ] = 2,
+    domain_replicas: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Replicas in one failure domain (node); a replica over many GPUs is 1.",
+            envvar="LOADLINE_PLAN_DOMAIN",
+        ),
+    ] = 1,
     requests: Annotated[
         int, typer.Option(min=100, help="Fewest requests per simulation.", envvar="LOADLINE_PLAN_REQUESTS")
     ] = 3000,
     seeds: Annotated[int, typer.Option(min=1, help="Searches, for the interval.", envvar="LOADLINE_PLAN_SEEDS")] = 3,
+    precision: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            help="Half-width to reach, as a ratio: 0.02 plays 10,000 requests a run and adds seeds, up to 12.",
+            envvar="LOADLINE_PLAN_PRECISION",
+        ),
+    ] = None,
     window: opt.Window = None,
     speed: opt.Speed = 1.0,
     token_scale: opt.TokenScale = 1.0,
@@ -202,8 +218,11 @@ def capacity(
         promise = opt.promise(slo, **_slo_limits(ttft_p95, itl_p95, e2e_p95, success, goodput))
         shaped = opt.shaping(window, speed, token_scale, max_requests).apply(opt.read_told(trace, strict=strict))
         demand = Demand(baseline or stats(shaped).mean_per_s, peak_factor, growth, months)
-        found = find_capacity(shaped, twin, promise, requests=requests, seeds=seeds, seed=seed, note=opt.note)
-        needed = needs(shaped, twin, promise, demand, found, spare=n_plus, requests=requests, seed=seed, note=opt.note)
+        found = find_capacity(
+            shaped, twin, promise, requests=requests, seeds=seeds, seed=seed, precision=precision, note=opt.note
+        )
+        spares = {"spare": n_plus, "domain_replicas": domain_replicas}
+        needed = needs(shaped, twin, promise, demand, found, requests=requests, seed=seed, note=opt.note, **spares)
         report = capacity_report(
             shaped, twin, fitted, promise, found, demand, needed, spare=n_plus, seed=seed, versions=versions()
         )

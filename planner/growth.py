@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 
-from planner.capacity import MIN_REQUESTS, Capacity, Note, holds_at
+from planner.capacity import MIN_REQUESTS, Capacity, Note, at_rate, holds_at
 from planner.errors import CapacityError
+from planner.failure import Aftermath, fail
 from planner.sim import Twin
 from planner.slo import Slo
 from planner.trace import Trace
@@ -13,6 +14,7 @@ from planner.verdict import Verdict
 
 REQUESTS_PER_REPLICA = 400
 MOST_SIMULATED = 32
+MOST_ADDED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Need:
 
     ``serving`` keep the promise at the peak; ``total`` adds the spares, so that with ``spare`` replicas gone the peak
     is still served. ``verified``: simulated with the spares gone; beyond 32 replicas it is extrapolated instead.
+    ``aftermath`` is the loss of the spares in the middle of the peak, with its retries; None where none was simulated.
     """
 
     month: int
@@ -54,6 +57,7 @@ class Need:
     verified: bool
     ttft_p95_s: float | None
     goodput_ratio: float | None
+    aftermath: Aftermath | None = None
 
 
 def needs(
@@ -64,14 +68,18 @@ def needs(
     capacity: Capacity,
     *,
     spare: int = 2,
+    domain_replicas: int = 1,
     requests: int = MIN_REQUESTS,
     seed: int = 0,
     note: Note | None = None,
 ) -> tuple[Need, ...]:
     """Replicas needed month by month; ``capacity`` is that of ``twin`` and gives the first guess.
 
-    Each count is the smallest that holds in simulation, found by stepping up or down from the guess.
+    Each count is the smallest that holds in simulation, found by stepping up or down from the guess. ``spare`` counts
+    failure domains of ``domain_replicas`` each (a node with two replicas loses both). The spares are lost in the middle
+    of the peak; where the rest does not recover from the requests that come again, one more is added, up to twice.
     """
+    gone = spare * domain_replicas
     per_replica = capacity.requests_per_s / capacity.replicas
     cache: dict[tuple[int, float], Verdict] = {}
 
@@ -88,15 +96,18 @@ def needs(
         rate = demand.peak_per_s(month)
         guess = max(ceil(rate / per_replica), 1)
         if guess > MOST_SIMULATED:
-            rows.append(Need(month, rate, guess, guess + spare, False, None, None))
+            rows.append(Need(month, rate, guess, guess + gone, False, None, None))
             continue
         serving = _smallest(guess, lambda count, rate=rate: verdict(count, rate).kept)  # type: ignore[misc]
         found = verdict(serving, rate)
-        rows.append(Need(month, rate, serving, serving + spare, True, found.value("TTFT p95"), found.value("Goodput")))
+        total, aftermath = serving + gone, None
+        if gone:
+            peak = at_rate(trace, rate, max(requests, REQUESTS_PER_REPLICA * total), seed)
+            total, aftermath = _surviving(peak, twin, slo, total, gone, seed)
+        ttft, goodput = found.value("TTFT p95"), found.value("Goodput")
+        rows.append(Need(month, rate, serving, total, True, ttft, goodput, aftermath))
         if note is not None:
-            note(
-                f"month {month}: {rate:.4g} requests/s at the peak need {serving}, with {spare} spare {serving + spare}"
-            )
+            note(f"month {month}: {rate:.4g} requests/s at the peak need {serving}, with {gone} spare {total}")
     return tuple(rows)
 
 
@@ -113,6 +124,15 @@ def safe_months(needed: tuple[Need, ...], replicas: int) -> int | None:
 def with_replicas(twin: Twin, replicas: int) -> Twin:
     """The same fleet with another number of replicas."""
     return Twin(twin.scheduler, twin.model, replicas, twin.router, twin.noise, twin.hull, twin.overhead)
+
+
+def _surviving(peak: Trace, twin: Twin, slo: Slo, total: int, gone: int, seed: int) -> tuple[int, Aftermath]:
+    """(smallest count from ``total`` on that survives losing ``gone``, at most two more, what the loss did)."""
+    for count in range(total, total + MOST_ADDED + 1):
+        aftermath = fail(peak, with_replicas(twin, count), slo, gone, seed=seed)
+        if aftermath.survived:
+            break
+    return count, aftermath
 
 
 def _smallest(guess: int, holds: Callable[[int], bool]) -> int:

@@ -48,6 +48,11 @@ class Verdict:
         return all(check.kept for check in self.checks)
 
     @property
+    def use_ratio(self) -> float:
+        """By how much the clause that uses most of its limit uses it; above 1 the promise is broken."""
+        return max(check.use_ratio for check in self.checks)
+
+    @property
     def bound_by(self) -> str:
         """The latency clause that uses most of its limit; "KV cache" when the cache was full meanwhile."""
         if self.kv_peak_ratio >= KV_FULL_RATIO:
@@ -68,14 +73,10 @@ def judge(played: Played, output_tokens: npt.NDArray[np.int64], slo: Slo) -> Ver
     """
     rows = len(played.due_s)
     cut = slice(int(rows * WARM_UP_RATIO), rows - int(rows * COOL_DOWN_RATIO))
-    first, last, due = played.first_token_s[cut], played.last_token_s[cut], played.due_s[cut]
-    tokens = output_tokens[cut]
-    ended = ~np.isnan(last)
-    ttft = np.where(ended, first - due, np.inf)
-    e2e = np.where(ended, last - due, np.inf)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        tpot = np.where(tokens > 1, (last - first) / (tokens - 1), 0.0)
-    good = ended & (ttft <= slo.ttft_p95_s) & (tpot <= slo.itl_p95_s) & (e2e <= slo.e2e_p95_s)
+    ended = ~np.isnan(played.last_token_s[cut])
+    ttft = np.where(ended, played.first_token_s[cut] - played.due_s[cut], np.inf)
+    e2e = np.where(ended, played.last_token_s[cut] - played.due_s[cut], np.inf)
+    good = met(played, output_tokens, slo)[cut]
     checks = (
         _at_most("TTFT p95", slo.ttft_p95_s, float(np.quantile(ttft, 0.95, method="higher"))),
         _at_most("ITL p95", slo.itl_p95_s, weighted_quantile(*played.gaps(), 0.95)),
@@ -89,6 +90,15 @@ def judge(played: Played, output_tokens: npt.NDArray[np.int64], slo: Slo) -> Ver
         preemptions=int(played.preemptions.sum()),
         outside_ratio=played.outside_ratio,
     )
+
+
+def met(played: Played, output_tokens: npt.NDArray[np.int64], slo: Slo) -> npt.NDArray[np.bool_]:
+    """Whether each request, (rows,), ended within every latency of the promise."""
+    first, last, due = played.first_token_s, played.last_token_s, played.due_s
+    with np.errstate(divide="ignore", invalid="ignore"):
+        tpot = np.where(output_tokens > 1, (last - first) / (output_tokens - 1), 0.0)
+        good = (first - due <= slo.ttft_p95_s) & (tpot <= slo.itl_p95_s) & (last - due <= slo.e2e_p95_s)
+    return np.asarray(good & ~np.isnan(last))
 
 
 def weighted_quantile(values: FloatArray, weights: FloatArray, q: float) -> float | None:

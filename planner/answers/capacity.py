@@ -51,6 +51,7 @@ def capacity_report(
         today = replicas_text(capacity.replicas, "is", "are")
         until = f"through month {safe}" + ("" if safe < last.month else ", the last one asked for")
         findings.append(f"{today} enough{gone} {until}")
+    findings += _survival(first, spare)
     notes = list(model.notes)
     if capacity.looped:
         notes.append(
@@ -88,15 +89,44 @@ def capacity_report(
     )
 
 
+def _survival(need: Need, spare: int) -> list[str]:
+    """What losing the spares in the middle of this month's peak does."""
+    after = need.aftermath
+    if after is None:
+        return []
+    lost = f"losing {after.lost_replicas} of {after.replicas} replicas at the peak ({after.lost} requests sent again)"
+    if after.recovery_s is None:
+        return [f"{lost}: the promise is not kept again with N+{spare}"]
+    meanwhile = "" if after.during_ratio is None else f", {after.during_ratio:.1%} of the requests in it meanwhile"
+    return [f"{lost}: the promise is kept again after {shown(after.recovery_s)} s{meanwhile}"]
+
+
 def _needs_table(needed: Sequence[Need], spare: int) -> Table:
     return Table(
         title="Replicas needed",
-        columns=("month", "peak requests/s", "serving", f"with N+{spare}", "TTFT p95 s", "goodput", "simulated"),
-        rows=tuple(
-            (n.month, n.peak_per_s, n.serving, n.total, n.ttft_p95_s, n.goodput_ratio, n.verified) for n in needed
+        columns=(
+            "month",
+            "peak requests/s",
+            "serving",
+            f"with N+{spare}",
+            "TTFT p95 s",
+            "goodput",
+            "simulated",
+            "recovery s",
+            "goodput until then",
         ),
-        note=f"TTFT and goodput are those of the peak with the {spare} spare replicas gone.",
+        rows=tuple(
+            (n.month, n.peak_per_s, n.serving, n.total, n.ttft_p95_s, n.goodput_ratio, n.verified, *_outage_cells(n))
+            for n in needed
+        ),
+        note="TTFT and goodput are those of the peak with the spares gone. Recovery counts from the moment in the middle "
+        "of the peak when they are lost; what they held is sent again. – where it is not simulated or never comes.",
     )
+
+
+def _outage_cells(need: Need) -> tuple[Cell, Cell]:
+    after = need.aftermath
+    return (None, None) if after is None else (after.recovery_s, after.during_ratio)
 
 
 def _checks_table(capacity: Capacity) -> Table:

@@ -5,13 +5,15 @@ from pathlib import Path
 from planner.errors import TraceError
 from planner.readers.azure import read_azure, sniff_azure
 from planner.readers.lines import first_bytes, problems, write_quarantine
+from planner.readers.mooncake import read_mooncake, sniff_mooncake
 from planner.trace import TraceRead
 
 FORMATS = {
     "azure": (sniff_azure, read_azure, "Azure 2023/2024 CSV (TIMESTAMP,ContextTokens,GeneratedTokens)"),
+    "mooncake": (sniff_mooncake, read_mooncake, "Mooncake JSONL (timestamp, input_length, output_length, hash_ids)"),
 }
 
-__all__ = ["FORMATS", "problems", "read_azure", "read_trace", "write_quarantine"]
+__all__ = ["FORMATS", "problems", "read_azure", "read_mooncake", "read_trace", "write_quarantine"]
 
 
 def read_trace(path: Path, *, strict: bool = False) -> TraceRead:
