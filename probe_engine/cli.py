@@ -109,6 +109,8 @@ def serve(
         float | None, option("itl_slo_s", "Let only so many run that tokens follow each other within it.")
     ] = None,
     seed: Annotated[int, option("seed", "Seeds tiny's weights and unseeded sampling.")] = DEFAULTS.seed,
+    quantization: Annotated[str, option("quantization", "Weights in fewer bits: none, int8 or int4.")] = "none",
+    tensor_parallel: Annotated[int, option("tensor_parallel", "Processes that share the model.")] = 1,
 ) -> None:
     """Serve a model over the OpenAI API, with metrics and traces."""
     arguments = dict(locals())
@@ -144,6 +146,8 @@ def bench(
     device: Annotated[str, option("device", "auto, cpu, cuda or cuda:N.")] = DEFAULTS.device,
     threads: Annotated[int | None, option("threads", "CPU threads of the model; torch's choice if absent.")] = None,
     seed: Annotated[int, option("seed", "Seeds prompts and tiny's weights.")] = DEFAULTS.seed,
+    quantization: Annotated[str, option("quantization", "Weights in fewer bits: none, int8 or int4.")] = "none",
+    tensor_parallel: Annotated[int, option("tensor_parallel", "Processes that share the model.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Measure output tokens per second on a burst of equal requests, without the server."""
@@ -151,7 +155,16 @@ def bench(
         from probe_engine.profile.bench import run_bench
 
         result = run_bench(
-            model, requests, prompt_tokens, output_tokens, dtype=dtype, threads=threads, seed=seed, device=device
+            model,
+            requests,
+            prompt_tokens,
+            output_tokens,
+            dtype=dtype,
+            threads=threads,
+            seed=seed,
+            device=device,
+            quantization=quantization,
+            tensor_parallel=tensor_parallel,
         )
     report(result.to_json(), as_json)
 

@@ -2,6 +2,7 @@
 
 EngineError
 ├── ModelError        a model directory, setting or prompt cannot be used by the model
+├── WorkerLost        a process that shares the model has ended: nothing can be computed any more
 ├── SettingsError     a setting of the server cannot be used (exit code 2)
 ├── QueueFull         too many requests wait already (429)
 ├── Stopping          the engine is shutting down and takes nothing new (503)
@@ -15,6 +16,10 @@ class EngineError(Exception):
 
 class ModelError(EngineError):
     """A model cannot be loaded or run; the message names directory, file, field, value and what is allowed."""
+
+
+class WorkerLost(EngineError):
+    """A process of a parallel model has ended, and the model with it; the message says which and how."""
 
 
 class SettingsError(EngineError):

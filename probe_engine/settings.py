@@ -23,6 +23,7 @@ class EngineSettings(BaseModel):
     where given, wins over it. max_model_len: None is the model's own, or what the KV blocks hold if that is less.
     threads: None is all cores but one. max_queue: most requests that may wait before 429.
     policy and what goes with it: as in ``sched.SchedulerConfig``.
+    quantization: bits of the weights. tensor_parallel: processes that share the model, each with threads and kv_memory.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,6 +45,8 @@ class EngineSettings(BaseModel):
     otlp_endpoint: str | None = None
     auth_token_file: Path | None = None
     max_queue: Positive = 1024
+    quantization: Literal["none", "int8", "int4"] = "none"
+    tensor_parallel: Positive = 1
     policy: Policy = "fcfs"
     priority_ageing_s: PositiveSeconds = 10.0
     fair_output_weight: Annotated[float, Field(ge=0)] = 2.0

@@ -82,7 +82,7 @@ def load_model(
     on_device = pick_device(device)
     times = [clock()]
     directory = Path(path_or_name)
-    config = tiny()[1] if path_or_name == TINY else read_config(directory)
+    config = whole_config(path_or_name)
     own_config = config if share is None else shard_config(config, share.shard)
     times.append(clock())
     tokenizer = tiny()[0] if path_or_name == TINY else read_tokenizer(directory, config.eos_ids)
@@ -108,6 +108,11 @@ def load_model(
     name = TINY if path_or_name == TINY else directory.resolve().name
     spans_s = (after - before for before, after in pairwise(times))
     return LoadedModel(model, tokenizer, config, name, dict(zip(PHASES, spans_s, strict=True)), quantization)
+
+
+def whole_config(path_or_name: str) -> ModelConfig:
+    """The configuration of the model at ``path_or_name``."""
+    return tiny()[1] if path_or_name == TINY else read_config(Path(path_or_name))
 
 
 def _linears(weights: Weights, quantization: str, kernels: str) -> Linears:

@@ -6,13 +6,15 @@ Greedy, random token ids, no end-of-text: every request gets exactly its tokens,
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from probe_engine.model.loading import LoadedModel, load_model
+from probe_engine.model.loading import LoadedModel
 from probe_engine.model.sampling import SamplingParams
 from probe_engine.profile.threads import torch_threads
+from probe_engine.runtime.parallel import load
 from probe_engine.runtime.runner import Runner
+from probe_engine.runtime.startup import process_age_s
 from probe_engine.sched import Request, Scheduler, SchedulerConfig
 
 BLOCK_SIZE = 16
@@ -23,7 +25,9 @@ class BenchResult:
     """What a burst came to.
 
     ``wall_s`` counts from the first step to the last token; loading and warm-up are not in it.
-    ``kernels`` names the attention that ran.
+    ``kernels`` names the attention that ran. ``cold_start_s`` is from the process's start to the end of the warm-up,
+    ``phases_s`` what it is made of: base (interpreter and imports), the model's phases, KV cache, warm-up; None where
+    the model was there before. ``weight_bytes`` is what the weights take in this process.
     """
 
     model: str
@@ -42,6 +46,10 @@ class BenchResult:
     step_p95_s: float
     step_p99_s: float
     first_token_p50_s: float
+    quantization: str = "none"
+    weight_bytes: int = 0
+    cold_start_s: float | None = None
+    phases_s: dict[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The result as a JSON object."""
@@ -58,13 +66,22 @@ def run_bench(
     threads: int | None = None,
     seed: int = 0,
     device: str = "auto",
+    quantization: str = "none",
+    tensor_parallel: int = 1,
 ) -> BenchResult:
     """Load ``model`` (directory or ``tiny``) and serve ``requests`` at once, each of the same size.
 
-    ``threads`` None is torch's own choice.
+    ``threads`` None is torch's own choice; each of ``tensor_parallel`` processes uses so many.
     """
-    loaded = load_model(model, dtype, device, seed)
-    return bench_loaded(loaded, requests, prompt_tokens, output_tokens, threads=threads, seed=seed)
+    base_s = process_age_s()
+    with torch_threads(threads):
+        loaded = load(model, dtype, device, seed, quantization=quantization, tensor_parallel=tensor_parallel)
+        try:
+            result = bench_loaded(loaded, requests, prompt_tokens, output_tokens, threads=threads, seed=seed)
+        finally:
+            loaded.model.close()
+    phases_s = {"base": base_s, **loaded.phases_s, **(result.phases_s or {})}
+    return replace(result, phases_s=phases_s, cold_start_s=sum(phases_s.values()))
 
 
 def bench_loaded(
@@ -74,10 +91,11 @@ def bench_loaded(
     prompts = random_prompts(loaded.config.vocab_size, requests, prompt_tokens, seed)
     config = burst_config(requests, prompt_tokens, output_tokens)
     with torch_threads(threads) as used:
+        began = time.perf_counter()
         runner = Runner(loaded, config)
-        serve_burst(
-            runner, config, prompts[:2], min(2, output_tokens)
-        )  # warm-up: first calls allocate and choose kernels
+        filled = time.perf_counter()
+        serve_burst(runner, config, prompts[:2], min(2, output_tokens))  # first calls allocate and choose kernels
+        phases_s = {"kv_cache": filled - began, "warm_up": time.perf_counter() - filled}
         times_s, timelines = serve_burst(runner, config, prompts, output_tokens)
     wall_s = sum(times_s)
     return BenchResult(
@@ -97,6 +115,9 @@ def bench_loaded(
         step_p95_s=quantile(times_s, 0.95),
         step_p99_s=quantile(times_s, 0.99),
         first_token_p50_s=quantile(timelines, 0.5),
+        quantization=loaded.quantization,
+        weight_bytes=loaded.model.weight_bytes,
+        phases_s=phases_s,
     )
 
 

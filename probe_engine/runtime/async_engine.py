@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from threading import Event, Thread
 
-from probe_engine.errors import QueueFull, Stopping
+from probe_engine.errors import QueueFull, Stopping, WorkerLost
 from probe_engine.runtime.engine import Engine
 from probe_engine.runtime.generation import Generation, TokenOutput
 from probe_engine.sched import FinishReason
@@ -87,6 +87,7 @@ class AsyncEngine:
         self._inbox: deque[Generation | str] = deque()
         self._wake = Event()
         self._stopping = False
+        self.lost: str | None = None  # why nothing can be computed any more
         self._serving: dict[str, tuple[OutputStream, Generation]] = {}
         self._thread: Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -125,6 +126,8 @@ class AsyncEngine:
         """Take all of ``generations`` or none; raises ``RequestRefused``, ``QueueFull`` or ``Stopping``."""
         if self._stopping:
             raise Stopping("the engine is shutting down")
+        if self.lost is not None:
+            raise Stopping(self.lost)
         for generation in generations:
             self.engine.scheduler.check(generation.request())
         waiting = self.gauges().waiting
@@ -150,6 +153,10 @@ class AsyncEngine:
             if engine.has_work:
                 try:
                     outputs += engine.step()
+                except WorkerLost as error:
+                    log.error("the engine can compute nothing any more: %s", error)
+                    self.lost = str(error)
+                    outputs += engine.fail_all("worker_lost", str(error))
                 except Exception as error:
                     log.exception("the engine's bookkeeping failed; every request ends with an error")
                     outputs += engine.fail_all("step_failed", f"the engine failed: {error}")

@@ -9,10 +9,12 @@ from dataclasses import asdict
 import torch
 
 from probe_engine.errors import SettingsError
-from probe_engine.model.loading import LoadedModel, load_model
+from probe_engine.model.loading import LoadedModel
 from probe_engine.model.sampling import SamplingParams
 from probe_engine.runtime.engine import Engine, ModelRunner
+from probe_engine.runtime.parallel import load
 from probe_engine.runtime.runner import Runner, fit_num_blocks
+from probe_engine.runtime.startup import process_age_s
 from probe_engine.sched import ConfigError, Request, RequestRefused, Scheduler, SchedulerConfig
 from probe_engine.settings import EngineSettings
 from probe_engine.telemetry.metrics import EngineMetrics
@@ -25,17 +27,27 @@ WARM_UP_TOKENS = 32
 def build_engine(settings: EngineSettings, metrics: EngineMetrics) -> tuple[LoadedModel, Engine, dict[str, float]]:
     """Load the model, size the KV cache and make the engine; also how long each phase took (s).
 
+    ``base`` is what the process did before, then the model's phases, the KV cache and the warm-up.
+
     Raises ``ModelError`` or ``SettingsError``.
     """
-    torch.set_num_threads(settings.threads or default_threads())
-    loaded = load_model(settings.model, dtype=settings.dtype, device=settings.device, seed=settings.seed)
+    base_s = process_age_s()
+    torch.set_num_threads(settings.threads or max(1, default_threads() // settings.tensor_parallel))
+    loaded = load(
+        settings.model,
+        dtype=settings.dtype,
+        device=settings.device,
+        seed=settings.seed,
+        quantization=settings.quantization,
+        tensor_parallel=settings.tensor_parallel,
+    )
     began = time.perf_counter()
     config = scheduler_config(settings, loaded)
     runner = Runner(loaded, config, seed=settings.seed)
     engine = Engine(runner, loaded.tokenizer, config, metrics, record_tokens=settings.otlp_endpoint is not None)
     filled = time.perf_counter()
     warm_up(runner, config, loaded.config.vocab_size)
-    phases_s = {**loaded.phases_s, "kv_cache": filled - began, "warm_up": time.perf_counter() - filled}
+    phases_s = {"base": base_s, **loaded.phases_s, "kv_cache": filled - began, "warm_up": time.perf_counter() - filled}
     log.info(
         "%s: %.1fM weights in %s on %s, %d threads, %d KV blocks of %d tokens",
         loaded.name,
@@ -97,6 +109,8 @@ def model_shape(loaded: LoadedModel) -> Mapping[str, object]:
     return {
         "loaded_from": loaded.name,
         "kernels": loaded.model.kernels,
+        "quantization": loaded.quantization,
+        "weight_bytes": loaded.model.weight_bytes,
         "parameters": loaded.config.parameters,
         **shape,
     }

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
+from probe_engine.errors import WorkerLost
 from probe_engine.model.sampling import SamplingParams
 from probe_engine.runtime.generation import Generation, TokenOutput
 from probe_engine.runtime.stop import StopText
@@ -158,6 +159,8 @@ class Engine:
         chunks = output.chunks
         try:
             sampled = self._runner.execute(output)
+        except WorkerLost:
+            raise  # nothing can be computed any more: not this step's fault
         except Exception as error:
             log.exception("step %d failed; %d requests in it end with an error", output.step, len(chunks))
             self.idle()

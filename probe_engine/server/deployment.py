@@ -107,7 +107,7 @@ class Deployment:
     @property
     def ready(self) -> bool:
         """Whether requests are served."""
-        return self._served is not None
+        return self._served is not None and self._served.engine.lost is None
 
     async def load(self, load: Callable[[], Loaded]) -> None:
         """Run ``load`` in a daemon thread (an interrupted start need not wait for it), then start serving.
