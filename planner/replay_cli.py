@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planner.errors import PlannerError
+from planner.options import AsJson, TracePath, one_line_errors, read_told
+from planner.options import shaping as shaping_of
 
 if TYPE_CHECKING:
     from planner.replay.exchange import Exchange, Planned
@@ -21,13 +22,11 @@ if TYPE_CHECKING:
     from planner.replay.target import Target
     from planner.result import Run
     from planner.trace import Trace
-    from planner.workload import Shaping
 
 LINE_EVERY_S = 5.0
 
 app = typer.Typer(no_args_is_help=True, help="Play a request trace against a server; inspect traces; compare runs.")
 
-TracePath = Annotated[Path, typer.Argument(help="Trace file; its format is told by its content.")]
 Window = Annotated[
     str | None, typer.Option(help="Only arrivals in START:END seconds of the trace.", envvar="LOADLINE_REPLAY_WINDOW")
 ]
@@ -38,7 +37,6 @@ TokenScale = Annotated[
 MaxRequests = Annotated[
     int | None, typer.Option(help="Only the first N requests.", envvar="LOADLINE_REPLAY_MAX_REQUESTS")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 @app.command()
@@ -75,11 +73,11 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Play a trace open loop: every request at its time, whatever became of those before it."""
-    with _one_line_errors():
+    with one_line_errors():
         from planner.replay.session import Playing
         from planner.slo import Slo, load_slo
 
-        shaping = _shaping(window, speed, token_scale, max_requests)
+        shaping = shaping_of(window, speed, token_scale, max_requests)
         playing = Playing(
             url=target.rstrip("/"),
             model=model,
@@ -90,7 +88,7 @@ def run(
             timeout_s=timeout_s,
             watch_server=not forever,
         )
-        shaped = shaping.apply(_read(trace))
+        shaped = shaping.apply(read_told(trace))
         result, stopped = _play(shaped, playing, forever=forever)
         if not forever:
             _finish(result, out, as_json=as_json)
@@ -107,10 +105,10 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Describe a trace: rates, burstiness, lengths."""
-    with _one_line_errors():
+    with one_line_errors():
         from planner.workload import stats
 
-        found = asdict(stats(_shaping(window, speed, token_scale, max_requests).apply(_read(trace))))
+        found = asdict(stats(shaping_of(window, speed, token_scale, max_requests).apply(read_told(trace))))
     if as_json:
         print(json.dumps(found))
         return
@@ -133,7 +131,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Join two runs of one trace request by request and print the second's error per percentile."""
-    with _one_line_errors():
+    with one_line_errors():
         from planner.compare import compare as join
         from planner.result import read_run
 
@@ -146,46 +144,6 @@ def compare(
     from planner.replay.show import compared
 
     Console().print(compared(comparison, (a.stem, b.stem)))
-
-
-class _one_line_errors:  # noqa: N801 — reads as a statement
-    """Turns a PlannerError into its line on stderr and exit code 2."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, PlannerError):
-            print(error, file=sys.stderr)
-            raise typer.Exit(2) from error
-
-
-def _shaping(window: str | None, speed: float, token_scale: float, max_requests: int | None) -> "Shaping":
-    from pydantic import ValidationError
-
-    from planner.errors import WorkloadError
-    from planner.slo import first_fault
-    from planner.workload import Shaping, parse_window
-
-    start_s, end_s = parse_window(window) if window else (None, None)
-    try:
-        return Shaping(
-            window_start_s=start_s,
-            window_end_s=end_s,
-            speed=speed,
-            token_scale=token_scale,
-            max_requests=max_requests,
-        )
-    except ValidationError as error:
-        raise WorkloadError(first_fault(error)) from error
-
-
-def _read(path: Path) -> "Trace":
-    from planner.readers import problems, read_trace
-
-    read = read_trace(path)
-    for line in problems(path, read):
-        print(line, file=sys.stderr)
-    return read.trace
 
 
 def _token(path: Path | None) -> str | None:
