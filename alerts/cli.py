@@ -3,12 +3,14 @@
 import json
 import logging
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from alerts.duration import SHAPE, parse_duration_ms
 from alerts.errors import AlertsError, RuleFileError
 from collector.model.errors import CollectorError
 from collector.signals import DocumentError
@@ -190,6 +192,46 @@ def render(
         print(emit(groups, remarks), end="")
 
 
+@app.command()
+def preview(
+    files: Files,
+    source: Annotated[
+        str,
+        typer.Option(help="Prometheus-compatible server whose history to ask.", envvar="LOADLINE_ALERTS_SOURCE"),
+    ] = "http://127.0.0.1:9190",
+    source_token_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the bearer token of the source.", envvar="LOADLINE_ALERTS_SOURCE_TOKEN_FILE"),
+    ] = None,
+    since: Annotated[str, typer.Option(help="How far to look back.", envvar="LOADLINE_ALERTS_SINCE")] = "24h",
+    interval: Annotated[
+        str,
+        typer.Option(help="Time between evaluations of groups that give none.", envvar="LOADLINE_ALERTS_INTERVAL"),
+    ] = "30s",
+    as_json: Json = False,
+) -> None:
+    """Say how often each alert would have fired; 0 if it can be told, 1 if a rule fails, 2 if nothing can be read."""
+    from alerts.preview import look_back, table
+    from alerts.rulefile import load_rule_file
+    from collector.client import Client
+
+    since_s, interval_s = _seconds("--since", since), _seconds("--interval", interval)
+    try:
+        read = [load_rule_file(path) for path in files]
+        token = None if source_token_file is None else source_token_file.read_text(encoding="utf-8").strip()
+        with Client(source, token=token, timeout_s=60.0) as client:
+            found = look_back(read, client.query_range, time.time(), since_s, interval_s)
+    except RuleFileError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise _refused(_unreadable(error)) from error
+    except CollectorError as error:
+        raise _refused(str(error)) from error
+    print(json.dumps([each.as_json() for each in found], indent=2) if as_json else table(found, since))
+    raise typer.Exit(1 if any(each.error for each in found) else 0)
+
+
 @app.command("test")
 def test_rules(
     files: Annotated[list[Path], typer.Argument(help="Test files in promtool's format.", metavar="FILE...")],
@@ -237,6 +279,13 @@ def lint(files: Files, as_json: Json = False) -> None:
     else:
         print("\n".join(map(str, findings)) or f"{sum(len(file.rules) for file in read)} rules, no remarks")
     raise typer.Exit(1 if findings else 0)
+
+
+def _seconds(option: str, text: str) -> float:
+    duration_ms = parse_duration_ms(text)
+    if not duration_ms:
+        raise _refused(f'{option} is "{text}"; {SHAPE}')
+    return duration_ms / 1000
 
 
 def _dialects(names: Iterable[str]) -> "list[Dialect]":

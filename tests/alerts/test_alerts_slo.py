@@ -86,6 +86,7 @@ def scenario(folder: Path, share: float, checks: dict[str, list[str]]) -> Path:
     whole = {
         "rule_files": ["rules.yml"],
         "evaluation_interval": "5m",
+        "group_eval_order": ["slo-sli-s-n", "slo-budget-s-n", "slo-alerts-s-n"],
         "tests": [
             {
                 "interval": "1m",
