@@ -35,7 +35,7 @@ from collector.scrape.scraper import ScrapeSink
 from collector.scrape.scraping import Scraping
 from collector.scrape.target import parse_target
 from collector.settings import CollectorSettings, seconds
-from collector.store import SpanStore, Store
+from collector.store import LogStore, SpanStore, Store
 
 UPKEEP_INTERVAL_S = 60.0
 STOP_GRACE_S = 1.0
@@ -146,7 +146,7 @@ async def opened(settings: CollectorSettings) -> AsyncIterator[tuple[Parts, Scra
                     store=store,
                     spans=spans,
                     receiver=RemoteWriteReceiver(sink, settings.max_body_bytes),
-                    otlp=OtlpReceiver(sink, spans, span_metrics=span_metrics, pass_on=forwarding.pass_on),
+                    otlp=OtlpReceiver(sink, spans, LogStore(store.database), span_metrics, forwarding.pass_on),
                     forwarding=forwarding,
                     span_metrics=span_metrics,
                     http=http,

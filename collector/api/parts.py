@@ -15,7 +15,7 @@ from collector.promql import Limits
 from collector.scrape.live import LiveConfiguration
 from collector.scrape.pool import Pool
 from collector.scrape.scraper import Scraper
-from collector.store import SpanStore, Store
+from collector.store import LogStore, SpanStore, Store
 
 
 @dataclass(slots=True)
@@ -57,7 +57,7 @@ class Parts:
 
     def __post_init__(self) -> None:
         if self.otlp is None:
-            object.__setattr__(self, "otlp", OtlpReceiver(self.store, self.spans))
+            object.__setattr__(self, "otlp", OtlpReceiver(self.store, self.spans, LogStore(self.store.database)))
 
     def scrapers(self) -> Iterator[Scraper]:
         """Everything that is scraped now, by job and target."""

@@ -5,7 +5,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
-FIRST_DELAY_S, LONGEST_DELAY_S = 0.1, 30.0
+FIRST_DELAY_S, LONGEST_DELAY_S = 0.1, 5.0
 LONGEST_RETRY_AFTER_S = 3600.0
 """A receiver that asks for more is asked again after an hour."""
 

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 from collector.forward.remote_write import Samples
+from collector.model.exemplars import Exemplar
 from collector.model.labels import Labels
-from collector.model.series import Float64Array, Series
+from collector.model.series import Float64Array, Int64Array, Series
 from collector.store import AppendResult, Store
 
 
@@ -34,6 +35,21 @@ class Tee:
         for destination in self._destinations:
             destination.series(taken)
         return result
+
+    def append_batch(self, layout: Sequence[Labels], timestamps_ms: Int64Array, values: Float64Array) -> AppendResult:
+        """See ``Store.append_batch``."""
+        result = self._store.append_batch(layout, timestamps_ms, values)
+        if self._destinations:
+            rows = len(values) if values.ndim > 1 else 1
+            times, columns = timestamps_ms.reshape(rows, -1), values.reshape(rows, -1)
+            series = [Series(labels, times[:, i], columns[:, i]) for i, labels in enumerate(layout)]
+            for destination in self._destinations:
+                destination.series(series)
+        return result
+
+    def append_exemplars(self, exemplars: Iterable[Exemplar]) -> int:
+        """See ``Store.append_exemplars``; they are not passed on."""
+        return self._store.append_exemplars(exemplars)
 
     def set_metadata(self, metric: str, type: str, help: str, unit: str) -> None:
         """See ``Store.set_metadata``."""

@@ -29,7 +29,7 @@ from collector.ingest.otlp_names import label_name, metric_name
 from collector.model.exemplars import Exemplar
 from collector.model.float_text import float_text
 from collector.model.labels import METRIC_NAME, Labels, from_mapping
-from collector.model.series import STALE_NAN, Series
+from collector.model.series import STALE_NAN, Float64Array, Int64Array, Series
 from collector.model.write_shape import WrittenMetadata
 
 NO_VALUE = 1
@@ -52,12 +52,28 @@ Key = tuple[Identity, str, bytes, tuple[float, ...]]
 
 @dataclass(slots=True)
 class MetricsRead:
-    """What one request holds, and one reason per data point that was refused."""
+    """What one request holds, and one reason per data point that was refused.
 
-    series: list[Series] = field(default_factory=list)
+    Point ``i`` is of the series ``layout[i]``; requests of the same series have the same ``layout``, to the object.
+    """
+
+    layout: list[Labels] = field(default_factory=list)
+    timestamps_ms: Int64Array = field(default_factory=lambda: np.empty(0, np.int64))
+    values: Float64Array = field(default_factory=lambda: np.empty(0, np.float64))
+    distinct: bool = False
+    """Whether every point is of another series."""
     exemplars: list[Exemplar] = field(default_factory=list)
     metadata: dict[str, WrittenMetadata] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
+
+    @property
+    def series(self) -> list[Series]:
+        """The points by series, each in the order of time."""
+        places: dict[Labels, list[int]] = {}
+        for place, labels in enumerate(self.layout):
+            places.setdefault(labels, []).append(place)
+        sorted_places = ((labels, sorted(at, key=self.timestamps_ms.__getitem__)) for labels, at in places.items())
+        return [Series(labels, self.timestamps_ms[at], self.values[at]) for labels, at in sorted_places]
 
 
 class MetricsReader:
@@ -66,6 +82,7 @@ class MetricsReader:
     def __init__(self, deltas: Deltas | None = None) -> None:
         self._deltas = deltas or Deltas()
         self._labels: dict[Key, tuple[Labels, ...]] = {}
+        self._last = MetricsRead()
 
     def read(self, request: ExportMetricsServiceRequest) -> MetricsRead:
         """Everything in one request; a point that cannot be kept is refused and the rest read."""
@@ -74,7 +91,13 @@ class MetricsReader:
         reading = _Reading(self._deltas, self._labels)
         for resource_metrics in request.resource_metrics:
             reading.resource(resource_metrics)
-        return reading.finish()
+        read = reading.finish()
+        if read.layout == self._last.layout:
+            read.layout, read.distinct = self._last.layout, self._last.distinct
+        else:
+            read.distinct = len(set(read.layout)) == len(read.layout) > 0
+        self._last = read
+        return read
 
 
 class _Reading:
@@ -101,8 +124,11 @@ class _Reading:
 
     def finish(self) -> MetricsRead:
         """What was read."""
-        self._read.series = gather(self._labels, self._times_ms, self._values)
-        return self._read
+        read = self._read
+        read.layout = self._labels
+        read.timestamps_ms = np.array(self._times_ms, dtype=np.int64)
+        read.values = np.array(self._values, dtype=np.float64)
+        return read
 
     def _metric(self, metric: wire.Metric, identity: Identity) -> None:
         kind = metric.WhichOneof("data")
@@ -194,21 +220,6 @@ class _Reading:
             labels = from_mapping(ids)
         moment_ms = exemplar.time_unix_nano // 1_000_000
         self._read.exemplars.append(Exemplar(series, labels, _value(exemplar), moment_ms))
-
-
-def gather(labels: Sequence[Labels], times_ms: Sequence[int], values: Sequence[float]) -> list[Series]:
-    """Points as series, each in the order of time."""
-    all_times, all_values = np.array(times_ms, dtype=np.int64), np.array(values, dtype=np.float64)
-    places: dict[Labels, list[int]] = {}
-    for place, one in enumerate(labels):
-        places.setdefault(one, []).append(place)
-    if len(places) == len(labels):
-        return [Series(one, all_times[i : i + 1], all_values[i : i + 1]) for i, one in enumerate(labels)]
-    series = []
-    for one, at in places.items():
-        at.sort(key=times_ms.__getitem__)
-        series.append(Series(one, all_times[at], all_values[at]))
-    return series
 
 
 def _identity(resource: Resource) -> tuple[Identity, dict[str, str]]:

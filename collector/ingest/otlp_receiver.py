@@ -23,7 +23,7 @@ from collector.ingest import otlp
 from collector.ingest.otlp_logs import read_logs
 from collector.ingest.otlp_metrics import MetricsReader
 from collector.ingest.otlp_traces import read_spans
-from collector.ingest.sink import ExemplarSink, LogSink, MetricSink
+from collector.ingest.sink import LogSink, MetricSink
 from collector.ingest.span_metrics import SpanMetrics
 from collector.model.spans import Span
 
@@ -61,14 +61,13 @@ class OtlpReceiver:
         metrics: MetricSink,
         spans: SpanSink,
         logs: LogSink | None = None,
-        exemplars: ExemplarSink | None = None,
         span_metrics: SpanMetrics | None = None,
         pass_on: PassOn | None = None,
     ) -> None:
         self.counts = {signal: Count() for signal in SIGNALS}
         self.exemplars = 0
         self._metrics, self._spans, self._logs = metrics, spans, logs
-        self._exemplar_sink, self._span_metrics, self._pass_on = exemplars, span_metrics, pass_on
+        self._span_metrics, self._pass_on = span_metrics, pass_on
         self._reader = MetricsReader()
         self._lock = threading.Lock()
         self._signals: Mapping[str, tuple[type[Message], Callable[[Any], Message]]] = {
@@ -104,12 +103,16 @@ class OtlpReceiver:
     def _take_metrics(self, request: ExportMetricsServiceRequest) -> Message:
         with self._lock:
             read = self._reader.read(request)
-            result = self._metrics.append_series(read.series)
+            if read.distinct:
+                result = self._metrics.append_batch(read.layout, read.timestamps_ms, read.values)
+            else:
+                result = self._metrics.append_series(read.series)
             for one in read.metadata.values():
                 self._metrics.set_metadata(one.family, one.type, one.help, one.unit)
-            if self._exemplar_sink is not None and read.exemplars:
-                self.exemplars += self._exemplar_sink.append_exemplars(read.exemplars)
+            if read.exemplars:
+                self.exemplars += self._metrics.append_exemplars(read.exemplars)
         refused = read.refused + ["samples out of order"] * result.out_of_order
+        refused += ["samples with other values than those of the same time"] * result.conflict
         self._count("metrics", result.accepted, refused)
         response = ExportMetricsServiceResponse()
         if refused:

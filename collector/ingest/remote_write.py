@@ -5,12 +5,13 @@ import threading
 import numpy as np
 
 from collector.ingest.errors import PartialWrite, UnsupportedMedia, Written
-from collector.ingest.sink import ExemplarSink, MetricSink
+from collector.ingest.sink import MetricSink
 from collector.model.errors import IngestError
 from collector.model.remote_write import MAX_BODY_BYTES, WriteReader
 from collector.model.remote_write_2 import MESSAGE as MESSAGE_2
 from collector.model.remote_write_2 import WriteReader2
 from collector.model.write_shape import WriteRequest
+from collector.store import AppendResult
 
 MAX_MS = 1 << 53
 """Timestamps beyond are not kept by any store."""
@@ -44,13 +45,10 @@ class RemoteWriteReceiver:
     ``exemplars``, and ``requests`` by message.
     """
 
-    def __init__(
-        self, store: MetricSink, max_body_bytes: int = MAX_BODY_BYTES, exemplars: ExemplarSink | None = None
-    ) -> None:
+    def __init__(self, store: MetricSink, max_body_bytes: int = MAX_BODY_BYTES) -> None:
         self.samples = self.out_of_order = self.duplicate = self.native_histograms = self.exemplars = 0
         self.requests = {MESSAGE_1: 0, MESSAGE_2: 0}
         self._store = store
-        self._exemplars = exemplars
         self._readers: dict[str, WriteReader | WriteReader2] = {
             MESSAGE_1: WriteReader(max_body_bytes),
             MESSAGE_2: WriteReader2(max_body_bytes),
@@ -70,23 +68,27 @@ class RemoteWriteReceiver:
             request = self._readers[message].read(body)
             _check_times(request)
             self.requests[message] += 1
-            result = self._store.append_series(request.series)
+            result = self._append(request)
             for one in request.metadata:
                 self._store.set_metadata(one.family, one.type, one.help, one.unit)
-            exemplars = 0
-            if self._exemplars is not None and request.exemplars:
-                self._exemplars.append_exemplars(request.exemplars)
-                exemplars = len(request.exemplars)
+            exemplars = self._store.append_exemplars(request.exemplars) if request.exemplars else 0
             self.samples += result.accepted
             self.out_of_order += result.out_of_order
             self.duplicate += result.duplicate
             self.native_histograms += request.native_histograms
             self.exemplars += exemplars
         written = Written(result.accepted + result.duplicate, exemplars)
-        refused = _refused(request, result.out_of_order)
+        refused = _refused(request, result)
         if refused:
             raise PartialWrite(f"remote write: {'; '.join(refused)}; the rest was stored", written)
         return written
+
+    def _append(self, request: WriteRequest) -> AppendResult:
+        rows, series = request.rows, len(request.labels)
+        if not rows:
+            return self._store.append_series(request.series)
+        times, values = request.timestamps_ms.reshape(series, rows).T, request.values.reshape(series, rows).T
+        return self._store.append_batch(request.labels, times, values)
 
 
 def _check_times(request: WriteRequest) -> None:
@@ -94,10 +96,12 @@ def _check_times(request: WriteRequest) -> None:
         raise IngestError("remote write: a timestamp is beyond ±2**53 ms")
 
 
-def _refused(request: WriteRequest, out_of_order: int) -> list[str]:
+def _refused(request: WriteRequest, result: AppendResult) -> list[str]:
     refused = []
-    if out_of_order:
-        refused.append(f"{out_of_order} of {request.samples} samples are out of order")
+    if result.out_of_order:
+        refused.append(f"{result.out_of_order} of {request.samples} samples are out of order")
+    if result.conflict:
+        refused.append(f"{result.conflict} of {request.samples} samples have other values than those of the same time")
     if request.native_histograms:
         refused.append(f"{request.native_histograms} native histograms are not kept; send classic ones")
     return refused

@@ -14,7 +14,6 @@ from typing import Protocol
 
 import numpy as np
 
-from collector.ingest.sink import ExemplarSink
 from collector.model.exemplars import Exemplar
 from collector.model.float_text import float_text
 from collector.model.labels import METRIC_NAME, Labels, from_mapping
@@ -51,6 +50,10 @@ class SpanMetricsSink(Protocol):
         """Store all series at one moment. Raises StoreError."""
         ...
 
+    def append_exemplars(self, exemplars: Iterable[Exemplar]) -> int:
+        """Store exemplars and return how many were kept. Raises StoreError."""
+        ...
+
     def set_metadata(self, metric: str, type: str, help: str, unit: str) -> None:
         """Keep TYPE, HELP and UNIT of a metric family."""
         ...
@@ -71,10 +74,9 @@ class SpanMetrics:
     Read by others: ``limited``, spans counted as "(more)".
     """
 
-    def __init__(self, sink: SpanMetricsSink, exemplars: ExemplarSink | None = None, max_hops: int = MAX_HOPS) -> None:
+    def __init__(self, sink: SpanMetricsSink, max_hops: int = MAX_HOPS) -> None:
         self.limited = 0
         self._sink = sink
-        self._exemplars = exemplars
         self._max_hops = max_hops
         self._lock = threading.Lock()
         self._hops: dict[Hop, _Counted] = {}
@@ -98,8 +100,8 @@ class SpanMetrics:
                 return
             layout, values, exemplars = self._known_layout(), self._figures(), self._take_exemplars()
         self._sink.append_scrape(GROUP_KEY, layout, timestamp_ms, values)
-        if exemplars and self._exemplars is not None:
-            self._exemplars.append_exemplars(exemplars)
+        if exemplars:
+            self._sink.append_exemplars(exemplars)
 
     def _hop(self, span: Span) -> _Counted:
         key = (span.service, span.name, span.kind, span.status)

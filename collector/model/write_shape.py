@@ -54,6 +54,8 @@ class WriteRequest:
     native_histograms: int = 0
     exemplars: tuple[Exemplar, ...] = ()
     metadata: tuple[WrittenMetadata, ...] = ()
+    rows: int = 0
+    """How many samples each series has, where all have equally many and none is named twice; 0 otherwise."""
 
     @property
     def samples(self) -> int:
@@ -113,6 +115,9 @@ class Batch:
 
     def finish(self) -> "Shape":
         """Where everything was."""
+        series, samples = len(self.labels), len(self._value_at)
+        rows = samples // series if series else 0
+        regular = rows and self._starts == list(range(0, samples, rows)) and rows * series == samples
         return Shape(
             tuple(self.labels),
             (*self._starts, len(self._value_at)) if self.labels else (0,),
@@ -121,6 +126,7 @@ class Batch:
             self.native_histograms,
             tuple(self.exemplars),
             tuple(self.metadata.values()),
+            rows if regular and len(set(self.labels)) == series else 0,
         )
 
 
@@ -139,6 +145,7 @@ class Shape:
     native_histograms: int
     exemplars: tuple[Exemplar, ...]
     metadata: tuple[WrittenMetadata, ...]
+    rows: int
     mask: ByteArray | None = None
     fixed: ByteArray | None = None
 
@@ -172,6 +179,7 @@ class Shape:
             self.native_histograms,
             self.exemplars,
             self.metadata,
+            self.rows,
         )
 
 

@@ -1,0 +1,193 @@
+"""Remote write between the collector and the real Prometheus and VictoriaMetrics, both ways, through restarts."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Lock, Thread
+
+import httpx
+import pytest
+
+from collector.model.matchers import Matcher
+from collector.model.series import is_stale
+from collector.store import Store
+
+pytestmark = pytest.mark.peer
+
+START = "from collector.cli import app; app()"
+LAST_MS = 1 << 50
+
+Samples = dict[tuple[tuple[str, str], ...], list[tuple[int, float]]]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def program(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{name} is not installed")
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+def wait_for(what: Callable[[], bool], within_s: float = 30.0) -> None:
+    """Ask until it is so."""
+    end = time.monotonic() + within_s
+    while not what():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.05)
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
+
+
+@contextmanager
+def running(command: list[str], ready: str) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_for(lambda: process.poll() is not None or answers(ready))
+            assert process.poll() is None, f"{command[0]} ended"
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+
+
+@pytest.fixture
+def page() -> Iterator[tuple[str, list[str]]]:
+    """A metrics page that counts its scrapes, and the lines beside the counter."""
+    lock, count, lines = Lock(), [0], ['level{path="a b"} 0.25', "doomed 1"]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            with lock:
+                count[0] += 1
+                body = "\n".join([f"counted_total {count[0]}", *lines, ""]).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/metrics", lines
+        server.shutdown()
+        thread.join()
+
+
+class Peer:
+    """A receiver on a port of its own."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.port = free_port()
+        self.base = f"http://127.0.0.1:{self.port}"
+        self._name = name
+        if name == "prometheus":
+            (folder / "prometheus.yml").write_text("scrape_configs: []\n")
+            self.command = [
+                program("prometheus"),
+                f"--config.file={folder / 'prometheus.yml'}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address=127.0.0.1:{self.port}",
+                "--web.enable-remote-write-receiver",
+            ]
+            self.ready = f"{self.base}/-/ready"
+        else:
+            self.command = [
+                program("victoria-metrics"),
+                f"-storageDataPath={folder / 'data'}",
+                f"-httpListenAddr=127.0.0.1:{self.port}",
+                "-search.latencyOffset=0s",
+            ]
+            self.ready = f"{self.base}/health"
+
+    def samples(self) -> Samples:
+        """Every sample of the scraped job, stale markers left out."""
+        selector = {"query": '{job="page"}[1h]', "time": str(time.time() + 5)}
+        if self._name == "victoria-metrics":  # its API drops times; its export does not
+            text = httpx.get(f"{self.base}/api/v1/export", params={"match[]": '{job="page"}'}, trust_env=False).text
+            return {
+                tuple(sorted(one["metric"].items())): [
+                    (at, float(value))
+                    for at, value in zip(one["timestamps"], one["values"], strict=True)
+                    if value is not None
+                ]
+                for one in map(json.loads, text.splitlines())
+            }
+        answer = httpx.get(f"{self.base}/api/v1/query", params=selector, trust_env=False).json()["data"]["result"]
+        return {
+            tuple(sorted(one["metric"].items())): [(round(at * 1000), float(value)) for at, value in one["values"]]
+            for one in answer
+        }
+
+
+def kept(folder: Path) -> Samples:
+    """The same of our own store."""
+    with Store.open(folder, read_only=True) as store:
+        found: Samples = {}
+        for group in store.select([Matcher("job", "=", "page")], 0, LAST_MS):
+            for column, labels in enumerate(group.labels):
+                values = group.values[:, column]
+                live = ~is_stale(values)
+                pairs = zip(group.timestamps_ms[live].tolist(), values[live].tolist(), strict=True)
+                found.setdefault(labels, []).extend(pairs)
+        return found
+
+
+def counters(samples: Samples) -> int:
+    return max((len(pairs) for labels, pairs in samples.items() if ("__name__", "counted_total") in labels), default=0)
+
+
+@pytest.mark.parametrize("name", ["prometheus", "victoria-metrics"])
+def test_a_peer_receives_what_was_scraped_through_restarts_and_kill_9(
+    name: str, tmp_path: Path, page: tuple[str, list[str]]
+) -> None:
+    url, lines = page
+    peer = Peer(name, tmp_path)
+    port = free_port()
+    ours = [sys.executable, "-c", START, "serve", "--port", str(port), "--data", str(tmp_path / "ours")]
+    ours += ["--scrape", f"{url},job=page", "--interval", "200ms", "--timeout", "200ms", "--no-telemetry"]
+    ours += ["--forward-remote-write", f"{peer.base}/api/v1/write"]
+    ready = f"http://127.0.0.1:{port}/-/ready"
+    with running(peer.command, peer.ready), running(ours, ready) as process:
+        wait_for(lambda: counters(peer.samples()) >= 3)
+        lines.remove("doomed 1")
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    with running(ours, ready) as process:  # the peer is away: what is scraped now waits on disk
+        before = counters(kept(tmp_path / "ours"))
+        wait_for(lambda: counters(kept(tmp_path / "ours")) >= before + 5)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    with running(peer.command, peer.ready), running(ours, ready) as process:
+        wait_for(lambda: counters(peer.samples()) >= before + 7)
+        process.terminate()
+        process.wait()
+        mine = kept(tmp_path / "ours")
+        with running([*ours, "--interval", "1h"], ready):  # sends what waits, and scrapes no more
+            wait_for(lambda: counters(peer.samples()) >= counters(mine))
+            theirs = peer.samples()
+    for labels, pairs in mine.items():
+        taken = dict(theirs[labels])
+        assert {at: taken.get(at) for at, _ in pairs} == dict(pairs), labels

@@ -1,0 +1,282 @@
+"""Samples and OTLP on their way out: what is sent, again, refused; over HTTP transports of our own."""
+
+import asyncio
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from collector.forward.forwarding import Forwarding, file_of
+from collector.forward.metrics import ForwardMetrics
+from collector.forward.queue import DiskQueue
+from collector.forward.remote_write import RemoteWriteOut, Samples
+from collector.forward.settings import Destination, ForwardSettings, forward_settings, read_forward_file
+from collector.model.errors import ConfigError
+from collector.model.labels import Labels
+from collector.model.remote_write import WriteReader
+from collector.model.series import STALE_NAN, Series, is_stale
+from collector.scrape.relabel import Rule
+from collector.store import Store
+
+URL = "http://user:secret@receiver/api/v1/write"
+NOW_MS = 1_700_000_000_000
+LAYOUT: tuple[Labels, ...] = tuple((("__name__", name), ("job", "x")) for name in ("a", "b", "c"))
+
+Points = dict[str, list[tuple[int, float]]]
+
+
+class Receiver:
+    """Answers with the statuses it is given, then 204; keeps what came."""
+
+    def __init__(self, *answers: httpx.Response) -> None:
+        self.requests: list[httpx.Request] = []
+        self._answers = list(answers)
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        return self._answers.pop(0) if self._answers else httpx.Response(204)
+
+    def points(self) -> Points:
+        """Samples by metric name, in the order in which they came; the stale marker as text."""
+        found: Points = {}
+        for request in self.requests:
+            for one in WriteReader().read(request.content).series:
+                pairs = zip(one.timestamps_ms.tolist(), np.where(is_stale(one.values), -1.0, one.values), strict=True)
+                found.setdefault(dict(one.labels)["__name__"], []).extend((t, float(v)) for t, v in pairs)
+        return found
+
+
+def forwarded(
+    folder: Path, settings: ForwardSettings, receiver: Receiver, use: Callable[[Forwarding], None], steps: int
+) -> list[float]:
+    """Use a forwarding, take some steps of its first sender, and give the waits in seconds that it asked for."""
+
+    async def run() -> list[float]:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(receiver)) as http:
+            with Forwarding(settings, folder / "forward", http) as forwarding:
+                use(forwarding)
+                return [await forwarding.senders[0].step() for _ in range(steps)]
+
+    return asyncio.run(run())
+
+
+def scrapes(store: Store, *values: list[float]) -> Callable[[Forwarding], None]:
+    def use(forwarding: Forwarding) -> None:
+        tee = forwarding.tee(store)
+        for number, row in enumerate(values):
+            tee.append_scrape("g", LAYOUT[: len(row)], NOW_MS + number * 5000, np.array(row))
+
+    return use
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    with Store.open(tmp_path / "store") as opened:
+        yield opened
+
+
+def test_scrapes_arrive_with_stale_markers_for_what_vanished(store: Store, tmp_path: Path) -> None:
+    receiver = Receiver()
+    settings = ForwardSettings((Destination(URL),))
+    forwarded(tmp_path, settings, receiver, scrapes(store, [1.0, 2.0, 3.0], [4.0, np.nan], [5.0, 6.0]), 1)
+    points = receiver.points()
+    assert points["a"] == [(NOW_MS, 1.0), (NOW_MS + 5000, 4.0), (NOW_MS + 10_000, 5.0)]
+    assert points["c"] == [(NOW_MS, 3.0), (NOW_MS + 5000, -1.0)]
+    assert np.isnan(points["b"][1][1])
+    (request,) = receiver.requests
+    assert request.headers["content-encoding"] == "snappy"
+    assert request.headers["x-prometheus-remote-write-version"] == "0.1.0"
+
+
+def test_a_target_that_goes_away_and_ragged_samples_are_passed_on(store: Store, tmp_path: Path) -> None:
+    receiver = Receiver()
+
+    def use(forwarding: Forwarding) -> None:
+        tee = forwarding.tee(store)
+        tee.append_scrape("g", LAYOUT[:1], NOW_MS, np.array([1.0]))
+        tee.mark_stale("g", NOW_MS + 1)
+        tee.mark_stale("unknown", NOW_MS + 1)
+        times = np.arange(5, dtype=np.int64) * 1000 + NOW_MS
+        assert tee.append_series([Series(LAYOUT[1], times, np.arange(5.0))]).accepted == 5
+
+    forwarded(tmp_path, ForwardSettings((Destination(URL, max_samples=2),)), receiver, use, 9)
+    assert receiver.points()["a"] == [(NOW_MS, 1.0), (NOW_MS + 1, -1.0)]
+    assert [value for _, value in receiver.points()["b"]] == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert all(WriteReader().read(request.content).samples <= 2 for request in receiver.requests)
+
+
+def test_what_the_store_refuses_is_not_passed_on(store: Store, tmp_path: Path) -> None:
+    receiver = Receiver()
+
+    def use(forwarding: Forwarding) -> None:
+        tee = forwarding.tee(store)
+        tee.append_scrape("g", LAYOUT, NOW_MS, np.zeros(3))
+        with pytest.raises(Exception, match="not after the last one"):
+            tee.append_scrape("g", LAYOUT, NOW_MS, np.ones(3))
+
+    forwarded(tmp_path, ForwardSettings((Destination(URL),)), receiver, use, 2)
+    assert receiver.points() == {name: [(NOW_MS, 0.0)] for name in "abc"}
+
+
+def test_failures_are_tried_again_with_growing_waits_or_as_asked(store: Store, tmp_path: Path) -> None:
+    refusals = [httpx.Response(503), httpx.Response(500), httpx.Response(429, headers={"Retry-After": "7"})]
+    receiver = Receiver(*refusals)
+    waits = forwarded(tmp_path, ForwardSettings((Destination(URL),)), receiver, scrapes(store, [1.0]), 4)
+    assert waits == [0.1, 0.2, 7.0, 1.0]
+    assert len(receiver.requests) == 4
+    assert len({request.content for request in receiver.requests}) == 1
+
+
+def test_what_is_refused_for_good_is_dropped_counted_and_said_once(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver = Receiver(httpx.Response(400, text="out of\norder"), httpx.Response(400, text="out of order"))
+    settings = ForwardSettings((Destination(URL, max_samples=3),))
+    kept: list[Forwarding] = []
+    use = scrapes(store, [1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0])
+    forwarded(tmp_path, settings, receiver, lambda forwarding: (kept.append(forwarding), use(forwarding))[1], 3)
+    (sender,) = kept[0].senders
+    assert (sender.refused, sender.sent, sender.trouble) == (6, 3, "")
+    assert [record.message for record in caplog.records] == [
+        "forwarding to http://receiver/api/v1/write: answers 400: out of order",
+        "forwarding to http://receiver/api/v1/write: works again",
+    ]
+
+
+def test_what_waits_is_sent_by_the_next_process(store: Store, tmp_path: Path) -> None:
+    settings = ForwardSettings((Destination(URL),))
+    receiver = Receiver()
+    forwarded(tmp_path, settings, Receiver(httpx.Response(503)), scrapes(store, [1.0, 2.0]), 1)
+    forwarded(tmp_path, settings, receiver, lambda _: None, 1)
+    assert receiver.points() == {"a": [(NOW_MS, 1.0)], "b": [(NOW_MS, 2.0)]}
+
+
+def test_the_token_is_read_at_each_request_and_its_absence_is_waited_out(store: Store, tmp_path: Path) -> None:
+    token, receiver = tmp_path / "token", Receiver()
+    settings = ForwardSettings((Destination("http://receiver/write", token),))
+    forwarded(tmp_path, settings, receiver, scrapes(store, [1.0]), 1)
+    assert receiver.requests == []
+    token.write_text("s3cret\n")
+    forwarded(tmp_path, settings, receiver, lambda _: None, 1)
+    assert receiver.requests[0].headers["authorization"] == "Bearer s3cret"
+
+
+def test_series_are_relabelled_and_dropped_before_they_are_queued(tmp_path: Path) -> None:
+    rules = (
+        Rule(action="drop", source_labels=("__name__",), regex="b"),
+        Rule(target_label="site", replacement="here"),
+        Rule(action="labeldrop", regex="job"),
+    )
+    with DiskQueue(tmp_path / "q.db") as queue:
+        samples = Samples(queue, rules, external=(("zone", "z"), ("job", "outer")))
+        samples.scrape("g", LAYOUT, NOW_MS, np.array([1.0, 2.0, 3.0]))
+        samples.scrape("g", LAYOUT[:1], NOW_MS + 1, np.array([1.0]))
+        batch = queue.peek(100, 1 << 20)
+        assert batch is not None
+        read = WriteReader().read(RemoteWriteOut("http://x").post(batch).body)
+    assert {dict(one.labels)["__name__"] for one in read.series} == {"a", "c"}
+    assert {one.labels[1:] for one in read.series} == {(("site", "here"), ("zone", "z"))}
+    assert batch.items == 4
+
+
+def test_a_moment_outside_the_template_is_sent_all_the_same(tmp_path: Path) -> None:
+    with DiskQueue(tmp_path / "q.db") as queue:
+        Samples(queue).scrape("g", LAYOUT, 5, np.array([1.0, STALE_NAN, 3.0]))
+        batch = queue.peek(100, 1 << 20)
+        assert batch is not None
+        read = WriteReader().read(RemoteWriteOut("http://x").post(batch).body)
+    assert [one.timestamps_ms.tolist() for one in read.series] == [[5], [5], [5]]
+    assert is_stale(read.series[1].values).all()
+
+
+def spans(*names: str) -> ExportTraceServiceRequest:
+    request = ExportTraceServiceRequest()
+    for name in names:
+        request.resource_spans.add().scope_spans.add().spans.add(name=name)
+    return request
+
+
+def test_otlp_is_passed_on_as_it_came_in_batches_of_one_signal(tmp_path: Path) -> None:
+    receiver = Receiver()
+
+    def use(forwarding: Forwarding) -> None:
+        for request in (spans("a"), spans(), spans("b", "c")):
+            forwarding.pass_on("traces", request)
+
+    forwarded(tmp_path, ForwardSettings(otlp=(Destination("http://backend:4318/"),)), receiver, use, 2)
+    (request,) = receiver.requests
+    assert (request.url, request.headers["content-encoding"]) == ("http://backend:4318/v1/traces", "gzip")
+    sent = ExportTraceServiceRequest.FromString(gzip.decompress(request.content))
+    assert [one.scope_spans[0].spans[0].name for one in sent.resource_spans] == ["a", "b", "c"]
+
+
+def test_own_metrics_tell_of_every_destination(store: Store, tmp_path: Path) -> None:
+    def check(forwarding: Forwarding) -> None:
+        scrapes(store, [1.0, 2.0])(forwarding)
+        forwarding.senders[0].queue.dropped["size"] = 3
+        found = {
+            (sample.name.removeprefix("loadline_collector_forward_"), sample.labels.get("reason", "")): sample
+            for family in ForwardMetrics(forwarding.senders).collect()
+            for sample in family.samples
+        }
+        assert found["queue_items", ""].value == 2.0
+        assert found["dropped_total", "size"].value == 3.0
+        assert found["sent_total", ""].labels == {"destination": "http://receiver/api/v1/write"}
+
+    forwarded(tmp_path, ForwardSettings((Destination(URL),)), Receiver(), check, 0)
+
+
+def test_a_file_says_where_to_and_what_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "forward.yml"
+    path.write_text(
+        "remote_write:\n"
+        "  - url: http://a/write\n"
+        "    queue_bytes: 1MB\n"
+        "    queue_age: 1h\n"
+        "    max_samples_per_send: 7\n"
+        "    write_relabel_configs: [{source_labels: [__name__], regex: 'go_.*', action: drop}]\n"
+        "otlp:\n"
+        "  - {url: 'http://b:4318', bearer_token_file: /token}\n"
+    )
+    read = forward_settings(["http://c/write"], file=path)
+    assert [to.url for to in read.remote_write] == ["http://c/write", "http://a/write"]
+    to = read.remote_write[1]
+    assert (to.queue_bytes, to.queue_age_s, to.max_samples, to.rules[0].action) == (1 << 20, 3600.0, 7, "drop")
+    assert read.otlp[0].token_file == Path("/token")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("remote_write: [{url: 'ftp://a'}]", '1:22: url: "ftp://a"; an address looks like'),
+        ("remote_write: [{}]", "url: is absent; it is where to send"),
+        ("otlp: [{url: 'http://a', write_relabel_configs: []}]", '"write_relabel_configs" is not understood'),
+        ("otlp: 3", 'otlp: "3"; it is a list'),
+        ("remote: []", "allowed: remote_write, otlp"),
+        ("a: [", "not YAML"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_told_with_its_place(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "forward.yml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_forward_file(path)
+    assert words in str(caught.value)
+    assert f"{path}:1:" in str(caught.value)
+
+
+def test_addresses_of_options_are_checked_and_given_once() -> None:
+    with pytest.raises(ConfigError, match="'nowhere' is no address; an address looks like"):
+        forward_settings(["nowhere"])
+    with pytest.raises(ConfigError, match="http://b is given 2 times"):
+        forward_settings(["http://u:p@b"], ["http://u:p@b"])
+
+
+def test_a_queues_file_has_a_name_of_its_own_without_secrets() -> None:
+    assert file_of(URL).startswith("http-receiver-api-v1-write-")
+    assert "secret" not in file_of(URL)
+    assert file_of(URL) != file_of(URL + "/")
