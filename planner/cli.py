@@ -233,7 +233,10 @@ def capacity(
 
 @app.command()
 def validate(
-    run: Annotated[Path, typer.Argument(help="Measured run with server observations.")],
+    run: Annotated[
+        Path,
+        typer.Argument(help="Measured run with server observations, vLLM's spans, or an LLMServingSim bench."),
+    ],
     split: Annotated[
         float,
         typer.Option(min=0.1, max=0.9, help="Share of the run to calibrate on.", envvar="LOADLINE_PLAN_SPLIT"),
@@ -263,12 +266,12 @@ def validate(
     with opt.one_line_errors():
         from planner.answers.simulation import validation_report
         from planner.latency import read_model
-        from planner.result import read_run
+        from planner.measured import read_any
         from planner.sim.simulate import versions
         from planner.validate import validate as hold
 
         limits = _limits(num_blocks, block_size, max_num_batched_tokens, max_num_seqs, max_model_len)
-        measured = read_run(run)
+        measured = read_any(run)
         found = hold(
             measured,
             str(run),

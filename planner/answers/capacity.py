@@ -119,8 +119,8 @@ def _needs_table(needed: Sequence[Need], spare: int) -> Table:
             (n.month, n.peak_per_s, n.serving, n.total, n.ttft_p95_s, n.goodput_ratio, n.verified, *_outage_cells(n))
             for n in needed
         ),
-        note="TTFT and goodput are those of the peak with the spares gone. Recovery counts from the moment in the middle "
-        "of the peak when they are lost; what they held is sent again. – where it is not simulated or never comes.",
+        note="TTFT and goodput are those of the peak with the spares gone. Recovery counts from the moment amid the "
+        "peak when they are lost; what they held is sent again. – where it is not simulated or never comes.",
     )
 
 

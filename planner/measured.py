@@ -1,0 +1,187 @@
+"""Runs of vLLM that somebody else measured: four times per request become a ``Run`` that a twin can be fitted on.
+
+Two formats: the bench of LLMServingSim (``requests.jsonl`` with ``meta.json`` beside it) and vLLM's OpenTelemetry
+spans (one ``resourceSpans`` object a line, limits in ``exp-config.yaml`` beside it). Neither times single steps, but a
+request that decodes gets a token with every step, so its decode is a sum of steps whose sizes the other requests tell:
+``observations`` has one such sum per request, tokens of the others taken as spread evenly over their own decode.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from planner.errors import RunError
+from planner.result import FloatArray, IntArray, Observation, Requests, Run, RunHeader, read_run
+
+LEAST_TOKENS = 16
+_LIMITS = ("max_num_seqs", "max_num_batched_tokens", "max_model_len")
+_KV_SIZE = re.compile(r"GPU KV cache size: ([\d,]+) tokens")
+_HIT_RATE = re.compile(r"Prefix cache hit rate: ([\d.]+)%")
+_UNTOLD = {"max_model_len": 131_072, "num_blocks": 1_000_000}
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """Requests of a measured run in the order in which they were queued; times are seconds, arrays (rows,).
+
+    ``cached_ratio`` is the share of prompt tokens that were found in the prefix cache.
+    """
+
+    queued_s: FloatArray
+    scheduled_s: FloatArray
+    first_s: FloatArray
+    last_s: FloatArray
+    prompt: IntArray
+    output: IntArray
+    cached_ratio: float = 0.0
+
+
+def sniff_measured(head: bytes) -> bool:
+    """Whether a file that begins so is one of the two."""
+    line = head.lstrip().split(b"\n", 1)[0]
+    return line.startswith(b'{"resourceSpans"') or (b'"queued_ts"' in line and b'"first_token_ts"' in line)
+
+
+def read_any(path: Path) -> Run:
+    """A run of ours or one measured elsewhere, told apart by content. Raises RunError."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError:
+        head = b""
+    return read_measured(path) if sniff_measured(head) else read_run(path)
+
+
+def read_measured(path: Path) -> Run:
+    """Read a measured run. Raises RunError with file, line and what is wrong."""
+    try:
+        lines = [(number, line) for number, line in enumerate(path.read_bytes().splitlines(), 1) if line.strip()]
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}") from error
+    rows: list[tuple[float, ...]] = []
+    for number, line in lines:
+        try:
+            rows.extend(_rows(orjson.loads(line)))
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RunError(f"{path}:{number}: is not a measured request: {type(error).__name__} {error}") from error
+    if not rows:
+        raise RunError(f"{path}: holds no request that ended")
+    table = np.array(sorted(rows), dtype=np.float64)
+    table[:, :4] -= table[0, 0]
+    limits, model, untold = _beside(path)
+    logged, cached_ratio = _logged(path.with_name("vllm.log"))
+    limits |= {name: value for name, value in logged.items() if name in untold or name not in limits}
+    header = _header(path, limits, model, tuple(name for name in untold if name not in logged))
+    queued, scheduled, first, last = table[:, :4].T
+    prompt, output = table[:, 4:].T.astype(np.int64)
+    timed = Timed(queued, scheduled, first, last, prompt, output, cached_ratio)
+    return Run(header, _requests(timed), tuple(observations(timed)))
+
+
+def observations(timed: Timed) -> Iterator[Observation]:
+    """One sum of steps per request with at least 16 tokens, in the order of the requests."""
+    starts, ends = timed.first_s, timed.last_s
+    gaps = np.maximum(timed.output - 1, 0)
+    spans = np.maximum(ends - starts, 1e-9)
+    for row in np.nonzero(timed.output >= LEAST_TOKENS)[0]:
+        begin, end = starts[row], ends[row]
+        low, high = np.maximum(starts, begin), np.minimum(ends, end)
+        shared = np.maximum(high - low, 0.0) / spans
+        tokens = shared * gaps
+        middle = np.clip(((low + high) / 2 - starts) / spans, 0.0, 1.0)
+        context = timed.prompt + middle * gaps
+        prefill_span = np.maximum(starts - timed.scheduled_s, 1e-9)
+        inside = np.minimum(starts, end) - np.maximum(timed.scheduled_s, begin)
+        prefill = np.clip(inside / prefill_span, 0.0, 1.0) * timed.prompt * (1 - timed.cached_ratio)
+        yield Observation(
+            steps=float(gaps[row]),
+            wall_s=float(end - begin),
+            prefill_tokens=float(prefill.sum()),
+            prefill_attention=float((prefill * (timed.prompt + 1) / 2).sum()),
+            decode_seqs=float(tokens.sum()),
+            decode_kv_tokens=float((tokens * context).sum()),
+            start_s=float(timed.queued_s[row]),
+            end_s=float(end),
+        )
+
+
+def _rows(document: Any) -> Iterator[tuple[float, ...]]:
+    """(queued, scheduled, first, last, prompt tokens, output tokens) of each request of a line that ended."""
+    if "queued_ts" in document:
+        times = [float(document[f"{name}_ts"]) for name in ("queued", "scheduled", "first_token", "last_token")]
+        yield (*times, int(document["input_toks"]), int(document["output_toks"]))
+        return
+    for resource in document["resourceSpans"]:
+        for scope in resource["scopeSpans"]:
+            for span in scope["spans"]:
+                told = {one["key"]: next(iter(one["value"].values())) for one in span["attributes"]}
+                if "gen_ai.latency.time_to_first_token" not in told:
+                    continue
+                start = int(span["startTimeUnixNano"]) / 1e9
+                queued = float(told["gen_ai.latency.time_in_queue"])
+                first, end = (float(told[f"gen_ai.latency.{name}"]) for name in ("time_to_first_token", "e2e"))
+                tokens = (int(told[f"gen_ai.usage.{name}_tokens"]) for name in ("prompt", "completion"))
+                yield (start, start + queued, start + first, start + end, *tokens)
+
+
+def _beside(path: Path) -> tuple[dict[str, int], str, tuple[str, ...]]:
+    """Scheduler limits and model that the files beside a run tell, and the names of limits that they do not."""
+    told: dict[str, Any] = {}
+    model = ""
+    meta, experiment = path.with_name("meta.json"), path.with_name("exp-config.yaml")
+    if meta.is_file():
+        document = orjson.loads(meta.read_bytes())
+        cache = document.get("kv_cache") or {}
+        told = {**document.get("engine_kwargs", {}), "num_blocks": cache.get("num_gpu_blocks")}
+        told["block_size"] = cache.get("block_size")
+        model = str(document.get("model", ""))
+    elif experiment.is_file():
+        pairs = [line.split(":", 1) for line in experiment.read_text().splitlines() if ":" in line]
+        told = {key.strip(): value.strip() for key, value in pairs}
+        model = str(told.get("model", ""))
+    names = (*_LIMITS, "num_blocks", "block_size")
+    limits = {name: int(told[name]) for name in names if told.get(name) is not None}
+    untold = tuple(name for name in _UNTOLD if name not in limits)
+    return {**{name: _UNTOLD[name] for name in untold}, **limits}, model, untold
+
+
+def _logged(log: Path) -> tuple[dict[str, int], float]:
+    """Size of the KV cache, and the prefix cache's hit ratio half way through, as vLLM logged them beside a run."""
+    if not log.is_file():
+        return {}, 0.0
+    text = log.read_text(errors="replace")
+    size = _KV_SIZE.search(text)
+    rates = [float(rate) for rate in _HIT_RATE.findall(text)]
+    limits = {} if size is None else {"num_blocks": int(size[1].replace(",", "")) // 16, "block_size": 16}
+    return limits, rates[len(rates) // 2] / 100 if rates else 0.0
+
+
+def _header(path: Path, limits: dict[str, int], model: str, untold: tuple[str, ...]) -> RunHeader:
+    details: dict[str, Any] = {"scheduler": limits}
+    if untold:
+        details["notes"] = [f"{name} is not told: taken as {_UNTOLD[name]}" for name in untold]
+    return RunHeader(
+        kind="replay", target="measured elsewhere", model=model, trace=str(path), trace_sha256="", details=details
+    )
+
+
+def _requests(timed: Timed) -> Requests:
+    rows = len(timed.queued_s)
+    return Requests(
+        row_id=np.arange(rows, dtype=np.int64),
+        due_s=timed.queued_s,
+        sent_s=timed.queued_s,
+        first_token_s=timed.first_s,
+        last_token_s=timed.last_s,
+        end_s=timed.last_s,
+        input_tokens=timed.prompt,
+        output_tokens=timed.output,
+        cached_tokens=np.floor(timed.prompt * timed.cached_ratio),
+        status=np.full(rows, "ok", dtype="<U10"),
+        error=(None,) * rows,
+    )

@@ -1,0 +1,65 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from planner.errors import RunError
+from planner.latency import LinearModel
+from planner.measured import Timed, observations, read_any, read_measured
+from planner.sim import Twin, play
+from planner.trace import from_lengths
+from planner.validate import validate
+from probe_engine.sched import SchedulerConfig
+
+RUNS = {
+    "llmservingsim/bench/examples/RTX4090/Llama-3.1-8B/vllm/requests.jsonl": 0.13,
+    "llmservingsim/bench/examples/RTXPRO6000/Llama-3.1-8B/vllm/requests.jsonl": 0.03,
+    "vllm_otel/jan20-codellama-prefill-1/traces.json": 0.22,
+    "vllm_otel/jan21-llama7b-train-1/traces.json": 0.25,
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_second_half_of_a_real_gpu_run_is_foretold_from_its_first(shared_data: Path, name: str) -> None:
+    path = shared_data / "traces" / name
+    run = read_measured(path)
+    assert len(run.requests) >= 180
+    found = validate(run, name, split=0.5, model=None, fleet=lambda model: Twin.of(model, noise=False))
+    for metric in ("ttft_sent_s", "tpot_s", "e2e_sent_s"):
+        errors = found.comparison.metrics[metric].error
+        assert max(abs(errors[at]) for at in ("p50", "p90", "p99")) < RUNS[name], (metric, errors)
+    end_to_end = found.comparison.metrics["e2e_sent_s"].error
+    assert abs(end_to_end["p50"]) < 0.04
+
+
+def test_sums_of_a_requests_decode_are_sums_of_its_steps() -> None:
+    draw = np.random.default_rng(3)
+    trace = from_lengths(np.cumsum(draw.exponential(0.2, 120)), draw.integers(20, 400, 120), draw.integers(20, 90, 120))
+    config = SchedulerConfig(num_blocks=4000, max_num_batched_tokens=512, max_num_seqs=64)
+    played = play(trace, Twin(config, LinearModel(20e-3, 1e-4, 0.0, 1e-3, 1e-6)))
+    timed = Timed(
+        played.due_s, played.due_s, played.first_token_s, played.last_token_s, trace.input_tokens, trace.output_tokens
+    )
+    for seen in observations(timed):
+        told = 20e-3 * seen.steps + 1e-4 * seen.prefill_tokens + 1e-3 * seen.decode_seqs + 1e-6 * seen.decode_kv_tokens
+        assert told == pytest.approx(seen.wall_s, rel=0.1)
+
+
+def test_limits_that_nobody_tells_are_noted(tmp_path: Path) -> None:
+    line = {"input_toks": 10, "output_toks": 20, "queued_ts": 5.0, "scheduled_ts": 5.0}
+    path = tmp_path / "requests.jsonl"
+    path.write_text(json.dumps({**line, "first_token_ts": 5.1, "last_token_ts": 6.0}) + "\n")
+    run = read_any(path)
+    assert run.requests.first_token_s.tolist() == pytest.approx([0.1])
+    assert run.header.details["notes"] == [
+        "max_model_len is not told: taken as 131072",
+        "num_blocks is not told: taken as 1000000",
+    ]
+
+
+def test_a_line_that_is_no_request_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    path.write_text('{"queued_ts": 1, "first_token_ts": 2}\n')
+    with pytest.raises(RunError, match=r"requests\.jsonl:1: is not a measured request: KeyError 'scheduled_ts'"):
+        read_any(path)
