@@ -127,7 +127,7 @@ def _answer(evaluator: Evaluator, expr: Expr, times: Int64Array, instant: bool) 
     rows: Sequence[int] = range(len(value.labels))
     if not instant:
         rows = sorted(rows, key=value.labels.__getitem__)
-    alive, full = value.present.any(axis=1).tolist(), value.present.all(axis=1).tolist()
+    alive, full = np.any(value.present, axis=1), np.all(value.present, axis=1)
     series = tuple([_series(value, row, times, full[row]) for row in rows if alive[row]])
     return Result("vector" if instant else "matrix", series, notes.warnings, notes.infos)
 
