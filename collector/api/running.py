@@ -1,11 +1,10 @@
 """One running query: its deadline, the client that waits for it, and the end of the process.
 
-A query runs in a thread and looks at its clock between the nodes of its expression. The clock jumps past the deadline
-once the query is called off; the answer is then Prometheus's, at once, and the thread ends at its next look.
+A query runs in a thread and looks at its clock between the nodes of its expression. The clock raises the refusal once
+it is called off or its time is up; the answer is then Prometheus's, at once, and the thread ends at its next look.
 """
 
 import asyncio
-import math
 import threading
 import time
 from collections.abc import Callable
@@ -17,13 +16,12 @@ from starlette.requests import Request
 
 from collector.api.errors import ApiError
 from collector.api.parts import Parts
-from collector.model.errors import LimitError
 
 T = TypeVar("T")
 
 
 class QueryClock:
-    """Seconds for ``Engine``; infinite once the query is called off or the process stops."""
+    """Seconds for ``Engine``, until the query is called off, the process stops or the time is up."""
 
     def __init__(
         self, timeout_s: float, stopping: threading.Event, now_s: Callable[[], float] = time.monotonic
@@ -34,8 +32,10 @@ class QueryClock:
         self._called_off = False
 
     def __call__(self) -> float:
-        """The time as the query should see it."""
-        return math.inf if self._is_canceled() else self._now_s()
+        """The time; ApiError once the query should end."""
+        if refusal := self.refusal():
+            raise refusal
+        return self._now_s()
 
     def call_off(self) -> None:
         """Let the query end at its next look."""
@@ -67,8 +67,6 @@ async def run_query(parts: Parts, request: Request, timeout_s: float, work: Call
         refusal = clock.refusal() or ApiError(503, "canceled", "query was canceled in expression evaluation")
         clock.call_off()
         raise refusal
-    except LimitError as error:
-        raise clock.refusal() or error from error
     finally:
         clock.call_off()
         leaving.cancel()

@@ -149,7 +149,7 @@ class HttpFinder:
         try:
             self._known = parse_groups(await self._ask(), self._source.url, {"__meta_url": self._source.url})
             trouble = ""
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             trouble = f"{self._source.url}: cannot be reached: {str(error) or type(error).__name__}"
         except ConfigError as error:
             trouble = str(error)

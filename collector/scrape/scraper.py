@@ -113,7 +113,7 @@ class Scraper:
                     if len(body) > limit:
                         raise ScrapeFailure(f"the page is longer than {limit} bytes (body_size_limit)")
                 return bytes(body), response.headers.get("content-type", "")
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:  # OSError: TLS refused while reading
             raise ScrapeFailure(f"cannot be reached: {str(error) or type(error).__name__}") from error
 
     def _take(self, body: bytes, content_type: str, failure: str, timestamp_ms: int, started_s: float) -> None:

@@ -7,8 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -66,6 +67,58 @@ def test_a_collector_scrapes_itself_keeps_what_it_saw_and_stops_cleanly(tmp_path
     code, out, _ = run("stats", tmp_path / "d", "--json")
     assert code == 0
     assert json.loads(out)["series"] > 4
+
+
+def test_a_configuration_is_read_again_when_asked_and_a_bad_one_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "prometheus.yml"
+    path.write_text("scrape_configs: [{job_name: one, static_configs: [{targets: ['127.0.0.1:9']}]}]")
+    arguments = ("--data", tmp_path / "d", "--config", path, "--no-telemetry")
+    with serving(*arguments) as (url, process), httpx.Client(base_url=url, trust_env=False) as http:
+
+        def jobs() -> list[str]:
+            return list(http.get("/api/v1/scrape_pools").json()["data"]["scrapePools"])
+
+        assert jobs() == ["one"]
+        path.write_text("scrape_configs: [{job_name: two}]")
+        assert (http.post("/-/reload").status_code, jobs()) == (200, ["two"])
+        path.write_text("scrape_configs: [{job_nam: three}]")
+        refused = http.post("/-/reload")
+        assert (refused.status_code, jobs()) == (500, ["two"])
+        assert f'failed to reload config: {path}:1:19: scrape_configs: "job_nam" is not understood' in refused.text
+        assert http.get("/api/v1/status/runtimeinfo").json()["data"]["reloadConfigSuccess"] is False
+        assert "two" in http.get("/api/v1/status/config").json()["data"]["yaml"]
+        assert http.get("/-/reload").status_code == 405
+        path.write_text("scrape_configs: [{job_name: four}]")
+        process.send_signal(signal.SIGHUP)
+        while jobs() != ["four"]:
+            pass
+        assert http.get("/api/v1/status/flags").json()["data"]["config"] == str(path)
+    assert process.returncode == 0
+
+
+def test_a_stop_does_not_wait_for_a_running_query(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "d") as store:
+        layout = tuple(from_mapping({"__name__": "a", "n": str(number)}) for number in range(2000))
+        for step in range(60):
+            store.append_scrape("g", layout, 1_700_000_000_000 + step * 1000, np.ones(2000))
+    slow = "+".join(["sum(quantile_over_time(0.5, a[1m]))"] * 150)
+    asked = {"query": slow, "start": "1699999000", "end": "1700001000", "step": "1"}
+    answers: list[int] = []
+    with serving("--data", tmp_path / "d", "--no-telemetry") as (url, process):
+
+        def ask() -> None:
+            with httpx.Client(base_url=url, trust_env=False, timeout=60.0) as http, suppress(httpx.HTTPError):
+                answers.append(http.post("/api/v1/query_range", data=asked).status_code)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        with httpx.Client(base_url=url, trust_env=False) as http:
+            while "loadline_collector_queries_total 1.0" not in http.get("/metrics").text:
+                pass
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30.0) == 0
+        asking.join()
+    assert answers in ([503], [])
 
 
 def test_a_port_that_is_in_use_is_one_line_and_exit_code_2(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 from collector.model.matchers import Matcher
 from collector.model.series import is_stale
 from collector.scrape.loop import every, next_step_s
+from collector.scrape.relabel import Rule
 from collector.scrape.scraper import Scraper
 from collector.scrape.target import ScrapeLimits, Target, make_target
 from collector.store import Store
@@ -145,6 +147,78 @@ def test_a_clock_that_jumps_back_is_said_and_nothing_breaks(store: Store) -> Non
     scraper = scrape(store, TARGET, [(5000, PAGE), (4000, PAGE)])
     assert "was scraped but not stored" in scraper.failure
     assert values(store, "a") == [(5000, 1.0)]
+
+
+STAMPED = b"old 1 500\nnew 2\n"
+
+
+def test_a_sample_with_a_time_of_its_own_keeps_it(store: Store) -> None:
+    scrape(store, TARGET, [(1000, STAMPED), (6000, b"old 3 5500\nnew 4\n"), (11_000, b"new 5\n")])
+    assert values(store, "old") == [(500, 1.0), (5500, 3.0)]
+    assert values(store, "new") == [(1000, 2.0), (6000, 4.0), (11_000, 5.0)]
+    assert values(store, "scrape_samples_scraped") == [(1000, 2.0), (6000, 2.0), (11_000, 1.0)]
+
+
+def test_without_honor_timestamps_it_belongs_to_the_scrape(store: Store) -> None:
+    scrape(store, replace(TARGET, honor_timestamps=False), [(1000, STAMPED)])
+    assert values(store, "old") == [(1000, 1.0)]
+
+
+def test_new_series_are_counted(store: Store) -> None:
+    pages = [(1000, b"a 1\nb 1\n"), (2000, b"a 1\nb 1\n"), (3000, b"a 1\nc 1\n"), (4000, b""), (5000, b"a 1\nb 1\n")]
+    scrape(store, TARGET, pages, [200, 200, 200, 500, 200])
+    added = [value for _, value in values(store, "scrape_series_added")]
+    assert added == [2, 0, 1, 0, 1]
+
+
+def test_relabelling_drops_and_renames_series(store: Store) -> None:
+    rules = (
+        Rule(source_labels=("__name__",), regex="noise.*", action="drop"),
+        Rule(source_labels=("__name__",), regex="old_(.*)", target_label="__name__", replacement="new_$1"),
+        Rule(regex="secret", action="labeldrop"),
+    )
+    page = b'noise_a 1\nold_b{secret="x"} 2\nnoise_c 3\nd 4\n'
+    scraper = scrape(store, replace(TARGET, metric_relabel=rules), [(1000, page), (2000, page)])
+    assert values(store, "new_b") == [(1000, 2.0), (2000, 2.0)]
+    assert values(store, "noise_a") == []
+    assert values(store, "scrape_samples_scraped") == [(1000, 4.0), (2000, 4.0)]
+    assert values(store, "scrape_samples_post_metric_relabeling") == [(1000, 2.0), (2000, 2.0)]
+    assert scraper.samples == 4
+
+
+def test_dropped_series_that_change_all_the_time_take_no_memory(store: Store) -> None:
+    rules = (Rule(source_labels=("__name__",), regex="noise", action="drop"),)
+    pages = [(time, b'a 1\nnoise{id="%d"} 1\nnoise{id="%d"} 1\n' % (time, -time)) for time in range(1, 1500)]
+    scraper = scrape(store, replace(TARGET, metric_relabel=rules), pages)
+    assert len(scraper._parser._ids) < 1100
+
+
+@pytest.mark.parametrize(
+    ("limits", "failure"),
+    [
+        (ScrapeLimits(labels=3), "metric a has 4 labels; at most 3 are taken (label_limit)"),
+        (ScrapeLimits(label_name_length=7), "metric a: label name __name__ has 8 characters; at most 7 are taken"),
+        (ScrapeLimits(label_value_length=5), "metric a: label job has 6 characters; at most 5 are taken"),
+        (ScrapeLimits(samples=1), "the page has 2 samples after relabelling; at most 1 are taken (sample_limit)"),
+    ],
+)
+def test_a_page_beyond_a_limit_is_refused_whole(store: Store, limits: ScrapeLimits, failure: str) -> None:
+    scraper = scrape(store, replace(TARGET, limits=limits), [(1000, PAGE)])
+    assert scraper.failure.startswith(failure)
+    assert values(store, "a") == []
+    assert values(store, "up") == [(1000, 0.0)]
+
+
+def test_a_refused_target_is_not_asked(store: Store) -> None:
+    scraper = scrape(store, replace(TARGET, refusal="too many targets"), [(1000, PAGE)])
+    assert scraper.failure == "too many targets"
+    assert values(store, "up") == [(1000, 0.0)]
+
+
+def test_an_empty_label_of_a_page_keeps_the_targets_away_where_it_is_honoured(store: Store) -> None:
+    page = b'a{instance="",job="own"} 1\n'
+    scrape(store, replace(TARGET, honor_labels=True), [(1000, page)])
+    assert store.series([Matcher("__name__", "=", "a")], 0, 10_000) == ((("__name__", "a"), ("job", "own")),)
 
 
 def test_the_next_step_is_after_now_and_on_the_grid() -> None:
