@@ -88,7 +88,7 @@ class Report(BaseModel):
 
     format: Literal["loadline-report"] = "loadline-report"
     version: Literal[1] = 1
-    kind: Literal["capacity", "cost", "simulation", "validation", "calibration"]
+    kind: Literal["capacity", "cost", "simulation", "validation", "calibration", "autoscale", "mix", "fit", "forecast"]
     title: str
     findings: tuple[str, ...]
     inputs: dict[str, Any]

@@ -20,8 +20,9 @@ _NEVER = 1 << 200
 class Clock:
     """Replicas behind a router on one clock of ticks.
 
-    ``serving`` are the replicas that the router may choose from. While there are none, requests wait for the first to
-    come. ``on_refusal`` is told of requests that the scheduler would never serve.
+    ``serving`` are the replicas that the router may choose from; ``submitted`` counts the requests given to them. While
+    there are none, requests wait for the first to come. ``on_refusal`` is told of requests that the scheduler would
+    never serve.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Clock:
         self._on_refusal = on_refusal
         self._ends: list[tuple[int, int]] = []
         self._timers: list[tuple[int, int, Action]] = []
-        self._number = 0
+        self.submitted = 0
         self._made = 0
         self._touched: list[Replica] = []
         self._held: list[Request] = []
@@ -82,8 +83,8 @@ class Clock:
         if not self.serving:
             self._held.append(request)
             return
-        replica = self.serving[self._route(self.serving, self._number)]
-        self._number += 1
+        replica = self.serving[self._route(self.serving, self.submitted)]
+        self.submitted += 1
         try:
             replica.add(request)
         except RequestRefused as refusal:

@@ -93,6 +93,7 @@ class Replica:
         self._most_kv = bounds.get("decode_kv_tokens", float("inf"))
         self._begun = 0
         self._steps = 0
+        self._kv_tokens = 0  # decode KV tokens of the run's first step
         self._first = 0  # ticks of the run's first step
         self._rise = 0  # ticks by which each of its steps is longer than the one before
         self._ends: npt.NDArray[np.int64] | None = None  # with noise: ends of its steps, from its beginning
@@ -112,6 +113,7 @@ class Replica:
         stats = output.stats
         self._begun = now
         self._first = self._pace.ticks(stats)
+        self._kv_tokens = stats.decode_kv_tokens
         self._rise = 0
         self._steps = 1
         self._ends = None
@@ -144,11 +146,9 @@ class Replica:
         """The run that ``begin`` started ends at ``now``; requests that finished with it."""
         output = self.output
         assert output is not None
-        self._record(output)
-        steps = self._steps
-        if steps > 1:
-            times = [to_s(self._begun + self._elapsed(step)) for step in range(1, steps)] if self._token_times else ()
-            self.scheduler.pass_over(steps - 1, times)
+        self._record(output, self._steps)
+        if self._steps > 1:
+            self.scheduler.pass_over(self._steps - 1, self._times(self._steps - 1))
         for chunk in output.prefills:
             if chunk.samples and chunk.request.preemptions:
                 last = chunk.request.timeline.last_token_s
@@ -160,6 +160,29 @@ class Replica:
         finished = self.scheduler.update(output, _NOBODY, to_s(now))
         self.load -= len(finished)
         return finished
+
+    def catch_up(self, now: int) -> None:
+        """Let log and scheduler be where the run is at ``now``: complete the steps that ended before."""
+        if self.due is None or self._steps == 1 or self.output is None:
+            return
+        done = min(bisect_left(range(1, self._steps + 1), now - self._begun, key=self._elapsed), self._steps - 1)
+        if not done:
+            return
+        self._record(self.output, done)
+        self.scheduler.pass_over(done, self._times(done))
+        elapsed = self._elapsed(done)
+        self._begun += elapsed
+        self._first += self._rise * done
+        self._kv_tokens += self.output.stats.decode_seqs * done
+        self._steps -= done
+        if self._ends is not None:
+            self._ends = self._ends[done:] - elapsed
+
+    def _times(self, steps: int) -> list[float]:
+        """Ends of the run's first ``steps``, seconds; empty when nobody asks."""
+        if not self._token_times:
+            return []
+        return [to_s(self._begun + self._elapsed(step)) for step in range(1, steps + 1)]
 
     def _elapsed(self, steps: int) -> int:
         """Ticks that the first ``steps`` of the run take."""
@@ -177,20 +200,19 @@ class Replica:
                 self._noise.give_back(len(self._ends) - self._steps)
                 self._ends = self._ends[: self._steps]
 
-    def _record(self, output: SchedulerOutput) -> None:
-        log, stats, steps = self.log, output.stats, self._steps
+    def _record(self, output: SchedulerOutput, steps: int) -> None:
+        log, stats = self.log, output.stats
         seqs = stats.decode_seqs
-        kv_rise = seqs * (steps * (steps - 1) // 2)
         log.steps += steps
         log.busy_ticks += self._elapsed(steps)
         log.prefill_tokens += stats.prefill_tokens
         log.prefill_attention += stats.prefill_attention
         log.decode_seqs += seqs * steps
-        log.decode_kv_tokens += stats.decode_kv_tokens * steps + kv_rise
+        log.decode_kv_tokens += self._kv_tokens * steps + seqs * (steps * (steps - 1) // 2)
         if seqs and self._begun >= self._settled:
             if self._ends is not None:
                 before = 0
-                for end in self._ends.tolist():
+                for end in self._ends[:steps].tolist():
                     log.gaps.add(end - before, seqs)
                     before = end
             else:
@@ -201,8 +223,8 @@ class Replica:
             or seqs > self._most_seqs
         ):
             log.outside += steps
-        elif stats.decode_kv_tokens + seqs * (steps - 1) > self._most_kv:
-            within = max(int((self._most_kv - stats.decode_kv_tokens) // seqs) + 1, 0) if seqs else 0
+        elif self._kv_tokens + seqs * (steps - 1) > self._most_kv:
+            within = max(int((self._most_kv - self._kv_tokens) // seqs) + 1, 0) if seqs else 0
             log.outside += steps - within
 
     def _step_ticks(self, index: int) -> int:

@@ -1,0 +1,69 @@
+"""Autoscaling policies side by side, as a report."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from planner.answers.inputs import plain, step_error, trace_inputs
+from planner.autoscale import Outcome, Question
+from planner.latency import StepModel
+from planner.report import Chart, Report, Series, Table, shown
+from planner.sim.simulate import versions
+
+
+def autoscale_report(question: Question, outcomes: Sequence[Outcome], model: StepModel) -> Report:
+    """Cost and promise of each policy; the cheapest that keeps the promise is named."""
+    promised = question.slo.goodput_ratio
+    real = [one for one in outcomes if one.policy != "oracle"]
+    keeping = [one for one in real if one.goodput_ratio >= promised]
+    oracle = next(one for one in outcomes if one.policy == "oracle")
+    if keeping:
+        best = min(keeping, key=lambda one: (one.replica_hours, one.policy))
+        regret = best.replica_hours / oracle.replica_hours - 1
+        finding = (
+            f"the cheapest that keeps the promise is {best.policy}: {shown(best.replica_hours)} replica-hours, "
+            f"${shown(best.cost_usd)}, {best.goodput_ratio:.1%} of the requests within it; "
+            f"{regret:+.0%} against an oracle without delays"
+        )
+    else:
+        best = max(real, key=lambda one: (one.goodput_ratio, one.policy))
+        finding = (
+            f"no policy keeps the promise of {promised:.1%}; {best.policy} comes closest, {best.goodput_ratio:.1%}"
+        )
+    columns = (
+        "policy", "replica-hours", "cost $", "in the promise", "TTFT p95 s", "violation min", "most", "changes", "flaps"
+    )  # fmt: skip
+    rows = tuple(
+        (
+            one.policy, one.replica_hours, one.cost_usd, one.goodput_ratio, one.ttft_p95_s, one.violation_s / 60,
+            one.most_replicas, one.changes, one.flaps,
+        )
+        for one in sorted(outcomes, key=lambda one: (one.replica_hours, one.policy))
+    )  # fmt: skip
+    series = tuple(
+        Series(name=one.policy, x=(one.cost_usd,), y=(one.goodput_ratio,), style="points") for one in outcomes
+    )
+    return Report(
+        kind="autoscale",
+        title=f"Autoscaling on {question.trace.header.source}",
+        findings=(finding,),
+        inputs={
+            **trace_inputs(question.trace),
+            "slo": question.slo.model_dump(),
+            "one_replica_carries_per_s": question.per_replica_per_s,
+            "delays": asdict(question.delays),
+            "usd_per_replica_hour": question.usd_per_replica_hour,
+        },
+        seed=question.seed,
+        model_error=step_error(model, None),
+        tables=(Table(title="Policies, cheapest first", columns=columns, rows=rows, note=_NOTE),),
+        charts=(Chart(title="Cost and promise", x_title="$", y_title="share in the promise", series=series),),
+        notes=tuple(model.notes),
+        result={"outcomes": plain([asdict(one) for one in outcomes])},
+        versions=versions(),
+    )
+
+
+_NOTE = (
+    "A minute of violation is one in which fewer requests than promised met every latency. Replicas are billed from "
+    "when they serve until they have drained. The oracle knows the coming minute and has no delays: nobody can buy it."
+)
