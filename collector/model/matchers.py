@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from collector.model.errors import QueryError
-from collector.model.go_regex import compile_go_regex
+from collector.model.go_regex import GoPattern, compile_go_regex
 from collector.model.labels import Labels, get
 
 MatchOp = Literal["=", "!=", "=~", "!~"]
@@ -23,7 +23,7 @@ class Matcher:
     name: str
     op: MatchOp
     value: str
-    _pattern: re.Pattern[str] | None = field(init=False, repr=False, compare=False, default=None)
+    _pattern: GoPattern | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
         if self.op in ("=~", "!~"):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from collector.model.go_regex import compile_go_regex
+from collector.model.go_regex import GoPattern, compile_go_regex
 from collector.scrape.document import Fields
 
 KEYS = ("source_labels", "separator", "regex", "modulus", "target_label", "replacement", "action")
@@ -30,7 +30,7 @@ class Rule:
     target_label: str = ""
     replacement: str = WHOLE
     modulus: int = 0
-    _pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
+    _pattern: GoPattern = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_pattern", compile_go_regex(self.regex))
