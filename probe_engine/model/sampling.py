@@ -12,6 +12,7 @@ import torch
 from probe_engine.errors import ModelError
 
 GREEDY_BELOW = 1e-5  # divided by less, logits of a float32 model overflow
+MAX_LOGPROBS = 20
 NUCLEUS_CANDIDATES = 1024  # most nuclei fit in so many tokens; those that don't are sorted whole
 
 
@@ -20,15 +21,39 @@ class SamplingParams:
     """How one request's tokens are chosen.
 
     ``temperature`` below ``GREEDY_BELOW`` is greedy. ``top_k`` is applied first, then ``top_p`` on what is left, as
-    transformers does. ``seed`` None draws from the runner's generator. Raises ``ModelError`` for a value out of range.
+    transformers does; ``min_p`` (least share of the likeliest token's probability) before both, as vLLM does. ``seed``
+    None draws from the runner's generator. The penalties, ``logit_bias`` (token id, added to its logit) and
+    ``min_tokens`` (before so many, no token that ends the text) are ``adjust``'s. ``logprobs``: how many rivals of
+    each chosen token to tell; None tells nothing. Raises ``ModelError`` for a value out of range.
     """
 
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int | None = None
     seed: int | None = None
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    min_tokens: int = 0
+    logprobs: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("presence_penalty", "frequency_penalty"):
+            if not -2.0 <= getattr(self, name) <= 2.0:
+                raise ModelError(f"{name} is {getattr(self, name)}; it must be from -2 to 2")
+        if not 0.0 < self.repetition_penalty < float("inf"):
+            raise ModelError(f"repetition_penalty is {self.repetition_penalty}; it must be a number over 0")
+        if not 0.0 <= self.min_p <= 1.0:
+            raise ModelError(f"min_p is {self.min_p}; it must be from 0 to 1")
+        for token, bias in self.logit_bias:
+            if not -100.0 <= bias <= 100.0:
+                raise ModelError(f"logit_bias of token {token} is {bias}; it must be from -100 to 100")
+        if self.min_tokens < 0:
+            raise ModelError(f"min_tokens is {self.min_tokens}; it must be at least 0")
+        if self.logprobs is not None and not 0 <= self.logprobs <= MAX_LOGPROBS:
+            raise ModelError(f"logprobs is {self.logprobs}; it must be from 0 to {MAX_LOGPROBS}, or absent")
         if not 0.0 <= self.temperature < float("inf"):
             raise ModelError(f"temperature is {self.temperature}; it must be a number from 0 up")
         if not 0.0 < self.top_p <= 1.0:
@@ -40,6 +65,12 @@ class SamplingParams:
     def greedy(self) -> bool:
         """Whether the likeliest token is always taken."""
         return self.temperature < GREEDY_BELOW
+
+    @property
+    def adjusts(self) -> bool:
+        """Whether logits are changed before a token is chosen."""
+        penalised = self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1.0
+        return bool(penalised or self.logit_bias or self.min_tokens)
 
 
 def sample(
@@ -75,7 +106,7 @@ def _is_greedy(params: SamplingParams) -> bool:
 
 
 def _is_free(params: SamplingParams) -> bool:
-    return not params.greedy and params.top_k is None and params.top_p >= 1.0
+    return not params.greedy and params.top_k is None and params.top_p >= 1.0 and not params.min_p
 
 
 def _is_limited(params: SamplingParams) -> bool:
@@ -101,6 +132,9 @@ def _draw_limited(
 ) -> list[int]:
     """Tokens drawn from what top-k and top-p leave: from a few candidates where these hold it all, else from all."""
     scaled, dice = _tempered(logits, params), _dice(generators, logits)
+    if any(wanted.min_p for wanted in params):
+        least = torch.tensor([[wanted.min_p] for wanted in params], device=scaled.device).log()
+        scaled = scaled.masked_fill(scaled < scaled.amax(-1, keepdim=True) + least, float("-inf"))
     vocabulary = scaled.shape[1]
     top_k = [vocabulary if wanted.top_k is None else min(wanted.top_k, vocabulary) for wanted in params]
     widest = max((k for k in top_k if k < vocabulary), default=0)
@@ -139,7 +173,12 @@ def _nucleus(
     before = probabilities.cumsum(-1) - probabilities
     top_p = torch.tensor([wanted.top_p for wanted in params], device=device).unsqueeze(1)
     kept = probabilities.masked_fill(before >= top_p, 0.0)
-    covered = (limit <= count) | ((before[:, -1:] + probabilities[:, -1:]) >= top_p) | (count == vocabulary)
+    covered = (
+        (limit <= count)
+        | (values[:, -1:] == float("-inf"))
+        | ((before[:, -1:] + probabilities[:, -1:]) >= top_p)
+        | (count == vocabulary)
+    )
     chosen = candidates.gather(1, _invert(kept, dice).unsqueeze(1)).squeeze(1)
     return chosen.tolist(), covered.squeeze(1).tolist()
 

@@ -78,6 +78,10 @@ class Tokenizer:
         """Text of ``ids`` without specials."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
+    def token_text(self, token_id: int) -> str:
+        """Text of one token, specials included; the replacement character for a part of a character."""
+        return str(self._tokenizer.decode([token_id], skip_special_tokens=False))
+
     def chat_prompt(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """Token ids of a conversation, up to where the assistant is to speak.
 

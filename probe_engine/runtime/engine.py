@@ -6,9 +6,11 @@ Synchronous and single-threaded; ``async_engine`` runs it in a thread.
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from probe_engine.errors import WorkerLost
+from probe_engine.model.logprobs import TokenLogprobs
 from probe_engine.model.sampling import SamplingParams
 from probe_engine.runtime.generation import Generation, TokenOutput
 from probe_engine.runtime.stop import StopText
@@ -21,7 +23,12 @@ log = logging.getLogger(__name__)
 
 
 class ModelRunner(Protocol):
-    """Carries out a step; keeps each request's token ids and appends what it samples."""
+    """Carries out a step; keeps each request's token ids and appends what it samples.
+
+    ``logprobs``: of the last step's tokens, by request id, for the requests whose sampling asks for them.
+    """
+
+    logprobs: dict[str, TokenLogprobs]
 
     def add(self, request_id: str, prompt_ids: list[int], sampling: SamplingParams) -> None:
         """Take in a request before its first step."""
@@ -93,6 +100,7 @@ class Engine:
         self._eos_ids = frozenset(detokeniser.eos_ids)
         self._record_tokens = record_tokens
         self._active: dict[str, _Active] = {}
+        self._followers: dict[str, list[Generation]] = {}  # by the id whose prompt they share, until it is computed
         self.stalled = False  # the last step found requests but nothing to run: see ``pause_s``
         self._resumed_s: float | None = None  # end of the last step, while steps follow each other
         self._token_s = 0.0  # when the last step's tokens came
@@ -109,6 +117,10 @@ class Engine:
 
     def add(self, generation: Generation) -> None:
         """Queue a request; raises ``RequestRefused`` or the runner's ``ModelError`` and keeps nothing of it."""
+        leader = self._active.get(generation.after or "")
+        if leader is not None and self.scheduler.config.prefix_cache and not leader.request.output_tokens:
+            self._followers.setdefault(leader.request.request_id, []).append(generation)
+            return
         request = generation.request()
         if self._record_tokens:
             request.timeline.token_times = []
@@ -126,14 +138,32 @@ class Engine:
         """End a request whose client has gone and free its blocks; None when it is not here (any more)."""
         request = self.scheduler.abort(request_id, self.clock())
         if request is None:
-            return None
+            return self._abort_follower(request_id)
         self._forget(request_id)
         with self.metrics.lock:
             self.metrics.finished(request)
         return TokenOutput(request_id, None, "", FinishReason.ABORT, request)
 
+    def _abort_follower(self, request_id: str) -> TokenOutput | None:
+        for waiting in self._followers.values():
+            for generation in waiting:
+                if generation.request_id == request_id:
+                    waiting.remove(generation)
+                    request = generation.request()
+                    request.finish_reason, request.timeline.finished_s = FinishReason.ABORT, self.clock()
+                    return TokenOutput(request_id, None, "", FinishReason.ABORT, request)
+        return None
+
+    def _release(self, leader_id: str) -> None:
+        """Queue those that waited for ``leader_id``'s prompt: it is in the prefix cache now, or never will be."""
+        for generation in self._followers.pop(leader_id, ()):
+            self.add(generation)
+
     def fail_all(self, reason: str, message: str) -> list[TokenOutput]:
         """End every request with an error; ``reason`` is the label it is counted under."""
+        for leader_id in list(self._followers):
+            for generation in self._followers.pop(leader_id):
+                self.add(replace(generation, after=None))
         return self._fail([active.request for active in self._active.values()], reason, message)
 
     @property
@@ -171,6 +201,8 @@ class Engine:
         outputs, finished = self._take(sampled)
         ended = self.scheduler.update(output, finished, now)
         self._end(ended, finished, outputs)
+        for leader_id in [leader_id for leader_id in self._followers if leader_id in sampled]:
+            self._release(leader_id)
         self._record(output, ended, late, now, start_s)
         return [*dropped, *outputs.values()]
 
@@ -195,9 +227,12 @@ class Engine:
         outputs: dict[str, TokenOutput] = {}
         finished: dict[str, FinishReason] = {}
         eos_ids, hashing, size = self._eos_ids, self.scheduler.config.prefix_cache, self.scheduler.config.block_size
+        logprobs = self._runner.logprobs
         for request_id, token in sampled.items():
             active = self._active[request_id]
             output = outputs[request_id] = TokenOutput(request_id, token, "")
+            if logprobs:
+                output.logprobs = logprobs.get(request_id)
             early = active.request.output_tokens < active.generation.min_tokens
             if token in eos_ids and not (early or active.generation.ignore_eos):
                 finished[request_id] = FinishReason.STOP
@@ -283,7 +318,9 @@ class Engine:
 
     def _forget(self, request_id: str) -> _Active:
         self._runner.remove(request_id)
-        return self._active.pop(request_id)
+        forgotten = self._active.pop(request_id)
+        self._release(request_id)
+        return forgotten
 
     def _hash(self, active: _Active, ids: Sequence[int]) -> None:
         """Append the hashes of the full blocks in ``ids``, which begin at a block's border."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from probe_engine.model.logprobs import TokenLogprobs
 from probe_engine.model.sampling import SamplingParams
 from probe_engine.sched import FinishReason, Request
 
@@ -16,7 +17,8 @@ class Generation:
     arrival_s: when it reached the server, on the engine's (monotonic) clock. stop: texts that end the output and are
     not part of it. ignore_eos: only ``max_tokens`` and ``stop`` end it. min_tokens: before that many, neither the
     end of text nor ``stop`` does. priority, tenant, deadline_s: as in ``sched.Request``. operation, traceparent: for
-    its trace.
+    its trace. after: id of a generation of the same prompt; this one is queued once that one's prompt is computed, so
+    that it finds it in the prefix cache.
     """
 
     request_id: str
@@ -32,6 +34,7 @@ class Generation:
     priority: int = 0
     tenant: str | None = None
     deadline_s: float | None = None
+    after: str | None = None
 
     def request(self) -> Request:
         """What the scheduler needs to know of it, block hashes not yet made."""
@@ -52,7 +55,7 @@ class TokenOutput:
 
     token_id: None where it ended without a token. text: what became final with it (may be empty). finish_reason: set
     on the last output, together with ``request`` (its timeline and counts). stop_reason: the stop text that matched.
-    error: why the request failed.
+    error: why the request failed. logprobs: of ``token_id``, where the sampling asks for them.
     """
 
     request_id: str
@@ -62,3 +65,4 @@ class TokenOutput:
     request: Request | None = None
     stop_reason: str | None = None
     error: str | None = None
+    logprobs: TokenLogprobs | None = None

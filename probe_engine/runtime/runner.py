@@ -11,8 +11,10 @@ import numpy.typing as npt
 import torch
 
 from probe_engine.errors import ModelError
+from probe_engine.model.adjust import History, adjust
 from probe_engine.model.attention import ChunkSpan, StepBatch
 from probe_engine.model.loading import LoadedModel
+from probe_engine.model.logprobs import TokenLogprobs, token_logprobs
 from probe_engine.model.sampling import SamplingParams, sample
 from probe_engine.sched import Chunk, SchedulerConfig, SchedulerOutput
 
@@ -26,6 +28,7 @@ class _Sequence:
     ids: list[int]
     sampling: SamplingParams
     generator: torch.Generator | None
+    history: History | None  # where its logits are adjusted
     row: int | None = None  # in the runner's matrix of block tables, while it holds blocks
     table: list[int] = field(default_factory=list)  # the scheduler's own list, of which ...
     blocks: int = 0  # ... so many are copied to that row
@@ -53,6 +56,8 @@ class Runner:
         self._free_rows = list(range(config.max_num_seqs - 1, -1, -1))
         self._sequences: dict[str, _Sequence] = {}
         self._generator = torch.Generator().manual_seed(seed)
+        self._eos_ids = frozenset(loaded.tokenizer.eos_ids)
+        self.logprobs: dict[str, TokenLogprobs] = {}  # of the last step's tokens, for requests that asked
 
     @property
     def kernels(self) -> str:
@@ -67,7 +72,8 @@ class Runner:
     def add(self, request_id: str, prompt_ids: list[int], sampling: SamplingParams) -> None:
         """Take in a request before its first step.
 
-        Raises ``ModelError`` for an id in use, an empty prompt or a token that the model doesn't have.
+        Raises ``ModelError`` for an id in use, an empty prompt or a token (also of ``logit_bias``) that the model
+        doesn't have.
         """
         if request_id in self._sequences:
             raise ModelError(f"request {request_id}: the id is in use")
@@ -76,8 +82,14 @@ class Runner:
         if min(prompt_ids) < 0 or max(prompt_ids) >= self._vocab_size:
             wrong = next(token for token in prompt_ids if not 0 <= token < self._vocab_size)
             raise ModelError(f"request {request_id}: token {wrong} is not in the vocabulary of {self._vocab_size}")
+        biased = next((token for token, _ in sampling.logit_bias if not 0 <= token < self._vocab_size), None)
+        if biased is not None:
+            raise ModelError(
+                f"request {request_id}: logit_bias has token {biased}; the vocabulary has {self._vocab_size}"
+            )
+        history = History(prompt_ids, self._vocab_size, self._model.device) if sampling.adjusts else None
         own = self._generator if sampling.seed is None else torch.Generator().manual_seed(sampling.seed)
-        self._sequences[request_id] = _Sequence(list(prompt_ids), sampling, None if sampling.greedy else own)
+        self._sequences[request_id] = _Sequence(list(prompt_ids), sampling, None if sampling.greedy else own, history)
 
     def remove(self, request_id: str) -> None:
         """Forget a request that finished or was aborted; unknown ids are a ``ModelError``."""
@@ -109,10 +121,25 @@ class Runner:
         """Sample from what ``logits(output)`` gave and append each token to its request."""
         sampling = [(chunk, sequence) for chunk, sequence in self._ordered(output)[0] if chunk.samples]
         wanted = [sequence.sampling for _, sequence in sampling]
-        tokens = sample(logits, wanted, [sequence.generator for _, sequence in sampling])
+        adjusted = self._adjusted(logits, [sequence for _, sequence in sampling])
+        tokens = sample(adjusted, wanted, [sequence.generator for _, sequence in sampling])
+        self.logprobs = _logprobs(logits, sampling, tokens)
         for (_, sequence), token in zip(sampling, tokens, strict=True):
             sequence.ids.append(token)
+            if sequence.history is not None:
+                sequence.history.take(token)
         return {chunk.request.request_id: token for (chunk, _), token in zip(sampling, tokens, strict=True)}
+
+    def _adjusted(self, logits: torch.Tensor, sequences: Sequence[_Sequence]) -> torch.Tensor:
+        """``logits`` with the rows of those that ask for it adjusted; the same tensor where none does."""
+        rows = [row for row, sequence in enumerate(sequences) if sequence.history is not None]
+        if not rows:
+            return logits
+        params = [sequences[row].sampling for row in rows]
+        histories = [history for sequence in sequences if (history := sequence.history) is not None]
+        index = torch.tensor(rows, device=logits.device)
+        changed = adjust(logits[index], params, histories, self._eos_ids)
+        return changed if len(rows) == len(sequences) else logits.float().index_copy(0, index, changed)
 
     def _ordered(self, output: SchedulerOutput) -> tuple[list[tuple[Chunk, _Sequence]], int]:
         """Chunks in the order of the batch's rows, and how many of them are single tokens."""
@@ -167,6 +194,18 @@ class Runner:
 
     def _tensor(self, array: Int64Array) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._model.device)
+
+
+def _logprobs(
+    logits: torch.Tensor, sampling: Sequence[tuple[Chunk, _Sequence]], tokens: Sequence[int]
+) -> dict[str, TokenLogprobs]:
+    asking = [(row, count) for row, (_, one) in enumerate(sampling) if (count := one.sampling.logprobs) is not None]
+    if not asking:
+        return {}
+    rows = [row for row, _ in asking]
+    some = logits[torch.tensor(rows, device=logits.device)]
+    told = token_logprobs(some, [tokens[row] for row in rows], [count for _, count in asking])
+    return {sampling[row][0].request.request_id: one for row, one in zip(rows, told, strict=True)}
 
 
 def fit_num_blocks(loaded: LoadedModel, block_size: int, memory_bytes: int) -> int:

@@ -6,8 +6,10 @@ from typing import Any
 
 import orjson
 
+from probe_engine.model.logprobs import TokenLogprobs
 from probe_engine.runtime.generation import Operation, TokenOutput
 from probe_engine.sched import FinishReason, Request
+from probe_engine.server.logprobs import TextOf, chat_logprobs, completion_logprobs
 
 DONE = b"data: [DONE]\n\n"
 OBJECTS: dict[Operation, tuple[str, str]] = {  # whole answer, stream chunk
@@ -33,6 +35,7 @@ class Usage:
     prompt_tokens: int
     completion_tokens: int = 0
     cached_tokens: int = 0
+    choices_per_prompt: int = 1  # only the first of each reads its prompt from the cache on the caller's account
 
     def body(self) -> dict[str, Any]:
         """OpenAI's ``usage``."""
@@ -43,11 +46,11 @@ class Usage:
             "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
         }
 
-    def take(self, output: TokenOutput) -> None:
-        """Count one output."""
+    def take(self, index: int, output: TokenOutput) -> None:
+        """Count one output of the choice ``index``."""
         if output.token_id is not None:
             self.completion_tokens += 1
-        if output.request is not None:
+        if output.request is not None and index % self.choices_per_prompt == 0:
             self.cached_tokens += output.request.cached_tokens
 
 
@@ -58,14 +61,17 @@ class Choice:
     texts: list[str] = field(default_factory=list)
     request: Request | None = None
     stop_reason: str | None = None
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
 
     def take(self, output: TokenOutput) -> None:
         """Add one output."""
         self.texts.append(output.text)
+        if output.logprobs is not None:
+            self.logprobs.append(output.logprobs)
         if output.finish_reason is not None:
             self.request, self.stop_reason = output.request, output.stop_reason
 
-    def body(self, index: int, operation: Operation) -> dict[str, Any]:
+    def body(self, index: int, operation: Operation, text_of: TextOf) -> dict[str, Any]:
         """OpenAI's choice."""
         text = "".join(self.texts)
         reason = None if self.request is None else self.request.finish_reason
@@ -73,20 +79,20 @@ class Choice:
         return {
             "index": index,
             **content,
-            "logprobs": None,
+            "logprobs": _logprobs(self.logprobs, operation, text_of, 0) if self.logprobs else None,
             "finish_reason": reason,
             "stop_reason": self.stop_reason,
         }
 
 
-def whole_answer(head: Head, choices: Sequence[Choice], usage: Usage) -> dict[str, Any]:
-    """The body of an answer that is not streamed."""
+def whole_answer(head: Head, choices: Sequence[Choice], usage: Usage, text_of: TextOf) -> dict[str, Any]:
+    """The body of an answer that is not streamed. ``text_of`` gives a token's text, for log probabilities."""
     return {
         "id": head.answer_id,
         "object": OBJECTS[head.operation][0],
         "created": head.created,
         "model": head.model,
-        "choices": [choice.body(index, head.operation) for index, choice in enumerate(choices)],
+        "choices": [choice.body(index, head.operation, text_of) for index, choice in enumerate(choices)],
         "usage": usage.body(),
     }
 
@@ -94,11 +100,15 @@ def whole_answer(head: Head, choices: Sequence[Choice], usage: Usage) -> dict[st
 class Chunks:
     """Server-sent events of one streamed answer; what all chunks share is encoded once.
 
-    include_usage: a last chunk carries the usage, with no choices. continuous: every chunk does.
+    text_of: gives a token's text, for log probabilities. include_usage: a last chunk carries the usage, with no
+    choices. continuous: every chunk does.
     """
 
-    def __init__(self, head: Head, usage: Usage, *, include_usage: bool, continuous: bool) -> None:
+    def __init__(self, head: Head, usage: Usage, text_of: TextOf, *, include_usage: bool, continuous: bool) -> None:
         self.usage = usage
+        self._head = head
+        self._text_of = text_of
+        self._offsets: dict[int, int] = {}  # by choice: characters of the tokens whose log probabilities were told
         self._include_usage = include_usage
         self._continuous = continuous
         self._chat = head.operation == "chat"
@@ -111,7 +121,7 @@ class Chunks:
         self._shared = orjson.dumps(shared)[:-1]
         self._before = b"data: " + self._shared + b',"choices":[{"index":'
         self._content = b',"delta":{"content":' if self._chat else b',"text":'
-        self._after = (b"}" if self._chat else b"") + b',"logprobs":null,"finish_reason":'
+        self._after = (b"}" if self._chat else b"") + b',"logprobs":'
 
     def opening(self, choices: int) -> bytes:
         """What comes before the first token: in a chat, the role."""
@@ -122,12 +132,20 @@ class Chunks:
 
     def event(self, index: int, output: TokenOutput) -> bytes:
         """The chunk of one output."""
-        self.usage.take(output)
+        self.usage.take(index, output)
         reason = b"null" if output.finish_reason is None else b'"%s"' % output.finish_reason.encode()
         if output.stop_reason is not None:
             reason += b',"stop_reason":' + orjson.dumps(output.stop_reason)
-        text = self._content + orjson.dumps(output.text) + self._after
+        text = self._content + orjson.dumps(output.text) + self._after + self._logprobs(index, output)
         return self._before + b"%d" % index + text + reason + b"}]" + self._tail()
+
+    def _logprobs(self, index: int, output: TokenOutput) -> bytes:
+        told = output.logprobs
+        if told is None:
+            return b'null,"finish_reason":'
+        offset = self._offsets.get(index, 0)
+        self._offsets[index] = offset + len(self._text_of(told.token_id))
+        return orjson.dumps(_logprobs([told], self._head.operation, self._text_of, offset)) + b',"finish_reason":'
 
     def closing(self) -> bytes:
         """What comes after the last token."""
@@ -152,7 +170,7 @@ def gather(choices: Sequence[Choice], usage: Usage, batch: Iterable[tuple[int, T
         if output.error is not None:
             return output
         choices[index].take(output)
-        usage.take(output)
+        usage.take(index, output)
     return None
 
 
@@ -164,6 +182,12 @@ def error_code(output: TokenOutput) -> str:
 def error_body(message: str, kind: str, param: str | None, code: str | None) -> dict[str, Any]:
     """OpenAI's error shape."""
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def _logprobs(told: Sequence[TokenLogprobs], operation: Operation, text_of: TextOf, offset: int) -> dict[str, Any]:
+    if operation == "chat":
+        return chat_logprobs(told, text_of)
+    return completion_logprobs(told, text_of, offset)
 
 
 def _message(text: str) -> dict[str, Any]:

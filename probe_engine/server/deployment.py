@@ -26,6 +26,9 @@ class Tokeniser(Detokeniser, Protocol):
     def encode(self, text: str) -> list[int]:
         """Token ids of ``text``."""
 
+    def token_text(self, token_id: int) -> str:
+        """Text of one token, specials included."""
+
     def chat_prompt(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """Token ids of a conversation, up to where the assistant is to speak."""
 

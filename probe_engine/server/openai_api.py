@@ -17,6 +17,7 @@ from probe_engine.server.answers import Choice, Chunks, Head, Usage, error_code,
 from probe_engine.server.deployment import Deployment, Served
 from probe_engine.server.event_stream import EventStream, close_on_disconnect
 from probe_engine.server.failures import JsonAnswer
+from probe_engine.server.logprobs import TextOf
 from probe_engine.server.protocol import (
     COMPLETION_MAX_TOKENS,
     ChatBody,
@@ -169,11 +170,17 @@ async def _generate(
 ) -> Response:
     served = deployment.served
     answer_id = _answer_id(deployment, request.state.request_id, operation)
-    sampling = _sampling(body)
+    choices = body.n or 1
+    samplings = [_sampling(body, choice, served) for choice in range(choices)]
     wishes = read_wishes(request.headers, arrival_s)
+    several = len(prompts) * choices > 1
+
+    def name(at: int) -> str:
+        return f"{answer_id}-{at}" if several else answer_id
+
     generations = [
         Generation(
-            answer_id if len(prompts) == 1 else f"{answer_id}-{at}",
+            name(at * choices + choice),
             prompt,
             limit,
             arrival_s,
@@ -186,18 +193,22 @@ async def _generate(
             priority=wishes.priority,
             tenant=wishes.tenant,
             deadline_s=wishes.deadline_s,
+            after=name(at * choices) if choice else None,
         )
         for at, (prompt, limit) in enumerate(zip(prompts, limits, strict=True))
+        for choice, sampling in enumerate(samplings)
     ]
     stream = _submit(served, generations)
     head = Head(answer_id, deployment.model_name, int(time.time()), operation)
-    usage = Usage(sum(map(len, prompts)))
+    usage = Usage(sum(map(len, prompts)), choices_per_prompt=choices)
+    text_of = served.loaded.tokeniser.token_text
     if not body.stream:
-        return await _answer(request, stream, head, usage)
+        return await _answer(request, stream, head, usage, text_of)
     options = body.stream_options
     chunks = Chunks(
         head,
         usage,
+        text_of,
         include_usage=bool(options and options.include_usage),
         continuous=bool(options and options.continuous_usage_stats),
     )
@@ -231,7 +242,7 @@ def _submit(served: Served, generations: Sequence[Generation]) -> OutputStream:
         raise ApiError(503, str(error), kind="server_error", code="stopping", reason="not_ready") from error
 
 
-async def _answer(request: Request, stream: OutputStream, head: Head, usage: Usage) -> Response:
+async def _answer(request: Request, stream: OutputStream, head: Head, usage: Usage, text_of: TextOf) -> Response:
     choices = [Choice() for _ in stream.index]
     watcher = asyncio.create_task(close_on_disconnect(stream, request.receive))
     try:
@@ -245,7 +256,7 @@ async def _answer(request: Request, stream: OutputStream, head: Head, usage: Usa
         stream.close()
     if any(choice.request is None for choice in choices):
         return JsonAnswer(None, CLIENT_GONE)
-    return JsonAnswer(whole_answer(head, choices, usage))
+    return JsonAnswer(whole_answer(head, choices, usage, text_of))
 
 
 def _answer_id(deployment: Deployment, request_id: str, operation: Operation) -> str:
@@ -258,11 +269,26 @@ def _answer_id(deployment: Deployment, request_id: str, operation: Operation) ->
     return f"{plain}.{deployment.ids_made}"
 
 
-def _sampling(body: GenerationBody) -> SamplingParams:
+def _sampling(body: GenerationBody, choice: int, served: Served) -> SamplingParams:
+    """How the tokens of one choice are chosen; with a seed, each choice has its own, counted up from it."""
     top_k = body.top_k if body.top_k and body.top_k > 0 else None  # vLLM's clients write "off" as 0 or -1
+    bias = tuple((int(token), value) for token, value in (body.logit_bias or {}).items())
+    vocabulary = served.loaded.tokeniser.vocab_size
+    wrong = next((token for token, _ in bias if token >= vocabulary), None)
+    if wrong is not None:
+        raise ApiError(
+            400, f"logit_bias: token {wrong} is not in the vocabulary of {vocabulary} tokens", param="logit_bias"
+        )
     return SamplingParams(
         temperature=1.0 if body.temperature is None else body.temperature,
         top_p=1.0 if body.top_p is None else body.top_p,
         top_k=top_k,
-        seed=body.seed,
+        seed=None if body.seed is None else (body.seed + choice + 2**63) % 2**64 - 2**63,
+        min_p=body.min_p or 0.0,
+        presence_penalty=body.presence_penalty or 0.0,
+        frequency_penalty=body.frequency_penalty or 0.0,
+        repetition_penalty=1.0 if body.repetition_penalty is None else body.repetition_penalty,
+        logit_bias=bias,
+        min_tokens=0 if body.ignore_eos else body.min_tokens or 0,
+        logprobs=body.rivals,
     )

@@ -11,8 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from probe_engine.errors import ApiError
 
+MAX_CHOICES = 128
+MAX_LOGPROBS = 20
 COMPLETION_MAX_TOKENS = 16  # OpenAI's default where the request names none
 
+TokenName = Annotated[str, Field(pattern=r"^\d{1,9}$")]  # a token's id as JSON's keys spell it
 TokenIds = list[Annotated[int, Field(ge=0)]]
 
 
@@ -42,6 +45,18 @@ class GenerationBody(BaseModel):
     ignore_eos: bool | None = None
     min_tokens: Annotated[int, Field(ge=0)] | None = None
 
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    logit_bias: dict[TokenName, Annotated[float, Field(ge=-100, le=100)]] | None = None
+
+    @property
+    def rivals(self) -> int | None:
+        """Of how many likely tokens the log probabilities are wanted; None: of none, nor of the chosen one."""
+        return None
+
     def stop_texts(self) -> tuple[str, ...]:
         """Stop texts as a tuple."""
         if self.stop is None:
@@ -53,6 +68,12 @@ class CompletionBody(GenerationBody):
     """``POST /v1/completions``."""
 
     prompt: str | TokenIds | list[str] | list[TokenIds]
+    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | Literal[False] | None = None
+
+    @property
+    def rivals(self) -> int | None:
+        """``logprobs``."""
+        return None if self.logprobs is False else self.logprobs
 
 
 class TextPart(BaseModel):
@@ -84,6 +105,17 @@ class ChatBody(GenerationBody):
 
     messages: Annotated[list[Message], Field(min_length=1)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+
+    @property
+    def rivals(self) -> int | None:
+        """``top_logprobs``, where ``logprobs`` is on; ``ApiError`` (400) for one without the other."""
+        if not self.logprobs:
+            if self.top_logprobs:
+                raise ApiError(400, "top_logprobs needs logprobs to be true", param="top_logprobs")
+            return None
+        return self.top_logprobs or 0
 
 
 class TokenizeBody(BaseModel):
@@ -98,18 +130,11 @@ class TokenizeBody(BaseModel):
 
 # What fields may be without changing the answer that this server gives.
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "n": (1,),
     "best_of": (1,),
     "echo": (False,),
     "suffix": ("",),
-    "logprobs": (False,),
     "top_logprobs": (),
     "prompt_logprobs": (),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "repetition_penalty": (1,),
-    "min_p": (0,),
-    "logit_bias": ({},),
     "stop_token_ids": ([],),
     "bad_words": ([],),
     "tools": ([],),

@@ -50,7 +50,7 @@ def _seconds(name: str, text: str, buckets: tuple[float, ...]) -> Metric:
 
 
 FINISH_REASONS = ("stop", "length", "abort")
-ERROR_REASONS = ("step_failed", "shutdown", "deadline")
+ERROR_REASONS = ("step_failed", "shutdown", "deadline", "worker_lost")
 REJECT_REASONS = ("queue_full", "too_long", "invalid", "unknown_model", "not_ready", "unauthorized")
 
 METRICS: tuple[Metric, ...] = (

@@ -5,6 +5,7 @@ from hashlib import blake2b
 
 import pytest
 
+from probe_engine.model.logprobs import TokenLogprobs
 from probe_engine.model.sampling import SamplingParams
 from probe_engine.model.tokenizer import byte_tokenizer
 from probe_engine.runtime.engine import Engine
@@ -26,6 +27,7 @@ class RecallingRunner:
         self.prompts: dict[str, int] = {}
         self.scripts: dict[tuple[int, ...], bytes] = {}
         self.failing: set[str] = set()
+        self.logprobs: dict[str, TokenLogprobs] = {}
         self.computed: list[tuple[str, int]] = []
         self.before_step: Callable[[], None] = lambda: None
 
