@@ -4,6 +4,7 @@ A range query's answer is mostly numbers, so they are rendered in bulk and joine
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from operator import add
 from typing import Any
 
@@ -12,7 +13,8 @@ import orjson
 from starlette.responses import Response
 
 from collector.api.errors import ApiError
-from collector.model.float_text import float_texts
+from collector.model.exemplars import Exemplar
+from collector.model.float_text import float_text, float_texts
 from collector.model.labels import Labels
 from collector.model.series import Int64Array, Series
 from collector.promql import Result
@@ -59,6 +61,22 @@ def query_data(result: Result, limit: int = 0) -> tuple[bytes, tuple[str, ...]]:
 def label_sets(found: Iterable[Labels]) -> bytes:
     """A list of label sets."""
     return b"[%b]" % b",".join(orjson.dumps(dict(labels)) for labels in found)
+
+
+def exemplar_data(found: Iterable[Exemplar]) -> bytes:
+    """Exemplars by series, each series' in the order of time."""
+    ordered = sorted(found, key=lambda one: (one.series, one.timestamp_ms, one.labels))
+    entries = []
+    for series, several in groupby(ordered, key=lambda one: one.series):
+        kept = list(several)
+        times = time_texts(np.array([one.timestamp_ms for one in kept], dtype=np.int64))
+        values = [float_text(one.value).encode() for one in kept]
+        inside = b",".join(
+            b'{"labels":%b,"value":"%b","timestamp":%b}' % (orjson.dumps(dict(one.labels)), value, time)
+            for one, value, time in zip(kept, values, times, strict=True)
+        )
+        entries.append(b'{"seriesLabels":%b,"exemplars":[%b]}' % (orjson.dumps(dict(series)), inside))
+    return b"[%b]" % b",".join(entries)
 
 
 def time_texts(timestamps_ms: Int64Array) -> list[bytes]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -14,7 +15,8 @@ from collector.api.parameters import EARLIEST_MS, LATEST_MS, Parameters, read_pa
 from collector.api.parts import Parts
 from collector.api.running import QueryClock, run_query
 from collector.model.errors import QueryError
-from collector.promql import Engine, Result, format, parse
+from collector.model.exemplars import Exemplar
+from collector.promql import Engine, Result, format, parse, selectors
 
 MAX_POINTS = 11_000
 """Steps of a range query, as in Prometheus."""
@@ -69,16 +71,20 @@ def routes(parts: Parts) -> APIRouter:
     @router.get("/query_exemplars", operation_id="query_exemplars")
     @router.post("/query_exemplars", operation_id="query_exemplars_by_form")
     async def query_exemplars(request: Request) -> Response:
-        """Exemplars of the series of an expression: none are kept, so the list is empty."""
+        """Exemplars of the series that an expression names."""
         parameters = await read_parameters(request)
         start_ms, end_ms = parameters.time_ms("start", EARLIEST_MS), parameters.time_ms("end", LATEST_MS)
         if end_ms < start_ms:
             raise bad_parameter("end", "end timestamp must not be before start timestamp")
         try:
-            parse(parameters.text("query"))
+            chosen = selectors(parse(parameters.text("query")))
         except QueryError as error:
             raise bad_parameter("query", str(error)) from error
-        return answers.success_json([])
+
+        def find() -> set[Exemplar]:
+            return {one for each in chosen for one in parts.store.exemplars(each.matchers, start_ms, end_ms)}
+
+        return answers.success(answers.exemplar_data(await run_in_threadpool(find)))
 
     return router
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from collector.api.parts import Parts
+from collector.model.exemplars import Exemplar
 from collector.model.labels import from_mapping
 from collector.model.series import Series
 
@@ -60,10 +61,20 @@ def test_a_panel_asks_by_form(grafana: httpx.Client) -> None:
     assert grafana.get("/api/v1/query_range", params=form).json()["data"] == data
 
 
-def test_a_panel_asks_for_exemplars(grafana: httpx.Client) -> None:
-    form = {"query": "tokens_total", **WINDOW}
+def test_a_panel_asks_for_exemplars(grafana: httpx.Client, parts: Parts) -> None:
+    form = {"query": 'rate(tokens_total{pool="a"}[1m]) / rate(tokens_total[1m])', **WINDOW}
     assert grafana.post("/api/v1/query_exemplars", data=form).json() == {"status": "success", "data": []}
-    assert grafana.get("/api/v1/query_exemplars", params=form).json()["data"] == []
+    series = from_mapping({"__name__": "tokens_total", "pool": "a", "service.name": "engine"})
+    made = [Exemplar(series, (("trace_id", f"{n}"),), n + 0.5, (NOW_S - 10 + n) * 1000 + 250) for n in range(2)]
+    parts.store.append_exemplars(made)
+    (found,) = grafana.get("/api/v1/query_exemplars", params=form).json()["data"]
+    assert found["seriesLabels"] == dict(series)
+    assert found["exemplars"] == [
+        {"labels": {"trace_id": "0"}, "value": "0.5", "timestamp": NOW_S - 9.75},
+        {"labels": {"trace_id": "1"}, "value": "1.5", "timestamp": NOW_S - 8.75},
+    ]
+    late = {**form, "start": str(NOW_S)}
+    assert grafana.get("/api/v1/query_exemplars", params=late).json()["data"] == []
 
 
 def test_the_query_builder_asks_for_names_labels_and_values(grafana: httpx.Client) -> None:
