@@ -1,4 +1,4 @@
-"""``loadline engine``: serve a model, bench and profile it."""
+"""``loadline engine``: serve a model, stand before replicas, bench and profile."""
 
 import json
 import logging
@@ -29,6 +29,11 @@ def option(name: str, text: str, flag: str | None = None) -> Any:
     return typer.Option(flag or f"--{name.replace('_', '-')}", help=text, envvar=f"LOADLINE_ENGINE_{name.upper()}")
 
 
+def gateway_option(name: str, text: str) -> Any:
+    """A typer option of the gateway, with its environment variable."""
+    return typer.Option(f"--{name.replace('_', '-')}", help=text, envvar=f"LOADLINE_GATEWAY_{name.upper()}")
+
+
 def bench_option(name: str, text: str) -> Any:
     """A typer option of the measuring commands, with its environment variable."""
     return typer.Option(f"--{name.replace('_', '-')}", help=text, envvar=f"LOADLINE_ENGINE_BENCH_{name.upper()}")
@@ -42,6 +47,9 @@ def refusals() -> Iterator[None]:
     except ValidationError as error:
         for detail in error.errors():
             flag = "--" + str(detail["loc"][0]).replace("_", "-")
+            if detail["type"] == "missing":
+                print(f"{flag} is missing; give at least one", file=sys.stderr)
+                continue
             message = detail["msg"].removeprefix("Value error, ")
             print(f"{flag} is {detail['input']!r}; {message[0].lower()}{message[1:]}", file=sys.stderr)
         raise typer.Exit(2) from error
@@ -121,7 +129,8 @@ def serve(
         settings = EngineSettings.model_validate(arguments)
         from probe_engine.server.address import bind, read_token
 
-        token, listener = read_token(settings), bind(settings.host, settings.port)
+        token = read_token(settings.host, settings.auth_token_file)
+        listener = bind(settings.host, settings.port)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, leave)  # while loading; uvicorn takes over and raises again what it caught
         from probe_engine.server.serve import serve as run
@@ -134,6 +143,126 @@ def serve(
 def leave(signal_number: int, frame: FrameType | None) -> None:
     """End the process at once: an exception might be swallowed by whatever is being imported."""
     os._exit(0)
+
+
+@app.command()
+def gateway(
+    upstream: Annotated[
+        list[str] | None, gateway_option("upstream", "A replica: URL[,weight=2][,gpu=METRICS_URL]; repeatable.")
+    ] = None,
+    config: Annotated[
+        Path | None, gateway_option("config", "TOML file with these settings under [gateway]; what is given here wins.")
+    ] = None,
+    host: Annotated[str | None, gateway_option("host", "Address to listen on; 127.0.0.1.")] = None,
+    port: Annotated[int | None, gateway_option("port", "Port to listen on; 8008. 0 picks a free one.")] = None,
+    routing: Annotated[
+        str | None,
+        gateway_option("routing", "round_robin, least_load (default) or prefix (bounded hashing)."),
+    ] = None,
+    prefix_characters: Annotated[
+        int | None, gateway_option("prefix_characters", "prefix: how much of the prompt is hashed; 256.")
+    ] = None,
+    load_bound: Annotated[
+        float | None, gateway_option("load_bound", "prefix: most load of a replica, as a multiple of the mean; 1.25.")
+    ] = None,
+    user_requests_per_min: Annotated[
+        float | None, gateway_option("user_requests_per_min", "Requests that a user may send in a minute.")
+    ] = None,
+    user_tokens_per_min: Annotated[
+        float | None, gateway_option("user_tokens_per_min", "Tokens that a user may use in a minute.")
+    ] = None,
+    user_tokens_per_day: Annotated[
+        float | None, gateway_option("user_tokens_per_day", "Tokens that a user may use in 24 hours.")
+    ] = None,
+    model_concurrency: Annotated[
+        int | None, gateway_option("model_concurrency", "Requests of one model at once.")
+    ] = None,
+    tokens_per_s: Annotated[float | None, gateway_option("tokens_per_s", "Tokens per second of all together.")] = None,
+    burst_s: Annotated[
+        float | None, gateway_option("burst_s", "Seconds of --tokens-per-s that may come at once; 5.")
+    ] = None,
+    max_in_flight: Annotated[int | None, gateway_option("max_in_flight", "Requests at once, in all; 1024.")] = None,
+    max_body_bytes: Annotated[int | None, gateway_option("max_body_bytes", "Largest body; 16777216.")] = None,
+    breaker_error_ratio: Annotated[
+        float | None, gateway_option("breaker_error_ratio", "Share of errors above which a breaker opens; 0.5.")
+    ] = None,
+    breaker_error_window_s: Annotated[
+        float | None, gateway_option("breaker_error_window_s", "Seconds over which errors are counted; 10.")
+    ] = None,
+    breaker_least_requests: Annotated[
+        int | None, gateway_option("breaker_least_requests", "Answers without which errors prove nothing; 10.")
+    ] = None,
+    breaker_p99_s: Annotated[
+        float | None, gateway_option("breaker_p99_s", "p99 of the first byte above which a breaker opens; 10.")
+    ] = None,
+    breaker_slow_for_s: Annotated[
+        float | None, gateway_option("breaker_slow_for_s", "How long it must be above; 60.")
+    ] = None,
+    breaker_gpu_memory_ratio: Annotated[
+        float | None, gateway_option("breaker_gpu_memory_ratio", "GPU memory use above which a breaker opens; 0.95.")
+    ] = None,
+    breaker_queue: Annotated[
+        int | None, gateway_option("breaker_queue", "Waiting requests above which a breaker opens; 1000.")
+    ] = None,
+    breaker_open_s: Annotated[
+        float | None, gateway_option("breaker_open_s", "Seconds until an open breaker tries again; 30.")
+    ] = None,
+    breaker_trials: Annotated[int | None, gateway_option("breaker_trials", "Good answers that close it; 3.")] = None,
+    probe_interval_s: Annotated[
+        float | None, gateway_option("probe_interval_s", "Seconds between probes of a replica; 2.")
+    ] = None,
+    probe_timeout_s: Annotated[
+        float | None, gateway_option("probe_timeout_s", "Seconds that a probe may take; 1.")
+    ] = None,
+    unhealthy_after: Annotated[
+        int | None, gateway_option("unhealthy_after", "Failed probes in a row that make a replica unhealthy; 2.")
+    ] = None,
+    retries: Annotated[
+        int | None, gateway_option("retries", "Further replicas tried while no answer has begun; 2.")
+    ] = None,
+    connect_timeout_s: Annotated[
+        float | None, gateway_option("connect_timeout_s", "Seconds to connect to a replica; 2.")
+    ] = None,
+    answer_timeout_s: Annotated[
+        float | None, gateway_option("answer_timeout_s", "Seconds of silence before an answer is given up; 600.")
+    ] = None,
+    cache_entries: Annotated[
+        int | None, gateway_option("cache_entries", "Greedy whole answers that are kept; 0, no cache.")
+    ] = None,
+    cache_ttl_s: Annotated[float | None, gateway_option("cache_ttl_s", "Seconds that an answer is kept; 300.")] = None,
+    auth_token_file: Annotated[
+        Path | None, gateway_option("auth_token_file", "File with the token that callers show; needed beyond loopback.")
+    ] = None,
+    admin_token_file: Annotated[
+        Path | None, gateway_option("admin_token_file", "File with the token of /admin; the callers' if absent.")
+    ] = None,
+    upstream_token_file: Annotated[
+        Path | None, gateway_option("upstream_token_file", "File with the token that the replicas want.")
+    ] = None,
+) -> None:
+    """Stand in front of replicas of any OpenAI-compatible engine: limits, breaker, routing, cache."""
+    arguments = {name: value for name, value in locals().items() if value is not None and value != []}
+    from probe_engine.gateway.errors import GatewayError
+    from probe_engine.gateway.serve import serve as run
+    from probe_engine.gateway.settings import GatewaySettings, read_config
+    from probe_engine.server.address import bind, read_secret, read_token
+
+    with refusals():
+        arguments.pop("config", None)
+        try:
+            settings = GatewaySettings.model_validate({**(read_config(config) if config else {}), **arguments})
+        except GatewayError as error:
+            print(error, file=sys.stderr)
+            raise typer.Exit(2) from error
+        admin, onward = settings.admin_token_file, settings.upstream_token_file
+        tokens = {
+            "auth": read_token(settings.host, settings.auth_token_file),
+            "admin": None if admin is None else read_secret(admin),
+            "upstream": None if onward is None else read_secret(onward),
+        }
+        listener = bind(settings.host, settings.port)
+        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+        raise typer.Exit(run(settings, tokens, listener))
 
 
 @app.command()

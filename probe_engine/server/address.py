@@ -3,9 +3,9 @@
 import errno
 import ipaddress
 import socket
+from pathlib import Path
 
 from probe_engine.errors import SettingsError
-from probe_engine.settings import EngineSettings
 
 BACKLOG = 2048
 
@@ -26,13 +26,17 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def read_token(settings: EngineSettings) -> str | None:
+def read_token(host: str, path: Path | None) -> str | None:
     """The token that callers must show, None when nobody must; ``SettingsError`` where one is needed and missing."""
-    path = settings.auth_token_file
-    if path is None:
-        if not is_loopback(settings.host):
-            raise SettingsError(f"--host {settings.host} is reachable from other machines; give --auth-token-file")
-        return None
+    if path is not None:
+        return read_secret(path)
+    if not is_loopback(host):
+        raise SettingsError(f"--host {host} is reachable from other machines; give --auth-token-file")
+    return None
+
+
+def read_secret(path: Path) -> str:
+    """The one token that the file ``path`` holds; ``SettingsError`` where it holds none."""
     try:
         token = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

@@ -159,7 +159,7 @@ def test_a_token_file_needs_one_token(tmp_path: Path):
     path = tmp_path / "token"
     path.write_text("s3cret\n")
     settings = EngineSettings(host="0.0.0.0", auth_token_file=path)
-    assert read_token(settings) == "s3cret"
+    assert read_token(settings.host, settings.auth_token_file) == "s3cret"
     path.write_text("two words")
     with pytest.raises(SettingsError, match="holds no token"):
-        read_token(settings)
+        read_token(settings.host, settings.auth_token_file)
