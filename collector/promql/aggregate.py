@@ -78,8 +78,13 @@ def quantile(frame: Frame, grouping: Sequence[str], by_exclusion: bool, quantile
     return Frame(groups.labels, np.array(values), np.array(present), groups.dropped(frame))
 
 
-def count_values(frame: Frame, grouping: Sequence[str], by_exclusion: bool, label: str) -> Frame:
-    """``count_values``: how many series of each group have each value, which becomes the label ``label``."""
+def count_values(
+    frame: Frame, grouping: Sequence[str], by_exclusion: bool, label: str, expect: Callable[[int], None]
+) -> Frame:
+    """``count_values``: how many series of each group have each value, which becomes the label ``label``.
+
+    ``expect`` is told how many numbers the answer will hold, and may raise.
+    """
     if not frame.labels:
         return empty(frame.steps)
     kept = grouping if by_exclusion else [name for name in grouping if name != label]
@@ -88,7 +93,9 @@ def count_values(frame: Frame, grouping: Sequence[str], by_exclusion: bool, labe
     drops: dict[Labels, bool] = {}
     for labels, rows in zip(groups.labels, groups.members(), strict=True):
         series, steps = np.nonzero(frame.present[rows])
+        expect(frame.steps * len(counted))
         seen, which = np.unique(frame.values[rows][series, steps], return_inverse=True)
+        expect(frame.steps * (len(counted) + len(seen)))
         for number, value in enumerate(seen):
             key = from_mapping(dict(labels) | {label: format_number(float(value))})
             counts = np.bincount(steps[which == number], minlength=frame.steps)

@@ -114,6 +114,7 @@ class Evaluator:
         start_ms = int(oldest_ms / step_ms) * step_ms
         if start_ms < oldest_ms or (self.query.left_open and start_ms == oldest_ms):
             start_ms += step_ms
+        self.query.budget.expect_points((int(ends[-1]) - start_ms) // step_ms + 1)
         inner_times = np.arange(start_ms, int(ends[-1]) + 1, step_ms, dtype=np.int64)
         self.query.budget.spend(len(inner_times))
         if not len(inner_times):
@@ -152,7 +153,7 @@ class Evaluator:
         if op == "count_values":
             label = self.text(expr.param)
             check_label_name(label, not self.query.left_open, "count_values")
-            return aggregate.count_values(frame, expr.grouping, expr.without, label)
+            return aggregate.count_values(frame, expr.grouping, expr.without, label, self.query.budget.expect)
         parameter = self.numbers(expr.param, times_ms)
         if op == "quantile":
             self.warn_of_quantiles(parameter, expr.param.position)

@@ -17,7 +17,7 @@ def select_instant(query: Query, selector: VectorSelector, times_ms: Int64Array,
     moments = query.moments(times_ms, selector.offset_ms, selector.at)
     if selector.extension == "smoothed" and not sample_times:
         return _smoothed(query, selector, moments)
-    groups = _select(query, selector, int(moments[0]) - query.lookback_ms, int(moments[-1]))
+    groups = _select(query, selector, int(moments[0]) - query.lookback_ms, int(moments[-1]), len(moments))
     frames = [_latest(query, group, moments, sample_times) for group in groups if len(group.timestamps_ms)]
     frame = compact(stack(frames, len(times_ms)))
     query.budget.spend(frame.values.size, len(frame.labels))
@@ -30,14 +30,17 @@ def select_windows(query: Query, selector: MatrixSelector, times_ms: Int64Array)
     ends = query.moments(times_ms, inner.offset_ms, inner.at)
     before_ms = query.lookback_ms if inner.extension else 0
     after_ms = query.lookback_ms if inner.extension == "smoothed" else 0
-    groups = _select(query, inner, int(ends[0]) - selector.range_ms - before_ms, int(ends[-1]) + after_ms)
+    groups = _select(query, inner, int(ends[0]) - selector.range_ms - before_ms, int(ends[-1]) + after_ms, len(ends))
     layout = Layout(ends, selector.range_ms, query.left_open, inner.extension, before_ms, after_ms)
     return over_groups(groups, layout, query.delayed_names)
 
 
-def _select(query: Query, selector: VectorSelector, start_ms: int, end_ms: int) -> Sequence[SeriesGroup]:
+def _select(query: Query, selector: VectorSelector, start_ms: int, end_ms: int, steps: int) -> Sequence[SeriesGroup]:
+    """The groups, if what becomes of them over all ``steps`` is within the limits."""
     groups = query.querier.select(selector.matchers, start_ms + query.left_open, end_ms)
-    query.budget.spend(sum(group.values.size for group in groups), sum(len(group.labels) for group in groups))
+    series = sum([len(group.labels) for group in groups])
+    query.budget.spend(sum([group.values.size for group in groups]), series)
+    query.budget.expect(series * steps)
     query.budget.check_time()
     return groups
 
@@ -58,7 +61,7 @@ def _latest(query: Query, group: SeriesGroup, moments: Int64Array, sample_times:
 def _smoothed(query: Query, selector: VectorSelector, moments: Int64Array) -> Frame:
     """Values interpolated between the samples around every step, each within the lookback."""
     lookback_ms = query.lookback_ms
-    groups = _select(query, selector, int(moments[0]) - lookback_ms, int(moments[-1]) + lookback_ms)
+    groups = _select(query, selector, int(moments[0]) - lookback_ms, int(moments[-1]) + lookback_ms, len(moments))
     layout = Layout(moments, 0, query.left_open, "smoothed", lookback_ms, lookback_ms)
     frame = apply(over_groups(groups, layout, query.delayed_names), interpolated)
     query.budget.spend(frame.values.size, len(frame.labels))

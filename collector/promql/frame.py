@@ -107,8 +107,7 @@ def without_names(frame: Frame) -> Frame:
     """``frame`` less metric names, at once or at the end of the query; series that become equal are merged."""
     if frame.drops is not None:
         return Frame(frame.labels, frame.values, frame.present, np.ones(len(frame.labels), dtype=np.bool_))
-    simple = all([_only_named(labels) for labels in frame.labels])
-    if simple:
+    if all(map(_only_named, frame.labels)):
         bare = Frame(tuple([labels[1:] for labels in frame.labels]), frame.values, frame.present)
         return bare if len({labels[0] for labels in frame.labels}) <= 1 else merged(bare)
     return merged(Frame(tuple(drop_metadata(labels) for labels in frame.labels), frame.values, frame.present))

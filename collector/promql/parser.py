@@ -32,7 +32,7 @@ from collector.promql.selecting import read_selector
 from collector.promql.spans import number_of, read_offset, read_range
 from collector.promql.tokens import AGGREGATORS, OPERATORS, scan
 
-_MAX_AT_S = 2**63 / 1000
+_MAX_AT_S = 1e12
 _CACHED_TEXTS = 2048
 _NOT_NAMES = frozenset({"on", "ignoring", "group_left", "group_right", "bool", "atan2"})
 

@@ -31,7 +31,14 @@ _CALLS = {"step": 0, "range": 0, "min_of": 2, "max_of": 2, "min": 2, "max": 2}
 
 
 def number_of(token: Token) -> float:
-    """The number that a number or duration token stands for; durations in seconds."""
+    """The number that a number or duration token stands for; durations in seconds; infinite beyond all bounds."""
+    try:
+        return _number(token)
+    except (OverflowError, ValueError):
+        return math.inf
+
+
+def _number(token: Token) -> float:
     text = token.text.replace("_", "")
     if token.kind == "duration":
         return parse_duration_ms(text) / 1000

@@ -148,6 +148,7 @@ def test_many_counter_resets_are_summed_as_few_are() -> None:
         (Limits(max_samples=10), "max_samples"),
         (Limits(max_series=1), "max_series"),
         (Limits(max_points_per_series=3), "max_points_per_series"),
+        (Limits(timeout_s=-1), "timeout_s"),
     ],
 )
 def test_a_limit_is_named_in_its_error(limits: Limits, reason: str) -> None:
