@@ -262,6 +262,8 @@ def gateway(
         }
         listener = bind(settings.host, settings.port)
         logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, leave)  # uvicorn raises again what it caught, once it has stopped
         raise typer.Exit(run(settings, tokens, listener))
 
 

@@ -135,7 +135,7 @@ class Gateway:
         elif path == "/metrics" and method == "GET":
             self._authorise(headers, self._tokens.get("auth"))
             encode, content_type = choose_encoder(headers.get("accept", ""))
-            await _answer(send, 200, encode(self.metrics.registry), {"content-type": content_type})
+            await _answer(send, 200, encode(self.metrics), {"content-type": content_type})
         elif path.startswith(PASSED):
             self._authorise(headers, self._tokens.get("auth"))
             body = await self._body(headers, receive)

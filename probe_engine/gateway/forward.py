@@ -20,6 +20,8 @@ HOP_BY_HOP = frozenset(
     | {"upgrade", "host", "content-length", "accept-encoding", "content-encoding"}
 )
 
+OWN = HOP_BY_HOP | {"date", "server"}  # the gateway's server writes its own
+
 
 @dataclass(slots=True)
 class Answer:
@@ -33,7 +35,7 @@ class Answer:
     @property
     def headers(self) -> dict[str, str]:
         """Headers that are the answer's own."""
-        return {name.lower(): value for name, value in self.response.headers.items() if name.lower() not in HOP_BY_HOP}
+        return {name.lower(): value for name, value in self.response.headers.items() if name.lower() not in OWN}
 
     async def rest(self) -> AsyncIterator[bytes]:
         """What follows ``first``, as it comes."""

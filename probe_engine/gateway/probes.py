@@ -16,7 +16,7 @@ MAX_PAGE_BYTES = 8 * 1024 * 1024
 
 
 class Probes:
-    """``run()`` until cancelled: each replica's ``/health`` and ``/metrics``, every ``interval_s``."""
+    """``run()`` until cancelled: each replica's ``/ready`` (or ``/health``) and ``/metrics``, every ``interval_s``."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Probes:
 
     async def _probe(self, replica: Replica) -> None:
         before = replica.healthy
-        replica.probed(await self._status(f"{replica.name}/health") == 200)
+        replica.probed(await self._serves(replica))
         if replica.healthy != before:
             log.warning("%s is %s", replica.name, "healthy again" if replica.healthy else "unhealthy")
         page = await self._page(f"{replica.name}/metrics")
@@ -53,6 +53,11 @@ class Probes:
         gpu = page if gpu_url is None else await self._page(gpu_url)
         replica.waiting, replica.gpu_memory_ratio = page.waiting, gpu.gpu_memory_ratio
         replica.breaker.observed(self._clock(), waiting=replica.waiting, gpu_memory_ratio=replica.gpu_memory_ratio)
+
+    async def _serves(self, replica: Replica) -> bool:
+        """What ``/ready`` says, or ``/health`` where an engine has no such page."""
+        status = await self._status(f"{replica.name}/ready")
+        return (await self._status(f"{replica.name}/health") if status == 404 else status) == 200
 
     async def _status(self, url: str) -> int | None:
         try:
