@@ -12,7 +12,6 @@ import numpy as np
 from collector.model.labels import METRIC_NAME, get
 from collector.model.series import BoolArray, Float64Array, Int64Array, is_stale
 from collector.store.cache import TileCache
-from collector.store.codec import encode_tile
 from collector.store.cutting import Cutter
 from collector.store.damage import Damage
 from collector.store.database import Database
@@ -21,7 +20,7 @@ from collector.store.holes import HOLE, is_hole
 from collector.store.publishing import Fresh, Publisher
 from collector.store.schema import CHUNK_STEPS, LATE, RAGGED
 from collector.store.state import Chunk, State
-from collector.store.tiles import TILE_SERIES, TileReader, chunk_row
+from collector.store.tiles import TILE_SERIES, TileReader, chunk_row, encode_columns
 
 COMPACT_MS = 86_400_000
 DOWNSAMPLE_MS = 300_000
@@ -99,7 +98,7 @@ class Compactor:
                     values = columns.values(ids[place : place + TILE_SERIES])
                     values = values if kept is None else values[kept]
                     samples += values.size - int(np.count_nonzero(is_hole(values)))
-                    yield encode_tile(values)
+                    yield encode_columns(values)
 
             size = self._publisher.stage(0, tiles())
         times = timestamps_ms if kept is None else timestamps_ms[kept]

@@ -23,8 +23,10 @@ from collector.store.schema import APPLICATION_ID, DDL, FORMAT_VERSION, PAGE_BYT
 
 FILE_NAME = "loadline.db"
 LOCK_NAME = "loadline.lock"
-CHECKPOINT_PAGES = 16_384
-"""Commits checkpoint on their own only past this many pages (64 MiB): otherwise a thread does, beside them."""
+CHECKPOINT_PAGES = 65_536
+"""Commits checkpoint on their own only past this many pages (256 MiB): otherwise a thread does, beside them."""
+
+CHECKPOINT_ROUNDS = 4
 
 STEP_COMMITS = 32
 """As how many commits of appends one step of upkeep counts, when it comes to checkpoints."""
@@ -136,9 +138,16 @@ class Database:
             return int(self._writer.execute("PRAGMA data_version").fetchone()[0])
 
     def checkpoint(self) -> None:
-        """Move SQLite's log into the file without holding up readers or the writer."""
+        """Move SQLite's log into the file without holding up readers or the writer.
+
+        What was appended meanwhile is moved in a few more rounds: once nothing is left, the next append begins the log
+        anew, which otherwise grows.
+        """
         with self.reader() as connection:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            for _ in range(CHECKPOINT_ROUNDS):
+                _, written, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                if moved >= written:
+                    return
 
     def vacuum(self, pages: int) -> None:
         """Give up to ``pages`` unused pages back to the file system."""

@@ -69,21 +69,24 @@ class Pusher:
 
     def series(self, given: Iterable[Series]) -> AppendResult:
         """See ``Store.append_series``."""
-        some = [one for one in given if _length(one)]
-        if not some:
-            return AppendResult(0, 0, 0)
+        given = list(given)
+        values, times = [one.values for one in given], [one.timestamps_ms for one in given]
+        rows = {*map(len, values), *map(len, times)}
+        if len(rows) != 1 or rows == {0}:
+            some = [one for one in given if _length(one)]
+            with self._database.write_lock:
+                return self._append_each(some) if some else AppendResult(0, 0, 0)
+        labels = [one.labels for one in given]
+        shape = (len(given), rows.pop())
         with self._database.write_lock:
-            rows = len(some[0].values)
-            alike = all(len(one.values) == rows for one in some)
-            plan = self._plan([one.labels for one in some]) if alike else None
+            plan = self._plan(labels)
             if plan is not None:
-                times = np.concatenate([one.timestamps_ms for one in some]).reshape(-1, rows).T
-                values = np.concatenate([one.values for one in some]).reshape(-1, rows).T
-                if self._append_rows(plan, times, values):
-                    return AppendResult(values.size, 0, 0)
-            result = self._append_each(some)
-            if alike and plan is None:
-                self._remember([one.labels for one in some])
+                matrix = np.concatenate(values).reshape(shape).T
+                if self._append_rows(plan, np.concatenate(times).reshape(shape).T, matrix):
+                    return AppendResult(matrix.size, 0, 0)
+            result = self._append_each(given)
+            if plan is None:
+                self._remember(labels)
             return result
 
     def batch(self, layout: Sequence[Labels], timestamps_ms: Int64Array, values: Float64Array) -> AppendResult:

@@ -312,15 +312,19 @@ def _read_tiles(tiles: TileReader, part: _Part, chunk: Chunk, place: Int64Array 
     """Copy a chunk's columns to ``out``; tell whether damage left holes."""
     numbers, begins = np.unique(part.columns // TILE_SERIES, return_index=True)
     ends = [*begins[1:].tolist(), len(part.columns)]
-    found: dict[int, Float64Array] = {}
+    bounds = dict(zip(numbers.tolist(), zip(begins.tolist(), ends, strict=True), strict=True))
     damaged = False
-    for count, (number, begin, end) in enumerate(zip(numbers.tolist(), begins.tolist(), ends, strict=True)):
-        if count % TILES_AT_ONCE == 0:
-            found = tiles.tiles(chunk, numbers[count : count + TILES_AT_ONCE].tolist())
-        tile = found[number][part.first : part.last]
-        damaged |= bool(is_hole(tile[0]).any())
-        block = tile if end - begin == tile.shape[1] else tile[:, part.columns[begin:end] - number * TILE_SERIES]
-        out[:, slice(begin, end) if place is None else place[begin:end]] = block
+    for count in range(0, len(numbers), TILES_AT_ONCE):
+        some = numbers[count : count + TILES_AT_ONCE].tolist()
+        for number, step, values in tiles.parts(chunk, some, part.first, part.last):
+            begin, end = bounds[number]
+            first, last = max(part.first, step), min(part.last, step + len(values))
+            block = values[first - step : last - step]
+            damaged |= bool(is_hole(block[0]).any())
+            if end - begin < block.shape[1]:
+                block = block[:, part.columns[begin:end] - number * TILE_SERIES]
+            rows = slice(first - part.first, last - part.first)
+            out[rows, slice(begin, end) if place is None else place[begin:end]] = block
     return damaged
 
 

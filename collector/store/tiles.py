@@ -1,14 +1,22 @@
 """Chunks to rows of the tables and back: one timestamp vector, and tiles of 16 neighbouring columns each."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from collector.model.series import Float64Array, Int64Array
 from collector.store.cache import TileCache
-from collector.store.codec import decode_tile, decode_timestamps, encode_tile, encode_timestamps
+from collector.store.codec import (
+    PACKED,
+    decode_tile,
+    decode_timestamps,
+    encode_tile,
+    encode_timestamps,
+    pack_parts,
+    part_of,
+)
 from collector.store.damage import Damage
 from collector.store.errors import CodecError
 from collector.store.holes import HOLE, is_hole
@@ -16,6 +24,10 @@ from collector.store.schema import TILE_BITS
 from collector.store.state import Chunk, Layout
 
 TILE_SERIES = 16
+PART_STEPS = 2048
+"""Steps that are decoded together: a longer tile is packed from parts, so that an hour of a day costs no day."""
+
+_PARTS = 16  # parts of the longest chunk
 _TIMESTAMPS = -1  # the tile number under which a chunk's timestamps are cached
 
 
@@ -40,9 +52,16 @@ class ChunkRow:
 def encode_chunk(group_id: int, timestamps_ms: Int64Array, values: Float64Array) -> tuple[ChunkRow, tuple[bytes, ...]]:
     """Encode ``values``, (steps, series) float64 with holes, in the order of its layout: a row and its tiles."""
     columns = values.shape[1]
-    tiles = tuple(encode_tile(values[:, first : first + TILE_SERIES]) for first in range(0, columns, TILE_SERIES))
+    tiles = tuple(encode_columns(values[:, first : first + TILE_SERIES]) for first in range(0, columns, TILE_SERIES))
     samples = values.size - int(np.count_nonzero(is_hole(values)))
     return chunk_row(group_id, timestamps_ms, samples, sum(map(len, tiles))), tiles
+
+
+def encode_columns(values: Float64Array) -> bytes:
+    """A tile, (steps, up to 16 columns) float64, in parts where it is long."""
+    if len(values) <= PART_STEPS:
+        return encode_tile(values)
+    return pack_parts([encode_tile(values[first : first + PART_STEPS]) for first in range(0, len(values), PART_STEPS)])
 
 
 def chunk_row(
@@ -121,17 +140,33 @@ class TileReader:
         return timestamps_ms
 
     def tiles(self, chunk: Chunk, numbers: Sequence[int]) -> dict[int, Float64Array]:
-        """Tiles by number, each (steps, up to 16) float64 with holes. Raises ChunkMoved."""
-        found: dict[int, Float64Array] = {}
-        for number in numbers:
-            cached = self._cache.get((chunk.id, number))
+        """Whole tiles by number, each (steps, up to 16) float64 with holes. Raises ChunkMoved."""
+        parts: dict[int, list[Float64Array]] = {number: [] for number in numbers}
+        for number, _, part in self.parts(chunk, numbers, 0, chunk.steps):
+            parts[number].append(part)
+        return {number: some[0] if len(some) == 1 else np.concatenate(some) for number, some in parts.items()}
+
+    def parts(
+        self, chunk: Chunk, numbers: Sequence[int], first: int, last: int
+    ) -> Iterator[tuple[int, int, Float64Array]]:
+        """Parts of tiles that hold some of the steps from ``first`` to before ``last``.
+
+        For each the tile's number, the part's first step and (steps, up to 16) float64 with holes. Raises ChunkMoved.
+        """
+        wanted = range(first // PART_STEPS, -(-last // PART_STEPS))
+        found: dict[tuple[int, int], Float64Array] = {}
+        for key in ((number, part) for number in numbers for part in wanted):
+            cached = self._cache.get((chunk.id, key[0] * _PARTS + key[1]))
             if cached is not None:
-                found[number] = cached
-        missing = [number for number in numbers if number not in found]
-        if missing:
-            for number, data in self._read(chunk, missing).items():
-                found[number] = self._decode(chunk, number, data)
-        return found
+                found[key] = cached
+        missing = sorted({number for number in numbers for part in wanted if (number, part) not in found})
+        data = self._read(chunk, missing) if missing else {}
+        for number in numbers:
+            for part in wanted:
+                values = found.get((number, part))
+                if values is None:
+                    values = self._decode(chunk, number, part, data[number])
+                yield number, part * PART_STEPS, values
 
     def _read(self, chunk: Chunk, numbers: list[int]) -> dict[int, bytes | None]:
         first = chunk.id << TILE_BITS
@@ -155,16 +190,23 @@ class TileReader:
             return None
         return row[0] if row else None
 
-    def _decode(self, chunk: Chunk, number: int, data: bytes | None) -> Float64Array:
+    def _decode(self, chunk: Chunk, number: int, part: int, data: bytes | None) -> Float64Array:
         columns = min(TILE_SERIES, len(chunk.layout.ids) - number * TILE_SERIES)
+        first = part * PART_STEPS
+        steps = min(PART_STEPS, chunk.steps - first)
         try:
             if data is None:
                 raise CodecError("tile is missing or SQLite cannot read it")
-            tile = decode_tile(data)
-            if tile.shape != (chunk.steps, columns):
-                raise CodecError(f"tile holds {tile.shape}, its chunk says {(chunk.steps, columns)}")
+            if data[:1] == bytes([PACKED]):
+                tile = decode_tile(part_of(data, part))
+            else:  # of format 1 a tile of any length is in one part
+                tile = decode_tile(data)
+                if tile.shape == (chunk.steps, columns):
+                    tile = tile[first : first + steps].copy() if chunk.steps > PART_STEPS else tile
+            if tile.shape != (steps, columns):
+                raise CodecError(f"tile holds {tile.shape}, its chunk says {(steps, columns)}")
         except CodecError as error:
             self._damage.add(f"chunk {chunk.id} of group {chunk.group_id}, tile {number}: {error}")
-            tile = np.full((chunk.steps, columns), HOLE)
-        self._cache.put((chunk.id, number), tile)
+            tile = np.full((steps, columns), HOLE)
+        self._cache.put((chunk.id, number * _PARTS + part), tile)
         return tile

@@ -1,8 +1,10 @@
-"""The store's speed and size: durable appends, cuts, bytes per sample, fetches. ``python tests/bench/store_append.py``.
+"""The store's speed and size: durable appends, cuts, bytes per sample, fetches. ``python -m benchmarks.store_append``.
 
 Data: two targets of 1,000 series each, scraped every 5 s: request counters, latency histograms, sums with a full
-mantissa, gauges that move and gauges that rest, one restart per target. Seeded, made window by window. What it does
-not measure: parsing a scrape, PromQL, a disk that is slow or full, more than two targets (``--targets`` does), jitter.
+mantissa, gauges that move and gauges that rest, one restart per target. Seeded, made window by window. Then pushes of
+1,000 series that repeat themselves, and a day of tiles joined while appends go on. What it does not measure: parsing a
+scrape, PromQL, a disk that is slow or full, more than two targets (``--targets`` does), jitter. ``store_memory``
+measures memory.
 """
 
 import argparse
@@ -20,8 +22,9 @@ import psutil
 
 from collector.model.labels import Labels, from_mapping
 from collector.model.matchers import Matcher
-from collector.model.series import Float64Array
+from collector.model.series import Float64Array, Series
 from collector.store import Store
+from collector.store.compacting import COMPACT_MS
 
 START_MS = 1_735_689_600_000
 STEP_MS = 5_000
@@ -137,29 +140,102 @@ def fetches(directory: Path, hours: float) -> dict[str, float]:
     return figures
 
 
+def pushes() -> dict[str, float]:
+    """Samples per second of CPU of batches of 1,000 series that repeat themselves, one sample of each."""
+    layout = Target(1, 1_000).layout
+    rng = np.random.default_rng(9)
+    figures = {}
+    with tempfile.TemporaryDirectory() as directory, Store.open(Path(directory), retention_ms=None) as store:
+        for kind in ("batch", "series"):
+            begun = 0.0
+            first_ms = START_MS if kind == "batch" else START_MS + 10**9
+            for step in range(501):
+                times = np.full(1_000, first_ms + step * STEP_MS) + np.arange(1_000) % 3
+                values = rng.poisson(5.0, 1_000).astype(np.float64)
+                given = [Series(one, times[i : i + 1], values[i : i + 1]) for i, one in enumerate(layout)]
+                before = time.process_time()
+                if kind == "batch":
+                    store.append_batch(layout, times, values)
+                else:
+                    store.append_series(given)
+                begun += time.process_time() - before if step else 0.0
+            figures[f"push_{kind}_samples_per_cpu_s"] = 500_000 / begun
+    return figures
+
+
+def compaction(store: Store, targets: list[Target], hours: float) -> dict[str, float]:
+    """Join the day's tiles while scrapes arrive as fast as they can."""
+    end_ms = START_MS + int(hours * 3600_000)
+    rows = [target.window(BLOCK_STEPS) for target in targets]
+    seconds: list[float] = []
+    joining = Thread(target=lambda: seconds.append(timed(lambda: store.compact(end_ms + 2 * 86_400_000))))
+    latencies: list[float] = []
+    joining.start()
+    for step in range(BLOCK_STEPS):
+        for target, values in zip(targets, rows, strict=True):
+            append = partial(
+                store.append_scrape, target.key, target.layout, end_ms + (step + 1) * STEP_MS, values[step]
+            )
+            latencies.append(timed(append) * 1e3)
+        if not joining.is_alive():
+            break
+        time.sleep(0.005)
+    joining.join()
+    store.maintain(end_ms + 3 * 86_400_000)
+    return {
+        "compact_s": seconds[0],
+        "append_beside_compaction_p99_ms": float(np.percentile(latencies, 99)),
+        "append_beside_compaction_max_ms": max(latencies),
+    }
+
+
+WHAT = {
+    "append_samples_per_s": ("scrapes appended, durable, cuts beside", "samples/s", False),
+    "append_and_cut_cpu_samples_per_s": ("appends and cuts by CPU", "samples/s", False),
+    "append_p99_ms": ("append of 1,000 series while cuts run, p99", "ms", True),
+    "append_max_ms": ("append of 1,000 series while cuts run, longest", "ms", True),
+    "append_beside_compaction_p99_ms": ("append beside a compaction, p99", "ms", True),
+    "append_beside_compaction_max_ms": ("append beside a compaction, longest", "ms", True),
+    "push_batch_samples_per_cpu_s": ("pushes of a repeating batch, append_batch, by CPU", "samples/s", False),
+    "push_series_samples_per_cpu_s": ("pushes of a repeating batch, append_series, by CPU", "samples/s", False),
+    "bytes_per_sample_cut": ("file before compaction", "bytes/sample", True),
+    "bytes_per_sample_file": ("file after compaction", "bytes/sample", True),
+    "compact_s": ("joining the tiles of the day", "s", True),
+    "fetch_50_series_1h_warm_ms": ("fetch of 50 series, 1 h, warm", "ms", True),
+    "fetch_200_series_6h_warm_ms": ("fetch of 200 series, 6 h, warm", "ms", True),
+    "open_ms": ("open", "ms", True),
+}
+"""What the last line tells: label, unit, whether less is better."""
+
+
 def main(arguments: list[str]) -> None:
-    """Run and print a table to stderr and one JSON line to stdout."""
+    """Measure and print a table, and one line of JSON last."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--hours", type=float, default=6.0, help="length of the data, a multiple of 2")
+    parser.add_argument("--hours", type=float, default=24.0, help="length of the data, a multiple of 2")
     parser.add_argument("--targets", type=int, default=2, help="scraped targets")
     parser.add_argument("--series", type=int, default=1_000, help="series of each target")
-    parser.add_argument("--dir", type=Path, help="where to put the data directory; a temporary one if left out")
+    parser.add_argument("--dir", default=None, help="where to put the data directory; a temporary one if left out")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(dir=options.dir) as directory:
         targets = [Target(number + 1, options.series) for number in range(options.targets)]
-        with Store.open(Path(directory), retention_ms=None) as store:
+        with Store.open(Path(directory), retention_ms=None, compact_ms=1000 * COMPACT_MS) as store:
             figures = append_hours(store, targets, options.hours)
-            stats = store.stats()
-            figures["bytes_per_sample_tiles"] = stats.bytes_per_sample or 0.0
-            figures["rss_after_append_mb"] = psutil.Process().memory_info().rss / 1e6
+            figures["bytes_per_sample_cut"] = store.database.used_bytes() / store.stats().tile_samples
+        with Store.open(Path(directory), retention_ms=None) as store:
+            figures.update(compaction(store, targets, options.hours))
+            figures["bytes_per_sample_file"] = store.database.used_bytes() / store.stats().tile_samples
             figures.update(fetches(Path(directory), options.hours))
-        figures["bytes_per_sample_file"] = (Path(directory) / "loadline.db").stat().st_size / figures["samples"]
         begun = time.perf_counter()
         Store.open(Path(directory)).close()
         figures["open_ms"] = (time.perf_counter() - begun) * 1e3
+    figures.update(pushes())
     for name, value in figures.items():
-        sys.stderr.write(f"{name:45} {value:16,.3f}\n")
-    sys.stdout.write(json.dumps({"bench": "store_append", **{k: round(v, 4) for k, v in figures.items()}}) + "\n")
+        sys.stdout.write(f"{name:45} {value:16,.3f}\n")
+    rows = [
+        {"what": what, "ours": round(figures[name], 4), "unit": unit, "lower_is_better": lower}
+        for name, (what, unit, lower) in WHAT.items()
+    ]
+    sys.stdout.write(json.dumps({"benchmark": "store_append", "rows": rows}) + "\n")
 
 
 if __name__ == "__main__":
