@@ -5,7 +5,7 @@ The rules are Prometheus's (rules/alerting.go): an alert is pending until it has
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -24,8 +24,8 @@ State = Literal["pending", "firing", "inactive"]
 class Alert:
     """One alert of a rule, told apart by its labels (``alertname`` and the rule's labels included).
 
-    All times are Unix seconds. ``resolved_at_s`` is set once it is inactive; ``last_sent_at_s`` is when receivers
-    were last told.
+    All times are Unix seconds. ``resolved_at_s`` is set once it is inactive; ``last_sent_at_s`` is when receivers that
+    expect repetition were last told, ``told_at_s`` when the others were told that it fires (None: not yet).
     """
 
     labels: Labels
@@ -37,6 +37,7 @@ class Alert:
     resolved_at_s: float | None = None
     keep_firing_since_s: float | None = None
     last_sent_at_s: float | None = None
+    told_at_s: float | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -101,6 +102,27 @@ def changed(before: Alerts, after: Alerts) -> tuple[Alert, ...]:
         for labels, alert in after.items()
         if alert.state != "pending" and _episode(before.get(labels)) != _episode(alert)
     )
+
+
+def told(
+    before: Alerts, after: Alerts, muted: Callable[[Alert], bool], now_s: float
+) -> tuple[Alerts, tuple[Alert, ...]]:
+    """What receivers that hear of changes must be told of, and the alerts with that noted.
+
+    An alert that is ``muted`` when it begins to fire is told of when it is muted no more, and its end is told only if
+    its beginning was.
+    """
+    noted = dict(after)
+    news = []
+    for labels, alert in after.items():
+        if alert.state == "firing" and alert.told_at_s is None and not muted(alert):
+            noted[labels] = replace(alert, told_at_s=now_s)
+            news.append(noted[labels])
+        elif alert.state == "inactive" and alert.told_at_s is not None:
+            earlier = before.get(labels)
+            if earlier is not None and earlier.state == "firing":
+                news.append(alert)
+    return noted, tuple(news)
 
 
 def restored(alert: Alert, down_s: float, tolerance_s: float) -> Alert | None:

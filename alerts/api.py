@@ -14,7 +14,9 @@ from alerts.alert import Alert
 from alerts.clock import rfc3339
 from alerts.group import GroupStatus, RuleStatus
 from alerts.manager import Manager
+from alerts.muting import Silences
 from alerts.rule import AlertRule
+from alerts.silence_api import silence_routes
 from alerts.template.goformat import show_exponent
 
 RULE_TYPES = {"alert": "alerting", "record": "recording"}
@@ -22,7 +24,7 @@ RULE_TYPES = {"alert": "alerting", "record": "recording"}
 Answer = Callable[[Request], Awaitable[Response]]
 
 
-def create_app(manager: Manager, token: str | None = None) -> Starlette:
+def create_app(manager: Manager, token: str | None = None, silences: Silences | None = None) -> Starlette:
     """The ASGI application over ``manager``; with ``token``, all but health asks for it."""
 
     async def rules(request: Request) -> Response:
@@ -50,6 +52,10 @@ def create_app(manager: Manager, token: str | None = None) -> Starlette:
             Route("/api/v1/alerts", _guarded(alerts, token)),
             Route("/metrics", _guarded(metrics, token)),
             Route("/-/healthy", healthy),
+            *(
+                Route(path, _guarded(answer, token), methods=methods)
+                for path, methods, answer in (silence_routes(silences) if silences is not None else ())
+            ),
         ]
     )
 

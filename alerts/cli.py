@@ -61,6 +61,53 @@ def serve(
         list[str] | None,
         typer.Option(help="Alertmanager's root address; may be repeated.", envvar="LOADLINE_ALERTS_ALERTMANAGER"),
     ] = None,
+    slack_url_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the address of a Slack incoming webhook.", envvar="LOADLINE_ALERTS_SLACK_URL_FILE"
+        ),
+    ] = None,
+    pagerduty_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with a PagerDuty routing key (Events API v2).", envvar="LOADLINE_ALERTS_PAGERDUTY_KEY_FILE"
+        ),
+    ] = None,
+    pagerduty_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Where PagerDuty takes events (https://events.pagerduty.com/v2/enqueue).",
+            envvar="LOADLINE_ALERTS_PAGERDUTY_URL",
+        ),
+    ] = None,
+    email_to: Annotated[
+        list[str] | None,
+        typer.Option(help="Address that gets mails; may be repeated.", envvar="LOADLINE_ALERTS_EMAIL_TO"),
+    ] = None,
+    email_from: Annotated[
+        str | None,
+        typer.Option(help="Address that mails come from (loadline@localhost).", envvar="LOADLINE_ALERTS_EMAIL_FROM"),
+    ] = None,
+    smtp: Annotated[
+        str | None,
+        typer.Option(help="Mail server, host:port (127.0.0.1:25).", envvar="LOADLINE_ALERTS_SMTP"),
+    ] = None,
+    smtp_user: Annotated[
+        str | None, typer.Option(help="User of the mail server; needs TLS.", envvar="LOADLINE_ALERTS_SMTP_USER")
+    ] = None,
+    smtp_password_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the password of the mail server's user.", envvar="LOADLINE_ALERTS_SMTP_PASSWORD_FILE"
+        ),
+    ] = None,
+    notify_config: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with group_by and inhibit_rules, as Alertmanager writes them.",
+            envvar="LOADLINE_ALERTS_NOTIFY_CONFIG",
+        ),
+    ] = None,
     state: Annotated[
         Path | None,
         typer.Option(

@@ -4,6 +4,7 @@ AlertsError
 ├── RuleFileError   a rule file is not valid; ``problems`` holds every one found, with file, line and column
 ├── TemplateError   an annotation's or label's template cannot be parsed or expanded
 ├── EvaluationError a rule's answer cannot become alerts or series
+├── SilenceError    a silence cannot be taken
 ├── StateError      the state file cannot be opened, read or written
 └── DeliveryError   a receiver did not take a notification; ``retry`` says whether it may later
 """
@@ -31,6 +32,10 @@ class TemplateError(AlertsError):
 
 class EvaluationError(AlertsError):
     """A rule's answer cannot become alerts or series."""
+
+
+class SilenceError(AlertsError):
+    """A silence cannot be taken."""
 
 
 class StateError(AlertsError):

@@ -6,16 +6,29 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Literal, Protocol
 
-from alerts.alert import Alert, Alerts, LimitExceeded, advance, changed, is_active, needs_sending, restored, samples_of
+from alerts.alert import (
+    Alert,
+    Alerts,
+    LimitExceeded,
+    advance,
+    changed,
+    is_active,
+    needs_sending,
+    restored,
+    samples_of,
+    told,
+)
 from alerts.errors import AlertsError
 from alerts.evaluation import NOWHERE, Outside, alerts_found, recorded
 from alerts.rule import AlertRule, RecordRule, Rule, RuleGroup
 from alerts.writeback import Writeback, stale
-from collector.model.errors import CollectorError
-from collector.model.labels import Labels
+from collector.model.errors import CollectorError, QueryError
+from collector.model.labels import METRIC_NAME, Labels, get
 from collector.model.series import Sample, Series
+from collector.promql import parse, selectors
 
 RESEND_DELAY_S = 60.0
 OUTAGE_TOLERANCE_S = 3600.0
@@ -93,14 +106,14 @@ def orphaned(key: str, rule_name: str, alert: Alert, now_s: float) -> Notice:
     file, _, name = key.rpartition(";")
     rule = AlertRule(rule_name, expr="")
     over = replace(alert, state="inactive", resolved_at_s=now_s, last_sent_at_s=now_s)
-    return Notice(rule, RuleGroup(name, file, (rule,)), (over,), (over,), now_s)
+    return Notice(rule, RuleGroup(name, file, (rule,)), (over,) if alert.told_at_s is not None else (), (over,), now_s)
 
 
 class Group:
     """Runs a ``RuleGroup`` against a source and keeps what its rules have come to.
 
-    ``interval_s`` stands where the group gives none. ``status`` may be read by any thread; ``evaluate`` is called by
-    one at a time. ``timer`` measures durations.
+    ``interval_s`` stands where the group gives none. ``muted`` says whether an alert is kept quiet. ``status`` may be
+    read by any thread; ``evaluate`` is called by one at a time. ``timer`` measures durations.
     """
 
     def __init__(
@@ -111,6 +124,7 @@ class Group:
         *,
         interval_s: float,
         outside: Outside = NOWHERE,
+        muted: Callable[[Alert, float], bool] = lambda alert, now_s: False,
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.group = group
@@ -118,7 +132,9 @@ class Group:
         self._source = source
         self._writeback = writeback
         self._outside = outside
+        self._muted = muted
         self._timer = timer
+        self._unwritten: list[Sample] = []
         self._lock = threading.Lock()
         self._status = GroupStatus(group, self.interval_s, tuple(RuleStatus(rule) for rule in group.rules))
 
@@ -174,12 +190,26 @@ class Group:
         notices: list[Notice] = []
         rules = list(self.status.rules)
         for position, before in enumerate(rules):
+            if self._sees_unwritten(before.rule):
+                self._flush(now_s)
             after, notice = self._rule(before, now_s)
             rules[position] = after
             if notice is not None:
                 notices.append(notice)
+        self._flush(now_s)
         self._publish(GroupStatus(self.group, self.interval_s, tuple(rules), now_s, self._timer() - started))
         return notices
+
+    def _sees_unwritten(self, rule: Rule) -> bool:
+        """Whether ``rule`` may ask for a result that is not written yet; results are written together otherwise."""
+        if not self._unwritten:
+            return False
+        asked = _asked(rule)
+        return asked is None or any(get(sample.labels, METRIC_NAME) in asked for sample in self._unwritten)
+
+    def _flush(self, now_s: float) -> None:
+        self._writeback.send(self._unwritten, now_s)
+        self._unwritten = []
 
     def _rule(self, before: RuleStatus, now_s: float) -> tuple[RuleStatus, Notice | None]:
         started = self._timer()
@@ -198,7 +228,7 @@ class Group:
             return replace(after, evaluated_at_s=now_s, took_s=self._timer() - started), None
         series = frozenset(sample.labels for sample in written)
         ended = stale(sorted(before.series - series), at_s)
-        self._writeback.send([*written, *ended], now_s)
+        self._unwritten += [*written, *ended]
         if before.health == "err":
             _log.info("rule %s (%s) can be evaluated again", rule.name, self.key)
         after = replace(after, health="ok", error="", series=series)
@@ -208,14 +238,15 @@ class Group:
         self, rule: AlertRule, before: RuleStatus, samples: Sequence[Sample], now_s: float, at_s: float
     ) -> tuple[RuleStatus, list[Sample], Notice | None]:
         found = alerts_found(rule, samples, now_s, lambda expr: self._source.query(expr, at_s), self._outside)
-        alerts = dict(advance(rule, before.alerts, found, now_s, self.group.limit))
-        news = changed(before.alerts, alerts)
+        after = advance(rule, before.alerts, found, now_s, self.group.limit)
+        noted, news = told(before.alerts, after, lambda alert: self._muted(alert, now_s), now_s)
+        _tell(rule, changed(before.alerts, after))
+        alerts = dict(noted)
         due = []
         for labels, alert in alerts.items():
             if needs_sending(alert, now_s, RESEND_DELAY_S):
                 alerts[labels] = replace(alert, last_sent_at_s=now_s)
                 due.append(alerts[labels])
-        _tell(rule, news)
         valid_until_s = now_s + 4 * max(RESEND_DELAY_S, self.interval_s)
         notice = Notice(rule, self.group, news, tuple(due), valid_until_s) if news or due else None
         return replace(before, alerts=alerts), samples_of(list(alerts.values()), at_s), notice
@@ -229,6 +260,18 @@ class Group:
     def _publish(self, status: GroupStatus) -> None:
         with self._lock:
             self._status = status
+
+
+@lru_cache(maxsize=4096)
+def _asked(rule: Rule) -> frozenset[str] | None:
+    """Names of the series that a rule asks for; None where they cannot be told."""
+    if isinstance(rule, AlertRule) and any("query" in text for _, text in (*rule.labels, *rule.annotations)):
+        return None
+    try:
+        names = frozenset(selector.name for selector in selectors(parse(rule.expr)))
+    except QueryError:
+        return None
+    return None if "" in names else names
 
 
 def _fits(rule: AlertRule, labels: Labels) -> bool:

@@ -10,7 +10,7 @@ from functools import partial
 from alerts.alert import Alert
 from alerts.errors import StateError
 from alerts.group import Group, GroupStatus, Notice, orphaned
-from alerts.message import Links, Message, messages
+from alerts.message import GROUP_BY, Links, Message, messages
 from alerts.notify import Notifier
 from alerts.state import State
 from alerts.telemetry import Telemetry
@@ -36,6 +36,7 @@ class Manager:
         telemetry: Telemetry,
         writeback: Writeback,
         links: Links,
+        group_by: Sequence[str] = GROUP_BY,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.groups = tuple(groups)
@@ -44,6 +45,7 @@ class Manager:
         self._telemetry = telemetry
         self._writeback = writeback
         self._links = links
+        self._group_by = tuple(group_by)
         self._now = now
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -129,7 +131,7 @@ class Manager:
 
     def _messages(self, notices: Iterable[Notice], now_s: float) -> list[Message]:
         receivers = [notifier.receiver for notifier in self._notifiers]
-        return [message for notice in notices for message in messages(notice, receivers, self._links, now_s)]
+        return messages(list(notices), receivers, self._links, now_s, self._group_by)
 
     def _save(self, group: Group, status: GroupStatus, now_s: float, found: Sequence[Message]) -> None:
         try:

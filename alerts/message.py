@@ -1,31 +1,48 @@
-"""What receivers are sent: Alertmanager's v2 alerts and its webhook payload (version 4). Pure functions."""
+"""What each receiver must be sent of what an evaluation brought: grouped into bundles, with keys. Pure functions."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
-from urllib.parse import quote_plus
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 import orjson
 
-from alerts.alert import Alert
-from alerts.clock import NEVER, rfc3339
 from alerts.group import Notice
-from collector.model.labels import Labels
+from alerts.payload import (
+    Bundle,
+    Links,
+    News,
+    alertmanager_alert,
+    email_body,
+    pagerduty_event,
+    slack_payload,
+    webhook_payload,
+)
+from collector.model.labels import keep
 
-ReceiverKind = Literal["webhook", "alertmanager"]
+__all__ = ["Links", "Message", "Receiver", "ReceiverKind", "messages"]
+
+ReceiverKind = Literal["webhook", "alertmanager", "slack", "pagerduty", "email"]
+
+GROUP_BY = ("alertname",)
 
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """Where notifications go. ``url`` of an Alertmanager is its root, without ``/api/v2``."""
+    """Where notifications go. ``url`` of an Alertmanager is its root, without ``/api/v2``; of email, its server.
+
+    ``secret`` (PagerDuty's routing key, Slack's whole address) is never shown or kept.
+    """
 
     kind: ReceiverKind
     url: str
+    secret: str = field(default="", repr=False)
 
     @property
     def name(self) -> str:
         """How logs, metrics and the outbox call it."""
-        return f"{self.kind} {self.url}"
+        mark = hashlib.sha256(self.secret.encode()).hexdigest()[:6] if self.secret else ""
+        return f"{self.kind} {self.url}" + (f" #{mark}" if mark else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,80 +54,62 @@ class Message:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Links:
-    """Where a notification's links lead: ``source`` answers queries, ``external_url`` is the page for people."""
+def messages(
+    notices: Notice | Sequence[Notice],
+    receivers: Sequence[Receiver],
+    links: Links,
+    now_s: float,
+    group_by: Sequence[str] = GROUP_BY,
+) -> list[Message]:
+    """What each receiver must be sent.
 
-    source: str
-    external_url: str
-
-    def generator(self, expr: str) -> str:
-        """A link that asks the rule's expression again."""
-        return f"{self.source.rstrip('/')}/api/v1/query?query={quote_plus(expr)}"
-
-
-def messages(notice: Notice, receivers: Sequence[Receiver], links: Links, now_s: float) -> list[Message]:
-    """What each receiver must be sent of ``notice``.
-
-    A webhook hears once of each change. An Alertmanager is told every minute what fires, and until when to believe
-    it, because it takes silence for an end.
+    An Alertmanager is told every minute what fires, and until when to believe it, because it takes silence for an
+    end. The others hear once of each change; changes whose labels ``group_by`` agree come in one message.
     """
+    notices = [notices] if isinstance(notices, Notice) else list(notices)
+    bundles = _bundles(notices, group_by)
     found: list[Message] = []
     for receiver in receivers:
         if receiver.kind == "alertmanager":
             found += [
                 Message(receiver.name, alert.fingerprint, orjson.dumps(alertmanager_alert(alert, notice, links)))
+                for notice in notices
                 for alert in notice.due
             ]
-        elif notice.changed:
-            body = orjson.dumps(webhook_payload(notice, receiver, links))
-            key = f"{notice.group.file};{notice.group.name};{notice.rule.name};{notice.rule.line};{round(now_s * 1000)}"
-            found.append(Message(receiver.name, key, body))
+        elif receiver.kind == "pagerduty":
+            found += [_event(receiver, one, links, now_s) for bundle in bundles for one in bundle.news]
+        else:
+            body = _BODIES[receiver.kind]
+            found += [
+                Message(receiver.name, _key(bundle, now_s), orjson.dumps(body(bundle, receiver, links)))
+                for bundle in bundles
+            ]
     return found
 
 
-def alertmanager_alert(alert: Alert, notice: Notice, links: Links) -> dict[str, Any]:
-    """One element of the array that ``POST /api/v2/alerts`` takes."""
-    ends_at_s = alert.resolved_at_s if alert.resolved_at_s is not None else notice.valid_until_s
-    return {
-        "labels": dict(alert.labels),
-        "annotations": dict(alert.annotations),
-        "startsAt": rfc3339(alert.fired_at_s),
-        "endsAt": rfc3339(ends_at_s),
-        "generatorURL": links.generator(notice.rule.expr),
-    }
+_BODIES: Mapping[str, Callable[[Bundle, Receiver, Links], object]] = {
+    "webhook": lambda bundle, receiver, links: webhook_payload(bundle, receiver.kind, links),
+    "slack": lambda bundle, receiver, links: slack_payload(bundle, links),
+    "email": lambda bundle, receiver, links: email_body(bundle, links),
+}
 
 
-def webhook_payload(notice: Notice, receiver: Receiver, links: Links) -> dict[str, Any]:
-    """Alertmanager's webhook payload, version 4, of the alerts of one rule that changed together."""
-    alerts = notice.changed
-    name = notice.rule.name
-    firing = any(alert.state == "firing" for alert in alerts)
-    return {
-        "version": "4",
-        "groupKey": f'{{}}:{{alertname="{name}"}}',
-        "truncatedAlerts": 0,
-        "status": "firing" if firing else "resolved",
-        "receiver": receiver.kind,
-        "groupLabels": {"alertname": name},
-        "commonLabels": _common([alert.labels for alert in alerts]),
-        "commonAnnotations": _common([alert.annotations for alert in alerts]),
-        "externalURL": links.external_url,
-        "alerts": [
-            {
-                "status": "firing" if alert.state == "firing" else "resolved",
-                "labels": dict(alert.labels),
-                "annotations": dict(alert.annotations),
-                "startsAt": rfc3339(alert.fired_at_s),
-                "endsAt": NEVER if alert.resolved_at_s is None else rfc3339(alert.resolved_at_s),
-                "generatorURL": links.generator(notice.rule.expr),
-                "fingerprint": alert.fingerprint,
-            }
-            for alert in alerts
-        ],
-    }
+def _bundles(notices: Sequence[Notice], group_by: Sequence[str]) -> list[Bundle]:
+    found: dict[tuple[tuple[str, str], ...], list[News]] = {}
+    for notice in notices:
+        for alert in notice.changed:
+            found.setdefault(keep(alert.labels, group_by), []).append(News(alert, notice))
+    return [Bundle(labels, tuple(news)) for labels, news in found.items()]
 
 
-def _common(label_sets: Sequence[Labels]) -> dict[str, str]:
-    shared = set(label_sets[0]).intersection(*label_sets[1:])
-    return dict(sorted(shared))
+def _event(receiver: Receiver, news: News, links: Links, now_s: float) -> Message:
+    key = f"{news.alert.fingerprint};{news.alert.state};{round(now_s * 1000)}"
+    return Message(receiver.name, key, orjson.dumps(pagerduty_event(news, links)))
+
+
+def _key(bundle: Bundle, now_s: float) -> str:
+    """Told apart by what is in it: two groups of rules may be evaluated at the same moment."""
+    alerts = ",".join(sorted(f"{one.alert.fingerprint}{one.notice.rule.line}" for one in bundle.news))
+    place = bundle.news[0].notice.group
+    digest = hashlib.sha256(f"{place.file};{place.name};{bundle.labels};{alerts}".encode()).hexdigest()[:16]
+    return f"{digest};{round(now_s * 1000)}"

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import httpx
+import orjson
 
 from alerts.errors import DeliveryError, StateError
+from alerts.mail import Mail
 from alerts.message import Message, Receiver
 
 BATCH_ALERTS = 64
@@ -51,11 +53,14 @@ class Tally(Protocol):
 class Notifier:
     """A queue in front of one receiver. ``put`` never blocks; ``deliver`` is called by one thread."""
 
-    def __init__(self, receiver: Receiver, outbox: Outbox, tally: Tally, http: httpx.Client) -> None:
+    def __init__(
+        self, receiver: Receiver, outbox: Outbox, tally: Tally, http: httpx.Client, mail: Mail | None = None
+    ) -> None:
         self.receiver = receiver
         self._outbox = outbox
         self._tally = tally
         self._http = http
+        self._mail = mail
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._waiting: dict[str, Message] = {message.key: message for message in outbox.outbox(receiver.name)}
@@ -148,15 +153,24 @@ class Notifier:
         self._retry_at_s = now_s + delay_s
 
     def _send(self, batch: Sequence[Message]) -> None:
-        if self.receiver.kind == "alertmanager":
-            url = f"{self.receiver.url.rstrip('/')}/api/v2/alerts"
+        receiver, body = self.receiver, batch[0].body
+        if receiver.kind == "email":
+            assert self._mail is not None, "a receiver of mail has a mail server"
+            self._mail.send(**orjson.loads(body))
+        elif receiver.kind == "alertmanager":
             body = b"[" + b",".join(message.body for message in batch) + b"]"
+            self._post(f"{receiver.url.rstrip('/')}/api/v2/alerts", body)
+        elif receiver.kind == "pagerduty":
+            self._post(receiver.url, orjson.dumps(orjson.loads(body) | {"routing_key": receiver.secret}))
         else:
-            url, body = self.receiver.url, batch[0].body
+            self._post(receiver.secret or receiver.url, body)
+
+    def _post(self, url: str, body: bytes) -> None:
+        shown = self.receiver.url
         try:
             response = self._http.post(url, content=body, headers={"Content-Type": "application/json"})
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise DeliveryError(f"{url}: {error or type(error).__name__}", retry=True) from error
+            raise DeliveryError(f"{shown}: {error or type(error).__name__}", retry=True) from error
         if not response.is_success:
             retry = response.status_code >= 500 or response.status_code in _RETRY_STATUS
-            raise DeliveryError(f"{url}: {response.status_code}: {response.text.strip()[:300]}", retry=retry)
+            raise DeliveryError(f"{shown}: {response.status_code}: {response.text.strip()[:300]}", retry=retry)

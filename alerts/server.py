@@ -5,18 +5,23 @@ import logging
 import signal
 import socket
 import sys
+import time
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
 import httpx
 import uvicorn
 
+from alerts.alert import Alert
 from alerts.api import create_app
 from alerts.evaluation import Outside
 from alerts.group import Group
+from alerts.mail import Mail
 from alerts.manager import Manager
 from alerts.message import Links, Receiver
+from alerts.muting import NotifyConfig, Silences, read_notify_config
 from alerts.notify import Notifier
 from alerts.rule import RuleGroup
 from alerts.rulefile import load_rule_file, packs
@@ -46,32 +51,83 @@ def serve(settings: AlertsSettings) -> None:
         client = parts.enter_context(Client(settings.source, token=_token(settings.source_token_file)))
         http = parts.enter_context(httpx.Client(timeout=NOTIFY_TIMEOUT_S, mounts=local))
         state = parts.enter_context(closing(State(settings.state)))
-        manager = create_manager(settings, client, state, http)
+        service = create_service(settings, client, state, http)
+        manager = service.manager
         manager.restore()
         parts.callback(manager.stop)
         manager.start()
-        _run(manager, listener, token)
+        _run(service, listener, token)
 
 
-def create_manager(settings: AlertsSettings, client: Client, state: State, http: httpx.Client) -> Manager:
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The parts that ``serve`` runs."""
+
+    manager: Manager
+    silences: Silences
+
+
+def create_service(settings: AlertsSettings, client: Client, state: State, http: httpx.Client) -> Service:
     """Read the rule files and put the parts together. Raises RuleFileError, ConfigError, StateError."""
     telemetry = Telemetry()
     writeback = Writeback(client.write)
-    groups = [
-        Group(group, client, writeback, interval_s=settings.interval_s, outside=Outside(settings.external_url))
-        for path in settings.rules or packs()
-        for group in _read(path)
-    ]
-    receivers = [Receiver("webhook", url) for url in settings.webhook]
-    receivers += [Receiver("alertmanager", url) for url in settings.alertmanager]
-    return Manager(
+    config = _notify_config(settings.notify_config)
+    silences = Silences(state, time.time)
+    groups: list[Group] = []
+
+    def muted(alert: Alert, now_s: float) -> bool:
+        if silences.mutes(alert, now_s):
+            return True
+        firing = [one for group in groups for status in group.status.rules for one in status.alerts.values()]
+        firing = [one for one in firing if one.state == "firing"]
+        return any(rule.mutes(alert, firing) for rule in config.inhibit_rules)
+
+    outside = Outside(settings.external_url)
+    for path in settings.rules or packs():
+        for group in _read(path):
+            groups.append(Group(group, client, writeback, interval_s=settings.interval_s, outside=outside, muted=muted))
+    mail = _mail(settings)
+    manager = Manager(
         groups,
         state=state,
-        notifiers=[Notifier(receiver, state, telemetry, http) for receiver in receivers],
+        notifiers=[Notifier(receiver, state, telemetry, http, mail) for receiver in _receivers(settings, mail)],
         telemetry=telemetry,
         writeback=writeback,
         links=Links(settings.source, settings.external_url),
+        group_by=config.group_by,
     )
+    return Service(manager, silences)
+
+
+def _receivers(settings: AlertsSettings, mail: Mail | None) -> list[Receiver]:
+    receivers = [Receiver("webhook", url) for url in settings.webhook]
+    receivers += [Receiver("alertmanager", url) for url in settings.alertmanager]
+    if slack := _token(settings.slack_url_file):
+        if not slack.startswith(("http://", "https://")):
+            raise ConfigError(f"{settings.slack_url_file}: holds no address that begins with https://")
+        receivers.append(Receiver("slack", "incoming webhook", slack))
+    if key := _token(settings.pagerduty_key_file):
+        receivers.append(Receiver("pagerduty", settings.pagerduty_url, key))
+    if mail is not None:
+        receivers.append(Receiver("email", f"{settings.smtp} to {', '.join(mail.recipients)}"))
+    return receivers
+
+
+def _mail(settings: AlertsSettings) -> Mail | None:
+    if not settings.email_to:
+        return None
+    host, _, port = settings.smtp.rpartition(":")
+    password = _token(settings.smtp_password_file) or ""
+    return Mail(host, int(port), settings.email_from, settings.email_to, settings.smtp_user, password)
+
+
+def _notify_config(path: Path | None) -> NotifyConfig:
+    if path is None:
+        return NotifyConfig()
+    try:
+        return read_notify_config(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
 
 
 def _read(path: Path) -> tuple[RuleGroup, ...]:
@@ -103,9 +159,13 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _run(manager: Manager, listener: socket.socket, token: str | None) -> None:
+def _run(service: Service, listener: socket.socket, token: str | None) -> None:
     config = uvicorn.Config(
-        create_app(manager, token), log_level="warning", access_log=False, timeout_graceful_shutdown=1, lifespan="off"
+        create_app(service.manager, token, service.silences),
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=1,
+        lifespan="off",
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)

@@ -20,6 +20,13 @@ def _address(text: str) -> str:
     return text
 
 
+def _host_port(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError("must be host:port, such as 127.0.0.1:25")
+    return text
+
+
 Address = Annotated[str, AfterValidator(_address)]
 
 
@@ -37,6 +44,21 @@ class AlertsSettings(BaseModel):
     rules: tuple[Path, ...] = Field(default=(), description="Rule files; the packs that come along if none is given.")
     webhook: tuple[Address, ...] = Field(default=(), description="Addresses that get Alertmanager's webhook payload.")
     alertmanager: tuple[Address, ...] = Field(default=(), description="Alertmanagers, by root address.")
+    slack_url_file: Path | None = Field(default=None, description="File with the address of a Slack incoming webhook.")
+    pagerduty_key_file: Path | None = Field(default=None, description="File with a PagerDuty routing key (Events v2).")
+    pagerduty_url: Address = Field(
+        default="https://events.pagerduty.com/v2/enqueue", description="Where PagerDuty takes events."
+    )
+    email_to: tuple[str, ...] = Field(default=(), description="Addresses that get mails.")
+    email_from: str = Field(default="loadline@localhost", description="Address that mails come from.")
+    smtp: Annotated[str, AfterValidator(_host_port)] = Field(
+        default="127.0.0.1:25", description="Mail server, host:port; TLS on port 587 and where smtp_user is given."
+    )
+    smtp_user: str = Field(default="", description="User of the mail server.")
+    smtp_password_file: Path | None = Field(default=None, description="File with the password of smtp_user.")
+    notify_config: Path | None = Field(
+        default=None, description="File with group_by and inhibit_rules, as Alertmanager writes them."
+    )
     state: Path | None = Field(
         default=None, description="File that keeps alerts and undelivered notifications over a restart."
     )

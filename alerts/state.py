@@ -6,6 +6,7 @@ be said of them agree:
     groups(key, evaluated_at_s)
     alerts(group_key, rule, fingerprint, body)      body: the Alert as JSON
     outbox(id, receiver, key, body, created_at_s)   (receiver, key) is unique: the later message takes the place
+    silences(id, body)                              body: the Silence as JSON
 """
 
 import sqlite3
@@ -21,7 +22,9 @@ import orjson
 from alerts.alert import Alert
 from alerts.errors import StateError
 from alerts.message import Message
+from alerts.silence import Silence
 from collector.model.labels import Labels
+from collector.model.matchers import Matcher
 
 SCHEMA_VERSION = 1
 
@@ -35,6 +38,7 @@ CREATE TABLE IF NOT EXISTS outbox (
     id INTEGER PRIMARY KEY AUTOINCREMENT, receiver TEXT NOT NULL, key TEXT NOT NULL, body BLOB NOT NULL,
     created_at_s REAL NOT NULL, UNIQUE (receiver, key)
 );
+CREATE TABLE IF NOT EXISTS silences (id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
 """
 
 Answer = TypeVar("Answer")
@@ -121,6 +125,22 @@ class State:
         forget = "DELETE FROM outbox WHERE receiver = ? AND key = ? AND body = ?"
         self._do(lambda database: database.executemany(forget, rows))
 
+    def silences(self) -> list[Silence]:
+        """Silences that are kept."""
+        rows = self._do(lambda database: database.execute("SELECT body FROM silences").fetchall())
+        return [_silence(body) for (body,) in rows]
+
+    def save_silence(self, silence: Silence) -> None:
+        """Keep a silence, in place of one with the same id."""
+        fields = asdict(silence) | {"matchers": [[one.name, one.op, one.value] for one in silence.matchers]}
+        row = (silence.id, orjson.dumps(fields))
+        self._do(lambda database: database.execute("INSERT OR REPLACE INTO silences VALUES (?, ?)", row))
+
+    def drop_silences(self, ids: Iterable[str]) -> None:
+        """Forget silences."""
+        rows = [(each,) for each in ids]
+        self._do(lambda database: database.executemany("DELETE FROM silences WHERE id = ?", rows))
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:
@@ -168,6 +188,14 @@ def _alert(body: bytes) -> Alert:
         return Alert(labels=_labels(fields.pop("labels")), annotations=_labels(fields.pop("annotations")), **fields)
     except (ValueError, TypeError, KeyError) as error:
         raise StateError(f"an alert in the state file cannot be read: {error}") from error
+
+
+def _silence(body: bytes) -> Silence:
+    try:
+        fields = orjson.loads(body)
+        return Silence(**fields | {"matchers": tuple(Matcher(*parts) for parts in fields["matchers"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise StateError(f"a silence in the state file cannot be read: {error}") from error
 
 
 def _labels(pairs: Iterable[Sequence[str]]) -> Labels:

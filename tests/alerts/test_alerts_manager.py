@@ -16,7 +16,7 @@ from alerts.manager import Manager
 from alerts.message import Links, Receiver
 from alerts.notify import Notifier
 from alerts.rule import AlertRule, RuleGroup
-from alerts.server import create_manager
+from alerts.server import create_service
 from alerts.settings import AlertsSettings
 from alerts.state import State
 from alerts.telemetry import Telemetry
@@ -205,9 +205,9 @@ def test_what_is_remembered_of_a_file_does_not_depend_on_how_its_path_is_spelled
     (tmp_path / "rules.yml").write_text("groups: [{name: g, rules: [{alert: A, expr: up == 0}]}]")
     plain = tmp_path / "rules.yml"
     spellings = (plain, Path(relpath(plain)), tmp_path / ".." / tmp_path.name / "rules.yml")
+    keys = []
     with Client("http://127.0.0.1:9") as client, httpx.Client() as http:
-        keys = [
-            [group.key for group in create_manager(AlertsSettings(rules=(path,)), client, State(None), http).groups]
-            for path in spellings
-        ]
+        for path in spellings:
+            service = create_service(AlertsSettings(rules=(path,)), client, State(None), http)
+            keys.append([group.key for group in service.manager.groups])
     assert keys == [[f"{tmp_path}/rules.yml;g"]] * 3
