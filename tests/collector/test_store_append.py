@@ -255,3 +255,31 @@ def test_a_closed_store_says_so(store: Store, tmp_path: Path) -> None:
 def test_a_window_too_short_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="block_ms is 5; a window lasts at least 1000 ms"):
         Store.open(tmp_path, block_ms=5)
+
+
+def test_a_batch_that_repeats_itself_is_stored_like_any_other(store: Store, tmp_path: Path) -> None:
+    layout = [A, B, C]
+    for step in range(40):
+        times = 1_000 * step + np.arange(3)
+        if step % 2:
+            result = store.append_batch(layout, times, np.arange(3.0) + step)
+        else:
+            given = [Series(one, times[i : i + 1], np.array([i + float(step)])) for i, one in enumerate(layout)]
+            result = store.append_series(given)
+        assert result == AppendResult(3, 0, 0)
+    assert store.append_batch(layout, times, np.array([39.0, 0.0, 41.0])) == AppendResult(0, 2, 0, 1)
+    rows = np.array([[40_000, 40_000, 40_000], [41_000, 40_500, 40_001]])
+    assert store.append_batch(layout, rows, np.ones((2, 3))) == AppendResult(6, 0, 0)
+    store.cut(35_000)
+    store.close()
+    with Store.open(tmp_path / "data") as again:
+        expected = {1_000 * step + 1: f"{step + 1}" for step in range(40)}
+        assert column(again, B) == expected | {40_000: "1", 40_500: "1"}
+        assert again.append_batch([A], np.array([50_000]), np.ones(1)) == AppendResult(1, 0, 0)
+
+
+def test_a_batch_whose_shape_is_not_its_layouts_is_refused(store: Store) -> None:
+    with pytest.raises(StoreError, match=r"batch: values \(1, 2\) and times \(1, 3\) for 3 series"):
+        store.append_batch([A, B, C], np.arange(3), np.ones(2))
+    assert store.append_batch([], np.empty(0, np.int64), np.empty(0)) == AppendResult(0, 0, 0)
+    assert store.select(ALL, 0, FOREVER) == []
