@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from planner import hardware_cli
 from planner import options as opt
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from planner.workload import Shaping
 
 app = typer.Typer(no_args_is_help=True, help="Capacity under SLO, cost, calibration and simulation.")
+
+app.command()(hardware_cli.fit)
+app.command()(hardware_cli.mix)
 
 LINE_EVERY_S = 5.0
 

@@ -8,7 +8,8 @@ PlannerError
 ├── SloError        a promise cannot be read
 ├── ModelError      a step-time model cannot be fitted, read or used
 ├── CapacityError   a capacity question has no answer as asked
-└── CostError       a price table cannot be read
+├── CostError       a price table cannot be read
+└── CatalogError    a catalogue of GPUs, models and prices cannot be read, or lacks an entry
 """
 
 
@@ -46,3 +47,7 @@ class CapacityError(PlannerError):
 
 class CostError(PlannerError):
     """A price table cannot be read; the message names file, plan, field and value."""
+
+
+class CatalogError(PlannerError):
+    """A catalogue cannot be read or lacks an entry; the message names file, field and what there is."""
