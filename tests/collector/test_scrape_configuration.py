@@ -6,10 +6,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from collector.model.errors import ConfigError
-from collector.scrape.configuration import parse_configuration, read_configuration
-from collector.scrape.target import Target
+from collector.scrape.configuration import GLOBAL_KEYS, JOB_KEYS, TOP_KEYS, parse_configuration, read_configuration
+from collector.scrape.target import ScrapeLimits, Target
 
 GOOD = """\
 global:
@@ -94,3 +97,69 @@ def test_what_we_take_promtool_takes_too(tmp_path: Path) -> None:
     path = tmp_path / "prometheus.yml"
     path.write_text(GOOD)
     subprocess.run([promtool, "check", "config", path], check=True, capture_output=True)
+
+
+KEYS = [*TOP_KEYS, *GLOBAL_KEYS, *JOB_KEYS, "files", "url", "targets", "labels", "action", "regex", "target_label", "a"]
+LEAVES = (
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(["5s", "replace", "a:1", "1MB"])
+)
+DOCUMENTS = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=5)
+)
+
+
+def parsed_or_refused(text: str) -> None:
+    try:
+        configuration = parse_configuration(text, "f.yml", Path("/nowhere"))
+    except ConfigError as error:
+        assert "f.yml" in str(error)
+    else:
+        assert all(target.url for target in configuration.targets())
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_configuration_or_a_config_error(text: str) -> None:
+    parsed_or_refused(text)
+
+
+@given(st.dictionaries(st.sampled_from(TOP_KEYS), DOCUMENTS, min_size=1))
+def test_any_document_is_a_configuration_or_a_config_error(document: object) -> None:
+    parsed_or_refused(yaml.safe_dump(document))
+
+
+@given(st.dictionaries(st.sampled_from(JOB_KEYS), DOCUMENTS, min_size=1))
+def test_any_job_is_read_or_refused(job: dict[str, object]) -> None:
+    parsed_or_refused(yaml.safe_dump({"scrape_configs": [{"job_name": "a", **job}]}))
+
+
+def test_secrets_are_not_shown_but_what_stands_beside_them_is() -> None:
+    text = "scrape_configs: [{job_name: a, basic_auth: {username: u, password: hidden}, params: {x: ['1']}}]"
+    shown = parse_configuration(text, "f.yml", Path()).text
+    assert "hidden" not in shown
+    assert "password: <secret>" in shown
+    assert "username: u" in shown
+
+
+def test_every_key_of_a_job_reaches_its_targets() -> None:
+    text = """
+scrape_configs:
+- job_name: a
+  params: {q: [x, y]}
+  honor_timestamps: false
+  sample_limit: 7
+  label_limit: 8
+  label_name_length_limit: 9
+  label_value_length_limit: 10
+  body_size_limit: 2MB
+  follow_redirects: false
+  relabel_configs: [{target_label: b, replacement: c}]
+  metric_relabel_configs: [{action: labeldrop, regex: d}]
+  static_configs: [{targets: ["e:1"]}]
+"""
+    (target,) = parse_prometheus_yml(text, "f.yml")
+    assert target.url == "http://e:1/metrics?q=x&q=y"
+    assert dict(target.labels) == {"job": "a", "instance": "e:1", "b": "c"}
+    assert target.limits == ScrapeLimits(2 << 20, 7, 8, 9, 10)
+    assert (target.honor_timestamps, target.access.follow_redirects) == (False, False)
+    assert [rule.action for rule in target.metric_relabel] == ["labeldrop"]
+    assert dict(target.discovered)["__param_q"] == "x"
