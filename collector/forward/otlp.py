@@ -1,11 +1,13 @@
 """OTLP, going out: every signal passed on as it was received."""
 
 import gzip
+import zlib
 
 from google.protobuf.message import Message
 
 from collector.forward.queue import Batch, DiskQueue
 from collector.forward.sender import Post
+from collector.model.errors import StoreError
 
 MAX_ITEMS = 10_000
 MAX_BYTES = 4 << 20
@@ -29,8 +31,11 @@ class OtlpOut:
         self._url = url.rstrip("/")
 
     def post(self, batch: Batch) -> Post:
-        """Requests are lists of resources: one after the other they are one request."""
-        body = gzip.compress(b"".join(map(gzip.decompress, batch.payloads)), compresslevel=1)
+        """Requests are lists of resources: one after the other they are one request. StoreError where one is damaged."""
+        try:
+            body = gzip.compress(b"".join(map(gzip.decompress, batch.payloads)), compresslevel=1)
+        except (OSError, EOFError, zlib.error) as error:
+            raise StoreError(f"queued {batch.kind} are damaged: {error}") from error
         return Post(f"{self._url}/v1/{batch.kind}", body, HEADERS)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from collector.forward.queue import Batch, DiskQueue
 from collector.forward.sender import Post
+from collector.model.errors import StoreError
 from collector.model.labels import METRIC_NAME, Labels, from_mapping, get
 from collector.model.protobuf_wire import delimited
 from collector.model.remote_write import CONTENT_HEADERS, encode_labels, encode_samples
@@ -39,8 +40,11 @@ class RemoteWriteOut:
         self._url = url
 
     def post(self, batch: Batch) -> Post:
-        """Requests are lists of series: one after the other they are one request."""
-        body = b"".join(bytes(cramjam.snappy.decompress_raw(payload)) for payload in batch.payloads)
+        """Requests are lists of series: one after the other they are one request. StoreError where one is damaged."""
+        try:
+            body = b"".join(bytes(cramjam.snappy.decompress_raw(payload)) for payload in batch.payloads)
+        except cramjam.DecompressionError as error:
+            raise StoreError(f"queued samples are damaged: {error}") from error
         return Post(self._url, bytes(cramjam.snappy.compress_raw(body)), CONTENT_HEADERS)
 
 

@@ -38,7 +38,7 @@ class Wire(Protocol):
     max_bytes: int
 
     def post(self, batch: Batch) -> Post:
-        """The request of one batch."""
+        """The request of one batch; StoreError where what was queued is damaged."""
         ...
 
 
@@ -113,7 +113,10 @@ class Sender:
         return 0.0 if waiting.records else self._flush_s
 
     async def _send(self, batch: Batch) -> Attempt:
-        post = await asyncio.to_thread(self._wire.post, batch)
+        try:
+            post = await asyncio.to_thread(self._wire.post, batch)
+        except StoreError as error:
+            return Attempt("refused", str(error))
         headers = post.headers
         try:
             if self._token_file is not None:

@@ -214,6 +214,22 @@ def test_otlp_is_passed_on_as_it_came_in_batches_of_one_signal(tmp_path: Path) -
     assert [one.scope_spans[0].spans[0].name for one in sent.resource_spans] == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize(
+    "settings", [ForwardSettings((Destination(URL),)), ForwardSettings(otlp=(Destination("http://backend"),))]
+)
+def test_damaged_records_are_dropped_counted_and_the_next_are_sent(tmp_path: Path, settings: ForwardSettings) -> None:
+    kept: list[Forwarding] = []
+
+    def use(forwarding: Forwarding) -> None:
+        kept.append(forwarding)
+        forwarding.senders[0].queue.append("traces", b"damaged", 3)
+
+    receiver = Receiver()
+    forwarded(tmp_path, settings, receiver, use, 1)
+    assert (kept[0].senders[0].refused, receiver.requests) == (3, [])
+    assert "damaged" in kept[0].senders[0].trouble
+
+
 def test_own_metrics_tell_of_every_destination(store: Store, tmp_path: Path) -> None:
     def check(forwarding: Forwarding) -> None:
         scrapes(store, [1.0, 2.0])(forwarding)
