@@ -31,7 +31,7 @@ class OtlpOut:
         self._url = url.rstrip("/")
 
     def post(self, batch: Batch) -> Post:
-        """Requests are lists of resources: one after the other they are one request. StoreError where one is damaged."""
+        """Requests are lists of resources: one after the other they are one. StoreError where one is damaged."""
         try:
             body = gzip.compress(b"".join(map(gzip.decompress, batch.payloads)), compresslevel=1)
         except (OSError, EOFError, zlib.error) as error:
