@@ -9,7 +9,7 @@ from collector.signals import names_known
 
 ROOT = Path(__file__).resolve().parents[2]
 METRIC = re.compile(r"(?<![\w./:-])(?:loadline_[a-z0-9_]+|vllm:[a-z0-9_]+)(?![\w./-]*\.(?:py|toml|db))")
-NOT_METRICS = {"loadline_py", "loadline_toml"}
+NOT_METRICS = {"loadline_py", "loadline_toml", "loadline_use"}  # the last is a label within queries
 
 
 def sources() -> list[Path]:
