@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from planner import hardware_cli
+from planner import forecast_cli, hardware_cli
 from planner import options as opt
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ app = typer.Typer(no_args_is_help=True, help="Capacity under SLO, cost, calibrat
 
 app.command()(hardware_cli.fit)
 app.command()(hardware_cli.mix)
+app.command()(forecast_cli.forecast)
 
 LINE_EVERY_S = 5.0
 

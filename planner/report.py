@@ -6,13 +6,12 @@ and charts. It knows nothing of capacity or cost; ``planner.answers`` writes doc
 
 import html
 from collections.abc import Sequence
+from importlib.resources import files
 from math import log10
 from typing import Any, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
-
-from planner.errors import PlannerError
 
 Cell = str | float | int | bool | None
 
@@ -123,10 +122,7 @@ def to_markdown(report: Report) -> str:
 
 
 def to_html(report: Report) -> str:
-    """The report as one self-contained HTML page; plotly is inlined once, and only when there is a chart.
-
-    Raises PlannerError when plotly is not installed.
-    """
+    """The report as one self-contained HTML page; plotly is inlined once, and only when there is a chart."""
     charts = "".join(
         f'<h2>{_text(c.title)}</h2><div class="chart" id="c{i}"></div>' for i, c in enumerate(report.charts)
     )
@@ -283,11 +279,8 @@ def _layout(chart: Chart) -> dict[str, Any]:
 
 
 def _plotly_js() -> str:
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise PlannerError("HTML reports need plotly: pip install 'loadline[dashboard]'") from error
-    return str(get_plotlyjs())
+    """Plotly's cartesian bundle (MIT), shipped beside this file: a third of the whole, and no package is needed."""
+    return (files("planner") / "assets" / "plotly-cartesian.min.js").read_text(encoding="utf-8")
 
 
 _CSS = (
