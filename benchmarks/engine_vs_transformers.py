@@ -1,15 +1,16 @@
 """The engine beside transformers on one checkpoint, workload and thread count.
 
-Run: ``python tests/bench/engine_vs_transformers.py [--dtype bfloat16] [--threads 2] [--size 15m] [--repeats 3]``.
-Prints one JSON line on stdout and a table on stderr. Weights and prompts are random; every request gets exactly its
-tokens, greedily. All sides run in this process, one after another, several times; the best run of each counts.
-On a busy machine compare tokens per CPU second, with ``--threads 1``: waiting threads spin.
+    python -m benchmarks.engine_vs_transformers [--dtype bfloat16] [--threads 1] [--size 15m] [--repeats 2] [--details]
+
+Prints a table, and as its last line one JSON object with the rows; ``--details`` prints every run before it. Weights
+and prompts are random; every request gets exactly its tokens, greedily. All sides run in this process, one after
+another, several times; the best run of each counts. On a busy machine compare tokens per CPU second, with
+``--threads 1``: waiting threads spin.
 """
 
 import argparse
 import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -178,20 +179,44 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def rows(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Ours beside each peer, by time and by CPU time."""
+    options, best = result["workload"], result["best"]
+    what = f"{options['size']} {options['dtype']}, {options['requests']} x ({options['prompt_tokens']} in, "
+    what += f"{options['output_tokens']} out), {options['threads']} threads"
+    found = []
+    for figure, unit in (("output_tokens_per_s", "tok/s"), ("output_tokens_per_cpu_s", "tok per CPU s")):
+        for side in ("transformers_continuous", "transformers_static"):
+            found.append(
+                {
+                    "what": what,
+                    "ours": best["loadline"][figure],
+                    "peer": best[side].get(figure),
+                    "peer_name": side,
+                    "unit": unit,
+                }
+            )
+    return found
+
+
 def main() -> None:
     """Read the command line, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SHAPES, default="15m")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--prompt-tokens", type=int, default=128)
     parser.add_argument("--output-tokens", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1234)
-    result = compare(parser.parse_args())
-    sys.stdout.write(json.dumps(result) + "\n")
-    sys.stderr.write(table(result) + "\n")
+    parser.add_argument("--details", action="store_true", help="Print every run as JSON too.")
+    options = parser.parse_args()
+    result = compare(options)
+    print(table(result))
+    if options.details:
+        print(json.dumps(result))
+    print(json.dumps({"benchmark": "engine_vs_transformers", "rows": rows(result)}))
 
 
 if __name__ == "__main__":
