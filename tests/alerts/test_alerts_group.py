@@ -7,6 +7,7 @@ from alerts.group import Group
 from alerts.rule import AlertRule, RecordRule, RuleGroup
 from alerts.writeback import Writeback
 from collector.model.errors import SourceError
+from collector.model.labels import get
 from collector.model.series import is_stale
 
 UP = AlertRule("Down", "up == 0", for_s=60, labels=(("severity", "page"),), annotations=(("s", "{{ $value }}"),))
@@ -163,3 +164,18 @@ def test_groups_are_due_at_fixed_moments_spread_over_the_interval(source):
     }
     assert len(others) == 20
     assert np.ptp(list(others)) > 10
+
+
+def test_results_of_a_group_are_written_together_unless_a_later_rule_asks_for_them(source):
+    writes: list[list[str]] = []
+    for expr in ("a", "b", "job:a > 0"):
+        source.answer(expr, lambda _: {"i": 1.0})
+    rules = (RecordRule("job:a", "a"), RecordRule("job:b", "b"), AlertRule("A", "job:a > 0"))
+    for order, expected in (
+        (rules, [["job:a", "job:b"], ["ALERTS", "ALERTS_FOR_STATE"]]),
+        ((rules[0], rules[1]), [["job:a", "job:b"]]),
+    ):
+        writes.clear()
+        writeback = Writeback(lambda series: writes.append([get(one.labels, "__name__") for one in series]))
+        Group(RuleGroup("g", "r.yml", order), source, writeback, interval_s=30).evaluate(0)
+        assert writes == expected
