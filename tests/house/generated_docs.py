@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from collector.promql import coverage
 from collector.signals import SIGNALS, Dialect, load_dialects
 from probe_engine.telemetry.catalog import METRICS
 
@@ -14,6 +15,7 @@ def pages() -> dict[Path, str]:
     return {
         ROOT / "probe_engine" / "METRICS.md": metrics_page(),
         ROOT / "collector" / "signals" / "SIGNALS.md": signals_page(),
+        ROOT / "collector" / "promql" / "COVERAGE.md": coverage.page(),
     }
 
 
