@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,11 +12,11 @@ import typer
 
 from alerts.duration import SHAPE, parse_duration_ms
 from alerts.errors import AlertsError, RuleFileError
+from alerts.verdict import tested, tested_shown, unreadable, verdict_on, verdict_shown
 from collector.model.errors import CollectorError
 from collector.signals import DocumentError
 
 if TYPE_CHECKING:
-    from collector.promql import Engine
     from collector.signals import Dialect
 
 app = typer.Typer(help="Evaluate and check Prometheus-format rules.", no_args_is_help=True, add_completion=False)
@@ -154,12 +154,12 @@ def serve(
 @app.command()
 def check(files: Files, as_json: Json = False) -> None:
     """Say whether rule files are valid; 0 if all are, 1 if one is not, 2 if one cannot be read."""
-    verdicts = [_verdict(path) for path in files]
+    verdicts = [verdict_on(path) for path in files]
     if as_json:
         print(json.dumps({"files": verdicts}, indent=2))
     else:
         for verdict in verdicts:
-            _show_verdict(verdict)
+            print(verdict_shown(verdict))
     raise typer.Exit(max(verdict["code"] for verdict in verdicts))
 
 
@@ -187,7 +187,7 @@ def slo(
         print(error, file=sys.stderr)
         raise typer.Exit(1) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise _refused(_unreadable(error)) from error
+        raise _refused(unreadable(error)) from error
     text = rule_file(reading, runbook)
     for warning in reading.warnings:
         print(f"warning: {warning}", file=sys.stderr)
@@ -228,7 +228,7 @@ def render(
             print(error, file=sys.stderr)
             raise typer.Exit(1) from error
         except (OSError, UnicodeDecodeError) as error:
-            raise _refused(_unreadable(error)) from error
+            raise _refused(unreadable(error)) from error
         for rule, reason in done.left_out:
             print(f"left out: {rule}: {reason}", file=sys.stderr)
         groups += done.groups
@@ -272,7 +272,7 @@ def preview(
         print(error, file=sys.stderr)
         raise typer.Exit(1) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise _refused(_unreadable(error)) from error
+        raise _refused(unreadable(error)) from error
     except CollectorError as error:
         raise _refused(str(error)) from error
     print(json.dumps([each.as_json() for each in found], indent=2) if as_json else table(found, since))
@@ -297,12 +297,12 @@ def test_rules(
     from collector.promql import Engine
 
     engine = Engine(left_open=prometheus == 3)
-    verdicts = [_tested(path, engine) for path in files]
+    verdicts = [tested(path, engine) for path in files]
     if as_json:
         print(json.dumps({"files": verdicts}, indent=2))
     else:
         for verdict in verdicts:
-            _show_tested(verdict)
+            print(tested_shown(verdict))
     raise typer.Exit(max(verdict["code"] for verdict in verdicts))
 
 
@@ -318,7 +318,7 @@ def lint(files: Files, as_json: Json = False) -> None:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise _refused(_unreadable(error)) from error
+        raise _refused(unreadable(error)) from error
     findings = remarks_on(read)
     if as_json:
         fields = ("path", "line", "column", "rule", "code", "message", "mended")
@@ -345,77 +345,10 @@ def _dialects(names: Iterable[str]) -> "list[Dialect]":
     return [known[name] for name in names]
 
 
-def _tested(path: Path, engine: "Engine") -> dict[str, Any]:
-    from alerts.ruletest import read_test_file, run_test_file
-
-    code, problems = 0, []
-    warnings: list[str] = []
-    try:
-        file = read_test_file(path.read_text(encoding="utf-8"), str(path))
-        problems = [str(failure) for failure in run_test_file(file, engine, warnings.append)]
-        code = 1 if problems else 0
-    except (DocumentError, RuleFileError) as error:
-        code, problems = 1, [str(error)]
-    except (OSError, UnicodeDecodeError) as error:
-        code, problems = 2, [_unreadable(error)]
-    return {"path": str(path), "passed": code == 0, "code": code, "failures": problems, "warnings": warnings}
-
-
-def _show_tested(verdict: dict[str, Any]) -> None:
-    print(f"Unit Testing:  {verdict['path']}")
-    for line in verdict["warnings"]:
-        print(f"  warning: {line}")
-    print("  SUCCESS" if verdict["passed"] else "  FAILED:")
-    for failure in verdict["failures"]:
-        print("    " + failure.replace("\n", "\n    "))
-
-
-def _verdict(path: Path) -> dict[str, Any]:
-    from alerts.rulefile import load_rule_file
-
-    try:
-        read = load_rule_file(path)
-    except RuleFileError as error:
-        return _answer(path, 1, problems=[str(problem) for problem in error.problems])
-    except (OSError, UnicodeDecodeError) as error:
-        return _answer(path, 2, problems=[f"{path}: cannot be read: {error}"])
-    return _answer(path, 0, rules=len(read.rules), warnings=read.warnings)
-
-
-def _answer(
-    path: Path, code: int, *, rules: int = 0, problems: Sequence[str] = (), warnings: Sequence[str] = ()
-) -> dict[str, Any]:
-    return {
-        "path": str(path),
-        "valid": code == 0,
-        "code": code,
-        "rules": rules,
-        "problems": list(problems),
-        "warnings": list(warnings),
-    }
-
-
-def _show_verdict(verdict: dict[str, Any]) -> None:
-    print(f"Checking {verdict['path']}")
-    if verdict["valid"]:
-        count = verdict["rules"]
-        print(f"  SUCCESS: {count} {'rule' if count == 1 else 'rules'} found")
-    else:
-        print("  FAILED:")
-    for line in verdict["problems"]:
-        print(f"    {line}")
-    for line in verdict["warnings"]:
-        print(f"  warning: {line}")
-
-
 def _setting_fault(fault: Any) -> str:
     name = str(fault["loc"][0]).replace("_", "-")
     reason = str(fault["msg"]).removeprefix("Value error, ")
     return f"--{name} is {fault['input']!r}; {reason[:1].lower()}{reason[1:]}"
-
-
-def _unreadable(error: OSError | UnicodeDecodeError) -> str:
-    return f"{error.filename}: cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
 
 
 def _refused(*lines: str) -> typer.Exit:
