@@ -1,6 +1,6 @@
 """The engine beside transformers on one checkpoint, workload and thread count.
 
-    python -m benchmarks.engine_vs_transformers [--dtype bfloat16] [--threads 1] [--size 15m] [--repeats 2] [--details]
+    python -m benchmarks.engine_vs_transformers [--dtype bfloat16] [--threads 1] [--size 15m] [--repeats 3] [--details]
 
 Prints a table, and as its last line one JSON object with the rows; ``--details`` prints every run before it. Weights
 and prompts are random; every request gets exactly its tokens, greedily. All sides run in this process, one after
@@ -208,7 +208,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--prompt-tokens", type=int, default=128)
     parser.add_argument("--output-tokens", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1234)
     parser.add_argument("--details", action="store_true", help="Print every run as JSON too.")
     options = parser.parse_args()

@@ -1,5 +1,6 @@
 """A model cut for several ranks computes what it computes whole; workers live and end with their parent."""
 
+import asyncio
 import json
 import os
 import signal
@@ -16,13 +17,15 @@ import safetensors.torch
 import tokenizers
 import torch
 
-from probe_engine.errors import ModelError, WorkerLost
+from probe_engine.errors import ModelError, Stopping, WorkerLost
 from probe_engine.model.config import ModelConfig
 from probe_engine.model.loading import LoadedModel, Share, load_model, whole_config
 from probe_engine.model.sampling import SamplingParams
 from probe_engine.model.shard import Shard, shard_config
 from probe_engine.model.weights import expected_shapes
 from probe_engine.profile.threads import torch_threads
+from probe_engine.runtime.async_engine import AsyncEngine
+from probe_engine.runtime.generation import Generation
 from probe_engine.runtime.parallel import load
 from probe_engine.runtime.runner import Runner
 from probe_engine.sched import Request, Scheduler, SchedulerConfig
@@ -35,6 +38,8 @@ import json, sys
 sys.path.insert(0, sys.argv[1])
 import torch
 torch.set_num_threads(1)
+from probe_engine.runtime.async_engine import AsyncEngine
+from probe_engine.runtime.generation import Generation
 from probe_engine.runtime.parallel import load
 if __name__ == "__main__":
     loaded = load("tiny", device="cpu", tensor_parallel=2)
@@ -173,6 +178,27 @@ def test_two_processes_give_the_tokens_of_one_until_one_of_them_dies(tmp_path: P
                 greedy_tokens(parallel)
     finally:
         parallel.model.close()
+
+
+def test_an_engine_that_lost_a_worker_tells_it_and_takes_nothing_more(engine_of) -> None:
+    engine, runner = engine_of(CONFIG)
+
+    def lose() -> None:
+        raise WorkerLost("tensor-parallel worker 1 (pid 7) ended with code -9")
+
+    runner.before_step = lose
+
+    async def main() -> str | None:
+        served = AsyncEngine(engine, max_queue=4)
+        served.start()
+        (output,) = [one async for batch in served.submit([Generation("a", [1, 2], 3, 0.0)]) for one in batch]
+        with pytest.raises(Stopping, match="worker 1"):
+            served.submit([Generation("b", [1, 2], 3, 0.0)])
+        await served.stop()
+        return output.error
+
+    assert "worker 1 (pid 7) ended with code -9" in (asyncio.run(main()) or "")
+    assert engine.scheduler.free_blocks == engine.scheduler.num_blocks
 
 
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
