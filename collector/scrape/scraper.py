@@ -23,6 +23,9 @@ REPORTS = (
     "scrape_series_added",
 )
 
+CLOSED_BY_TARGET = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
+"""What a request meets on a kept connection that the target gives up at that moment; it is asked once more."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -94,6 +97,16 @@ class Scraper:
         target = self.target
         if target.refusal:
             raise ScrapeFailure(target.refusal)
+        try:
+            try:
+                return await self._ask()
+            except CLOSED_BY_TARGET:
+                return await self._ask()
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:  # OSError: TLS refused while reading
+            raise ScrapeFailure(f"cannot be reached: {str(error) or type(error).__name__}") from error
+
+    async def _ask(self) -> tuple[bytes, str]:
+        target = self.target
         limit = target.limits.body_bytes
         headers = {"Accept": ACCEPT, "X-Prometheus-Scrape-Timeout-Seconds": f"{target.timeout_s:g}"}
         asked = self.http.stream(
@@ -103,18 +116,15 @@ class Scraper:
             follow_redirects=target.access.follow_redirects,
             extensions=target.access.extensions(),
         )
-        try:
-            async with asked as response:
-                if response.status_code != 200:
-                    raise ScrapeFailure(f"answered {response.status_code} {response.reason_phrase}")
-                body = bytearray()
-                async for part in response.aiter_bytes():
-                    body += part
-                    if len(body) > limit:
-                        raise ScrapeFailure(f"the page is longer than {limit} bytes (body_size_limit)")
-                return bytes(body), response.headers.get("content-type", "")
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:  # OSError: TLS refused while reading
-            raise ScrapeFailure(f"cannot be reached: {str(error) or type(error).__name__}") from error
+        async with asked as response:
+            if response.status_code != 200:
+                raise ScrapeFailure(f"answered {response.status_code} {response.reason_phrase}")
+            body = bytearray()
+            async for part in response.aiter_bytes():
+                body += part
+                if len(body) > limit:
+                    raise ScrapeFailure(f"the page is longer than {limit} bytes (body_size_limit)")
+            return bytes(body), response.headers.get("content-type", "")
 
     def _take(self, body: bytes, content_type: str, failure: str, timestamp_ms: int, started_s: float) -> None:
         page = None if failure else self._parser.parse(body, content_type)
