@@ -210,8 +210,11 @@ class Scheduler:
                 return 1
         now, size, finishes, growth = self._clock.steps, config.block_size, self._finishes, self._growth
         room = self.pool.available
+        finish = min(finishes)
+        if len(self._decoding) * (-(-(finish - now) // size)) <= room:
+            return finish - now
         step = now + 1
-        while step not in finishes:
+        while step < finish:
             room -= len(growth[step % size])
             if room < 0:
                 break
@@ -227,10 +230,11 @@ class Scheduler:
         self._decode_kv_tokens += steps * len(self._decoding)
         for times in self._timed.values():
             times.extend(times_s)
-        for _ in range(steps):
-            self._clock.steps += 1
-            if self._growth[self._clock.steps % self.config.block_size]:
-                self._grow_decodes()
+        now, size = self._clock.steps, self.config.block_size
+        last = self._clock.steps = now + steps
+        for first in range(now + 1, now + 1 + min(steps, size)):
+            for request in self._growth[first % size]:
+                request.block_table += self.pool.acquire((), (last - first) // size + 1) or ()
 
     def _grow_decodes(self) -> list[Request]:
         """Give a block to each decode that starts one; returns those preempted for want of blocks."""
