@@ -245,26 +245,30 @@ def test_the_loop_acts_at_rising_times_until_stopped() -> None:
 
 
 def test_a_kept_connection_that_the_target_gives_up_is_asked_once_more(store: Store) -> None:
-    asked = []
+    connections: list[asyncio.Event] = []
 
     async def forgetful(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answers once on a connection, then hangs up when asked again."""
+        connections.append(closed := asyncio.Event())
         await reader.readuntil(b"\r\n\r\n")
-        asked.append(len(asked))
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 4\r\n\r\na 1\n")
-        await writer.drain()
         await reader.read(1)
         writer.close()
+        await writer.wait_closed()
+        closed.set()
 
     async def run() -> Scraper:
         server = await asyncio.start_server(forgetful, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        async with server, httpx.AsyncClient() as http:
-            scraper = Scraper(make_target(f"http://127.0.0.1:{port}/metrics", "j"), store, http)
-            await scraper.scrape(1000)
-            await scraper.scrape(2000)
-            return scraper
+        async with server:
+            async with httpx.AsyncClient() as http:
+                scraper = Scraper(make_target(f"http://127.0.0.1:{port}/metrics", "j"), store, http)
+                await scraper.scrape(1000)
+                await scraper.scrape(2000)
+            for closed in connections:
+                await closed.wait()
+        return scraper
 
     scraper = asyncio.run(run())
     assert scraper.failure == ""
-    assert (scraper.failures, len(asked)) == (0, 2)
+    assert (scraper.failures, len(connections)) == (0, 2)
