@@ -37,7 +37,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
 GUARDED: dict[str, tuple[str, ...]] = {
     "torch": ("probe_engine.model", "probe_engine.runtime", "probe_engine.profile"),
     "dash": ("dashboard",),
-    "plotly": ("dashboard", "planner.report"),
+    "plotly": ("dashboard",),
     "sqlite3": ("collector.store", "collector.forward", "alerts"),
     "promql_parser": (),
     "transformers": (),
