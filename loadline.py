@@ -159,7 +159,9 @@ def fleet(settings: "dict[str, Any]", config: Path | None, *, traffic: bool) -> 
         trace = Path(settings["traffic"].trace)
         replay = ("replay", "run", str(trace if trace.exists() else Path(__file__).parent / trace), "--forever")
         options = settings["traffic"].model_dump() | {"target": urls["engine"], "token_file": engine.auth_token_file}
-        processes.append(Process("traffic", (*loadline_command(), *replay), environment=environment("replay", options)))
+        command = (*loadline_command(), *replay)
+        told_traffic = environment("replay", options)
+        processes.append(Process("traffic", command, may_end=True, gives_up=(2,), environment=told_traffic))
     return processes
 
 

@@ -35,6 +35,8 @@ from collector.model.errors import ConfigError
 _log = logging.getLogger(__name__)
 
 NOTIFY_TIMEOUT_S = 10.0
+KEEP_ALIVE_S = 75
+"""Longer than any usual scrape interval, so that no client meets a closing connection."""
 
 
 def serve(settings: AlertsSettings) -> None:
@@ -165,6 +167,7 @@ def _run(service: Service, listener: socket.socket, token: str | None) -> None:
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=1,
+        timeout_keep_alive=KEEP_ALIVE_S,
         lifespan="off",
     )
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -39,6 +39,8 @@ from collector.store import LogStore, SpanStore, Store
 
 UPKEEP_INTERVAL_S = 60.0
 STOP_GRACE_S = 1.0
+KEEP_ALIVE_S = 75
+"""Longer than any usual refresh, so that no client meets a closing connection."""
 """How long running scrapes and requests may take to end after a stop is asked for."""
 
 _log = logging.getLogger(__name__)
@@ -302,6 +304,7 @@ class _Server(uvicorn.Server):
                 ws="none",
                 server_header=False,
                 timeout_graceful_shutdown=1,
+                timeout_keep_alive=KEEP_ALIVE_S,
             )
         )
         self.listener = listener

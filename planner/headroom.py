@@ -6,6 +6,7 @@ line. Whatever is missing is said in ``reason``: there is no line without eviden
 """
 
 from dataclasses import dataclass, replace
+from math import ceil, inf
 from typing import Any
 
 import numpy as np
@@ -210,17 +211,25 @@ def _doubt(evidence: Evidence) -> str:
 
 
 def scrape_interval_s(client: Client, vocabulary: Vocabulary, now_s: float) -> float:
-    """How often the source takes samples of its engines, seconds: what the last minutes hold; 15 when unknown."""
+    """How often the source takes samples of its engines, whole seconds, rounded up; 15 when unknown.
+
+    The least of several estimates, since a gap or a late start within a window only ever makes one larger.
+    """
     status = vocabulary.status("running_requests")
     metrics = status.metrics if isinstance(status, Present) else ()
     found = [
-        window_s / sample.value
+        sample.value
         for metric in metrics
-        for window_s in (60.0, 300.0)
-        for sample in client.query(f"max(count_over_time({metric}[{window_s:g}s]))", now_s)
-        if sample.value > 0
+        for text in (
+            f"min(60 / count_over_time({metric}[1m]))",
+            f"min(300 / count_over_time({metric}[5m]))",
+            f"min((max_over_time(timestamp({metric})[5m:1s]) - min_over_time(timestamp({metric})[5m:1s]))"
+            f" / (count_over_time({metric}[5m]) - 1))",
+        )
+        for sample in client.query(text, now_s)
+        if 0 < sample.value < inf
     ]
-    return min(found, default=DEFAULT_SCRAPE_S)
+    return float(ceil(min(found, default=DEFAULT_SCRAPE_S)))
 
 
 def _mix(client: Client, vocabulary: Vocabulary, pool: str, now_s: float, window_s: float) -> Mix:

@@ -170,7 +170,8 @@ class LengthStats:
 class WorkloadStats:
     """What a trace asks: rates, burstiness and lengths.
 
-    Peaks are the fullest 1 s and 60 s bins aligned to the first arrival, as rates; ``gap_cv`` is the population
+    Peaks are the fullest 1 s and 60 s bins aligned to the first arrival, as rates; a shorter trace is one bin.
+    ``gap_cv`` is the population
     coefficient of variation of inter-arrival times; ``tie_ratio`` the share of gaps of zero; ``dispersion_1s`` the
     variance over mean of counts per second.
     """
@@ -203,7 +204,7 @@ def stats(trace: Trace) -> WorkloadStats:
         duration_s=duration,
         mean_per_s=len(trace) / duration if duration > 0 else float(len(trace)),
         peak_1s_per_s=float(per_second.max()),
-        peak_60s_per_s=float(per_minute.max()) / 60,
+        peak_60s_per_s=float(per_minute.max()) / min(60.0, max(duration, 1.0)),
         gap_cv=float(gaps.std()) / mean_gap if mean_gap > 0 else None,
         tie_ratio=float((gaps == 0).mean()) if len(gaps) else 0.0,
         dispersion_1s=float(per_second.var() / per_second.mean()),

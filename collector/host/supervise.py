@@ -21,6 +21,10 @@ import httpx
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 4.0
+LONGEST_PAUSE_S = 30.0
+STEADY_S = 60.0
+"""A process that ran this long is started again at once when it ends."""
+
 READY_POLL_S = 0.1
 COLOURS = (36, 35, 34, 33, 32)
 PR_SET_PDEATHSIG = 1
@@ -31,13 +35,14 @@ class Process:
     """One command to supervise.
 
     ``ready_url`` answers 2xx once the process can be used (None: ready when started).
-    ``may_end``: its end with exit code 0 is no reason to stop the others.
+    ``may_end``: with exit code 0, or one of ``gives_up``, it is left ended instead of being started again.
     """
 
     name: str
     argv: tuple[str, ...]
     ready_url: str | None = None
     may_end: bool = False
+    gives_up: tuple[int, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -46,9 +51,11 @@ class StartError(Exception):
 
 
 class Supervisor:
-    """Starts processes one after the other, each when the one before is ready, and stops them in reverse order.
+    """Starts processes one after the other, each when the one before is ready, and stops them all together.
 
-    ``run`` returns 0 after SIGINT or SIGTERM, 1 when a process ended that should not have, 2 when one cannot start.
+    A process that ends later is started again, after 1 s at first and up to 30 s when it keeps ending: the others go
+    on, since the moment a part is lost is when its watchers are needed. ``run`` returns 0 after SIGINT or SIGTERM, 1
+    when every process has ended for good, 2 when one cannot start.
     """
 
     def __init__(self, processes: Sequence[Process], out: TextIO, started: str) -> None:
@@ -58,6 +65,7 @@ class Supervisor:
         self._started = started
         self._running: dict[str, asyncio.subprocess.Process] = {}
         self._readers: list[asyncio.Task[None]] = []
+        self._restarts: dict[str, int] = {}
         self._width = max(len(process.name) for process in processes)
 
     def run(self) -> int:
@@ -96,17 +104,33 @@ class Supervisor:
         finally:
             for task in (stopped, *ended):
                 task.cancel()
+            await asyncio.gather(stopped, *ended, return_exceptions=True)
 
     async def _watch(self, stopped: "asyncio.Task[bool]", ended: dict[asyncio.Task[int], Process]) -> int:
-        while True:
+        while ended:
             done, _ = await asyncio.wait({stopped, *ended}, return_when=asyncio.FIRST_COMPLETED)
             if stopped in done:
                 return 0
             for task in done & ended.keys():
                 process, code = ended.pop(task), task.result()
-                self._say("up", f"{process.name} ended with exit code {code}")
-                if not (process.may_end and code == 0):
-                    return 1
+                if process.may_end and code in (0, *process.gives_up):
+                    self._say("up", f"{process.name} ended: {_reason(code)}")
+                else:
+                    ended[asyncio.create_task(self._again(process, code))] = process
+        return 1
+
+    async def _again(self, process: Process, code: int) -> int:
+        """Start ``process`` once more after a pause; answers as its exit code when it ends again."""
+        pause_s = min(2.0 ** self._restarts.get(process.name, 0), LONGEST_PAUSE_S)
+        self._restarts[process.name] = self._restarts.get(process.name, 0) + 1
+        self._say("up", f"{process.name} ended: {_reason(code)}; it is started again in {pause_s:.0f} s")
+        await asyncio.sleep(pause_s)
+        await self._start(process)
+        began = time.monotonic()
+        code = await self._running[process.name].wait()
+        if time.monotonic() - began > STEADY_S:
+            self._restarts.pop(process.name, None)
+        return code
 
     async def _start(self, process: Process) -> None:
         try:
@@ -198,6 +222,10 @@ async def _read_line(stream: asyncio.StreamReader) -> bytes:
         return error.partial
     except asyncio.LimitOverrunError as error:
         return await stream.readexactly(error.consumed)
+
+
+def _reason(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
 
 
 def _signal(child: asyncio.subprocess.Process, number: signal.Signals) -> None:

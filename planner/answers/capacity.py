@@ -44,7 +44,12 @@ def capacity_report(
         )
     safe = safe_months(tuple(needed), capacity.replicas)
     gone = f" with {spare} of them gone" if spare else ""
-    if safe is None:
+    if spare and capacity.replicas <= spare:
+        findings.append(
+            f"today's N+{spare} has no meaning: it takes more than {spare} replicas, and there is"
+            f"{'' if capacity.replicas == 1 else ' only'} {capacity.replicas}"
+        )
+    elif safe is None:
         today = replicas_text(capacity.replicas, "does", "do")
         findings.append(f"{today} not carry this month's peak{gone}")
     else:

@@ -18,7 +18,7 @@ from planner.replay.exchange import Exchange, Planned, completion_body, open_ses
 from planner.replay.lag import verdict
 from planner.replay.player import play
 from planner.replay.target import Target, discover
-from planner.replay.watch import observations, watch
+from planner.replay.watch import Watch
 from planner.result import Observation, Requests, Run, RunHeader
 from planner.slo import Slo
 from planner.trace import Trace
@@ -190,9 +190,9 @@ async def _watching(session: aiohttp.ClientSession, playing: Playing, clock: Cal
     if not playing.watch_server:
         yield found
         return
-    task = asyncio.create_task(watch(session, f"{playing.url}/metrics", load_dialects(), clock))
+    task = asyncio.create_task(Watch(session, playing.url, load_dialects(), clock).run())
     try:
         yield found
     finally:
         task.cancel()
-        found += observations(await task)
+        found += await task

@@ -1,4 +1,6 @@
-"""What the server says of itself while it is played against: its step counters, read from its own metrics page."""
+"""What the server says of itself while it is played against: the counters of its metrics page and, where it lists them,
+its single steps.
+"""
 
 import asyncio
 import contextlib
@@ -8,6 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import aiohttp
+import orjson
 
 from collector.model.exposition import ScrapeParser
 from collector.model.labels import METRIC_NAME, get
@@ -21,6 +24,8 @@ STEP_SIGNALS = {
     "decode_seqs": "step_decode_sequences",
     "decode_kv_tokens": "step_decode_kv_tokens",
 }
+STEP_FIELDS = ("wall_s", *STEP_SIGNALS)
+MAX_STEPS = 20_000
 HISTOGRAM_SIGNALS = {"step_time": ("wall_s", "steps"), "ttft": ("ttft_sum_s", "ttft_count")}
 
 
@@ -65,26 +70,71 @@ def observations(readings: Sequence[Reading]) -> tuple[Observation, ...]:
     return tuple(found)
 
 
-async def watch(
-    session: aiohttp.ClientSession, url: str, dialects: Sequence[Dialect], clock: Clock, every_s: float = 1.0
-) -> list[Reading]:
-    """Read ``url`` every ``every_s`` until cancelled; a page that cannot be had is a gap, not a failure."""
-    readings: list[Reading] = []
-    with contextlib.suppress(asyncio.CancelledError):
-        while True:
-            await _read_once(session, url, dialects, clock, readings)
-            await asyncio.sleep(every_s - clock() % every_s)
-    await _read_once(session, url, dialects, clock, readings)
-    return readings
+def with_steps(summed: Sequence[Observation], steps: Sequence[Observation]) -> tuple[Observation, ...]:
+    """Single steps instead of sums over intervals, where the server lists them: a fit tells more from them.
+
+    Of more than ``MAX_STEPS``, every k-th is kept. The engine's own TTFT over all intervals stands in the last one.
+    """
+    if not steps:
+        return tuple(summed)
+    kept = list(steps[:: -(-len(steps) // MAX_STEPS)])
+    counted = [one for one in summed if one.ttft_count]
+    if counted:
+        total = {
+            "ttft_sum_s": sum(one.ttft_sum_s or 0.0 for one in counted),
+            "ttft_count": sum(one.ttft_count or 0.0 for one in counted),
+        }
+        kept[-1] = kept[-1].model_copy(update=total)
+    return tuple(kept)
 
 
-async def _read_once(
-    session: aiohttp.ClientSession, url: str, dialects: Sequence[Dialect], clock: Clock, readings: list[Reading]
-) -> None:
-    with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-        async with session.get(url) as response:
+class Watch:
+    """Reads a server's metrics page, and its ``/steps`` where it has one, every second until stopped.
+
+    What cannot be had is a gap, not a failure.
+    """
+
+    def __init__(
+        self, session: aiohttp.ClientSession, base_url: str, dialects: Sequence[Dialect], clock: Clock
+    ) -> None:
+        self._session = session
+        self._base_url = base_url
+        self._dialects = dialects
+        self._clock = clock
+        self._readings: list[Reading] = []
+        self._steps: list[Observation] = []
+        self._next_step: int | None = None
+
+    async def run(self, every_s: float = 1.0) -> tuple[Observation, ...]:
+        """Watch until cancelled; then look once more and answer with what was seen."""
+        with contextlib.suppress(asyncio.CancelledError):
+            while True:
+                await self._look()
+                await asyncio.sleep(every_s - self._clock() % every_s)
+        await self._look()
+        return with_steps(observations(self._readings), self._steps)
+
+    async def _look(self) -> None:
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            await self._read_page()
+            await self._read_steps()
+
+    async def _read_page(self) -> None:
+        async with self._session.get(f"{self._base_url}/metrics") as response:
             if response.status == 200:
-                body = await response.read()
-                reading = read_page(body, response.headers.get("Content-Type", "text/plain"), dialects, clock())
+                body, kind = await response.read(), response.headers.get("Content-Type", "text/plain")
+                reading = read_page(body, kind, self._dialects, self._clock())
                 if reading is not None:
-                    readings.append(reading)
+                    self._readings.append(reading)
+
+    async def _read_steps(self) -> None:
+        """Steps since the last look; those before the first look belong to nobody here."""
+        async with self._session.get(f"{self._base_url}/steps", params={"since": self._next_step or 0}) as response:
+            if response.status != 200:
+                return
+            document = orjson.loads(await response.read())
+        if self._next_step is not None:
+            self._steps += [
+                Observation(**{field: step[field] for field in STEP_FIELDS}) for step in document.get("steps", ())
+            ]
+        self._next_step = document.get("next", self._next_step)

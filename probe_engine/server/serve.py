@@ -18,6 +18,7 @@ from probe_engine.telemetry.metrics import EngineMetrics
 from probe_engine.telemetry.tracing import RequestTracer
 
 GRACE_S = 1  # what streams in flight get to end by themselves at shutdown
+KEEP_ALIVE_S = 75  # longer than any usual scrape interval, so that no client meets a closing connection
 SWITCH_INTERVAL_S = 0.0005  # how long the event loop may keep the interpreter from the engine's thread
 
 
@@ -43,7 +44,14 @@ async def _serve(settings: EngineSettings, token: str | None, listener: socket.s
     )
     app = create_app(deployment, token=token)
     server = _Server(
-        uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S + 1, ws="none"),
+        uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=GRACE_S + 1,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            ws="none",
+        ),
         deployment,
     )
 

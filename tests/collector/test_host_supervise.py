@@ -44,12 +44,30 @@ def python(name: str, code: str, **more: object) -> Process:
 
 def test_lines_are_prefixed_with_the_name_of_their_process():
     out = io.StringIO()
-    code = Supervisor(
-        [python("one", "print('hello')", may_end=True), python("other", "raise SystemExit(3)")], out, "up"
-    ).run()
-    assert code == 1
+    processes = [python("one", "print('hello')", may_end=True), python("other", "exit(2)", may_end=True, gives_up=(2,))]
+    assert Supervisor(processes, out, "up").run() == 1
     assert "one   │ hello" in out.getvalue()
-    assert "up    │ other ended with exit code 3" in out.getvalue()
+    assert "up    │ one ended: exit code 0" in out.getvalue()
+    assert "up    │ other ended: exit code 2" in out.getvalue()
+
+
+def test_a_part_that_is_lost_is_started_again_and_the_others_go_on(tmp_path):
+    first = tmp_path / "first"
+    lost = f"""
+import os, pathlib, signal
+first = pathlib.Path({str(first)!r})
+if first.exists():
+    print("back", flush=True)
+else:
+    first.touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    out = io.StringIO()
+    processes = [python("engine", lost, may_end=True), python("other", "input", may_end=True)]
+    assert Supervisor(processes, out, "up").run() == 1
+    said = out.getvalue()
+    assert "engine ended: killed by SIGKILL; it is started again in 1 s" in said
+    assert "engine │ back" in said
 
 
 def test_a_process_that_dies_while_starting_is_named():

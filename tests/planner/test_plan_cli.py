@@ -97,7 +97,7 @@ def test_capacity_says_no_with_exit_code_1_when_today_does_not_do(model: Path) -
     few = ["--requests", 300, "--seeds", 1, "--months", 0, "--baseline", 40]
     done = plan("capacity", SAMPLE, "--model", model, *SMALL, *few, "--replicas", 1)
     assert done.exit_code == 1, done.output
-    assert "1 replica does not carry this month's peak with 2 of them gone" in done.stdout
+    assert "today's N+2 has no meaning: it takes more than 2 replicas, and there is 1" in done.stdout
 
 
 def test_cost_prints_the_true_break_evens() -> None:

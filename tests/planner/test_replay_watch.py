@@ -1,7 +1,8 @@
 """The server's own step counters: read in any dialect, as growth between two readings."""
 
 from collector.signals import load_dialects
-from planner.replay.watch import Reading, observations, read_page
+from planner.replay.watch import MAX_STEPS, Reading, observations, read_page, with_steps
+from planner.result import Observation
 
 PAGE = b"""# TYPE loadline_num_requests_running gauge
 loadline_num_requests_running{model_name="tiny"} 1
@@ -44,3 +45,21 @@ def test_growth_between_readings_is_an_observation():
 
 def test_a_restart_of_the_server_is_no_observation():
     assert observations([Reading(0.0, totals(10)), Reading(1.0, totals(3))]) == ()
+
+
+def step(tokens: float) -> Observation:
+    return Observation(wall_s=0.01, prefill_tokens=tokens, prefill_attention=0, decode_seqs=0, decode_kv_tokens=0)
+
+
+def test_single_steps_stand_for_sums_where_the_server_lists_them():
+    summed = observations([Reading(0.0, totals(0) | {"ttft_count": 0}), Reading(1.0, totals(4) | {"ttft_count": 2})])
+    assert with_steps(summed, []) == summed
+    kept = with_steps(summed, [step(1), step(2)])
+    assert [one.prefill_tokens for one in kept] == [1, 2]
+    assert [one.ttft_count for one in kept] == [None, 2]
+
+
+def test_of_very_many_steps_every_kth_is_kept():
+    kept = with_steps((), [step(number) for number in range(MAX_STEPS + 2)])
+    assert [one.prefill_tokens for one in kept[:3]] == [0, 2, 4]
+    assert len(kept) == MAX_STEPS // 2 + 1
