@@ -91,9 +91,8 @@ def up(
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
     processes = fleet(settings, path, traffic=not no_traffic)
-    raise typer.Exit(
-        Supervisor(processes, sys.stderr, f"open {url_of(settings, 'dashboard')} (Ctrl-C stops all)").run()
-    )
+    page = f"{url_of(settings, 'dashboard')}/?range=15m"
+    raise typer.Exit(Supervisor(processes, sys.stderr, f"open {page} (Ctrl-C stops all)").run())
 
 
 def read_config(path: Path | None) -> "dict[str, Any]":

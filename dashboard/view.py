@@ -13,6 +13,7 @@ RANGES = ("15m", "1h", "6h", "24h", "7d")
 DEFAULT_RANGE = "1h"
 
 MAX_POINTS = 240
+LIVE_TICK_S = 15
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400)
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _SHORTEST_S = 60
@@ -67,12 +68,17 @@ class View:
     trace: str = ""
 
     def window(self, now_s: float) -> Window:
-        """The grid of this view: at most 240 steps of a round length, with both ends on multiples of it."""
+        """The grid of this view: at most 240 steps of a round length.
+
+        A fixed range has both ends on multiples of the step; a live one ends at most 15 s ago, however long its steps,
+        since what is judged is now.
+        """
         live = self.from_s is None or self.to_s is None
         end = now_s if self.to_s is None else self.to_s
         start = end - self.range_s if self.from_s is None else self.from_s
         step = _step_s(end - start)
-        end_s = int(end // step * step)
+        tick = min(step, LIVE_TICK_S) if live else step
+        end_s = int(end // tick * tick)
         start_s = end_s - self.range_s // step * step if live else int(start // step * step)
         return Window(start_s, max(end_s, start_s + step), step, live)
 
