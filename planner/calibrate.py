@@ -19,15 +19,9 @@ from collector.signals import Present, SignalAbsent, Vocabulary
 from planner.errors import ModelError
 from planner.fit import fit
 from planner.latency import COSTS, Overhead, StepModel, scheduler_limits
-from planner.result import Observation, Run
+from planner.result import STEP_SIGNALS, Observation, Run
 from planner.slo import first_fault
 
-STEP_SIGNALS = {
-    "prefill_tokens": "step_prefill_tokens",
-    "prefill_attention": "step_prefill_attention",
-    "decode_seqs": "step_decode_sequences",
-    "decode_kv_tokens": "step_decode_kv_tokens",
-}
 MIN_OVERHEAD_REQUESTS = 20
 
 

@@ -50,6 +50,15 @@ class RunHeader(BaseModel):
     details: dict[str, Any] = {}
 
 
+STEP_SIGNALS = {
+    "prefill_tokens": "step_prefill_tokens",
+    "prefill_attention": "step_prefill_attention",
+    "decode_seqs": "step_decode_sequences",
+    "decode_kv_tokens": "step_decode_kv_tokens",
+}
+"""Signal whose growth over an interval is a field of ``Observation``."""
+
+
 class Observation(BaseModel):
     """What the engine did in one step, or summed over one interval: the ground that a step-time model is fitted on.
 

@@ -16,14 +16,8 @@ from collector.model.exposition import ScrapeParser
 from collector.model.labels import METRIC_NAME, get
 from collector.signals import Dialect
 from planner.replay.exchange import Clock
-from planner.result import Observation
+from planner.result import STEP_SIGNALS, Observation
 
-STEP_SIGNALS = {
-    "prefill_tokens": "step_prefill_tokens",
-    "prefill_attention": "step_prefill_attention",
-    "decode_seqs": "step_decode_sequences",
-    "decode_kv_tokens": "step_decode_kv_tokens",
-}
 STEP_FIELDS = ("wall_s", *STEP_SIGNALS)
 MAX_STEPS = 20_000
 HISTOGRAM_SIGNALS = {"step_time": ("wall_s", "steps"), "ttft": ("ttft_sum_s", "ttft_count")}
