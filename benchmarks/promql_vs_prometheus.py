@@ -1,20 +1,21 @@
 """PromQL over HTTP beside the real Prometheus and VictoriaMetrics: same samples, same queries, answers compared.
 
-    python -m benchmarks.promql_vs_prometheus [--interval-s 15] [--hours 24] [--only WORD]
+    python -m benchmarks.promql_vs_prometheus [--interval-s 15] [--hours 24] [--full] [--pushed] [--only WORD]
+                                              [--keep DIR]
 
-2,000 series; the peers get them by remote write, our collector finds them in its store as if scraped. All three are
-started here on free ports of the loopback, asked in turn, and stopped again by their process ids. Our answers are those
-of ``--no-left-open``, so that they must equal Prometheus 2's. VictoriaMetrics extrapolates otherwise by design: only
-its times are compared. Exit code 1 where an answer differs from Prometheus 2.42's.
+2,000 series; the peers get them by remote write, our collector finds them in its store as if scraped, or gets them by
+remote write, too, with ``--pushed``. All are started here on free ports of the loopback and stopped again by their
+process ids. For each query they are asked in turn, one answer each, so that what disturbs the machine disturbs all.
+Our answers are those of ``--no-left-open``, so that they must equal Prometheus 2's. VictoriaMetrics extrapolates
+otherwise by design: only its times are compared. ``--full`` is a sample every 5 s, 34.6 million of them, and tells
+bytes per sample and memory as well. ``--keep`` leaves the data in DIR and finds it there the next time.
+Exit code 1 where an answer differs from Prometheus 2.42's.
 """
 
 import argparse
 import json
 import math
-import shutil
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,19 +24,19 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import numpy as np
-import psutil
 
 from benchmarks._llm_series import Target, targets
+from benchmarks._servers import Server, start
 from collector.model.labels import Labels, from_mapping
 from collector.model.remote_write import CONTENT_HEADERS, encode
 from collector.model.series import Series
 from collector.store import Store
 
 Answer = dict[Labels, dict[int, float]]
+Rows = list[dict[str, object]]
 
-REPEATS = 9
+REPEATS = 11
 TOLERANCE = 1e-9
 PER_REQUEST = 120
 """Samples of each series in one remote write."""
@@ -84,57 +85,61 @@ QUERIES: Mapping[str, Query] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
-    """A running server, what it is asked with beside the query, and its process."""
+class Asked:
+    """What one query cost one server: median time of an answer, and mean processor time of the server for one."""
 
-    name: str
-    client: httpx.Client
-    process: psutil.Process
-    extra: Mapping[str, str]
+    wall_ms: float
+    cpu_ms: float
 
-    def ask(self, query: Query, end_ms: int) -> httpx.Response:
-        """Ask once."""
-        end_s = end_ms / 1000
-        params = {"query": query.text, **self.extra}
-        if query.hours:
-            times = {"start": str(end_s - query.hours * 3600), "end": str(end_s), "step": str(query.step_s)}
-            return self.client.get("/api/v1/query_range", params=params | times).raise_for_status()
-        return self.client.get("/api/v1/query", params=params | {"time": str(end_s)}).raise_for_status()
 
-    def answer(self, query: Query, end_ms: int) -> Answer:
-        """The answer, by label set and time."""
-        return {
-            from_mapping(one["metric"]): {
-                round(moment * 1000): float(value) for moment, value in one.get("values") or [one["value"]]
-            }
-            for one in self.ask(query, end_ms).json()["data"]["result"]
+def ask(server: Server, query: Query, end_ms: int) -> bytes:
+    """The body of an answer."""
+    end_s = end_ms / 1000
+    params = {"query": query.text, **server.extra}
+    path = "/api/v1/query"
+    if query.hours:
+        path = "/api/v1/query_range"
+        params |= {"start": str(end_s - query.hours * 3600), "end": str(end_s), "step": str(query.step_s)}
+    else:
+        params["time"] = str(end_s)
+    return server.client.get(path, params=params).raise_for_status().content
+
+
+def answer_of(body: bytes) -> Answer:
+    """The values, by label set and time."""
+    return {
+        from_mapping(one["metric"]): {
+            round(moment * 1000): float(value) for moment, value in one.get("values") or [one["value"]]
         }
+        for one in json.loads(body)["data"]["result"]
+    }
 
-    def median_ms(self, query: Query, end_ms: int) -> tuple[float, float]:
-        """Median time of an answer, and mean processor time of the server for one, after one that warms up."""
-        self.ask(query, end_ms)
-        times = []
-        before = self.process.cpu_times()
-        for _ in range(REPEATS):
+
+def measure(servers: Sequence[Server], query: Query, end_ms: int) -> list[Asked]:
+    """Every server's figures, after one answer each that warms up."""
+    for server in servers:
+        ask(server, query, end_ms)
+    times: list[list[float]] = [[] for _ in servers]
+    before = [server.cpu_s() for server in servers]
+    for _ in range(REPEATS):
+        for server, found in zip(servers, times, strict=True):
             began = time.perf_counter()
-            self.ask(query, end_ms)
-            times.append((time.perf_counter() - began) * 1000)
-        after = self.process.cpu_times()
-        used_s = after.user + after.system - before.user - before.system
-        return statistics.median(times), used_s * 1000 / REPEATS
+            ask(server, query, end_ms)
+            found.append((time.perf_counter() - began) * 1000)
+    used_s = [server.cpu_s() - begun_s for server, begun_s in zip(servers, before, strict=True)]
+    return [Asked(statistics.median(found), used * 1000 / REPEATS) for found, used in zip(times, used_s, strict=True)]
 
 
-def fill_store(folder: Path, data: Sequence[Target]) -> None:
-    """Our store, as after a day of scraping: cut into tiles but for the last two hours."""
-    with Store.open(folder, synchronous="OFF") as store:
-        for target in data:
-            cut_ms = 0
-            for timestamp_ms, values in zip(target.timestamps_ms.tolist(), target.values, strict=True):
-                store.append_scrape(target.key, target.labels, timestamp_ms, values)
-                if timestamp_ms - cut_ms > 4 * 3_600_000:
-                    store.cut(timestamp_ms)
-                    cut_ms = timestamp_ms
-        store.cut(int(data[0].timestamps_ms[-1]))
+def fill_store(folder: Path, data: Sequence[Target], hours: float) -> None:
+    """Our store, as after a day of scraping and upkeep."""
+    with Store.open(folder, synchronous="OFF", retention_ms=None) as store:
+        steps = len(data[0].timestamps_ms)
+        for step in range(steps):
+            for target in reversed(data):  # the second is scraped half an interval before the first
+                store.append_scrape(target.key, target.labels, int(target.timestamps_ms[step]), target.values[step])
+            if step % max(1, int(steps / hours)) == 0:
+                store.maintain(int(data[0].timestamps_ms[step]))
+        store.maintain(int(data[0].timestamps_ms[-1]))
 
 
 def send(server: Server, data: Sequence[Target]) -> None:
@@ -150,53 +155,6 @@ def send(server: Server, data: Sequence[Target]) -> None:
             server.client.post("/api/v1/write", content=body, headers=CONTENT_HEADERS).raise_for_status()
 
 
-@contextmanager
-def running(name: str, command: Sequence[str], port: int, ready: str, extra: Mapping[str, str]) -> Iterator[Server]:
-    """A server of our own, asked when it says that it is ready, killed at the end."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-            for _ in range(300):
-                try:
-                    if client.get(ready).is_success:
-                        break
-                except httpx.TransportError:
-                    pass
-                time.sleep(0.05)
-            yield Server(name, client, psutil.Process(process.pid), extra)
-    finally:
-        process.kill()
-        process.wait()
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
-
-
-def start(stack: ExitStack, folder: Path) -> tuple[Server, list[Server]]:
-    """Ours and those of the peers that are installed."""
-    peers = []
-    port = free_port()
-    if binary := shutil.which("prometheus"):
-        (folder / "prometheus.yml").write_text("global: {evaluation_interval: 1m}\n")
-        command = [binary, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/prometheus"]
-        command += [f"--web.listen-address=127.0.0.1:{port}", "--web.enable-remote-write-receiver"]
-        peers.append(stack.enter_context(running("Prometheus", command, port, "/-/ready", {})))
-    port = free_port()
-    if binary := shutil.which("victoria-metrics"):
-        command = [binary, f"-storageDataPath={folder}/victoria", f"-httpListenAddr=127.0.0.1:{port}"]
-        command += ["-retentionPeriod=100y", "-search.latencyOffset=0s"]
-        peers.append(stack.enter_context(running("VictoriaMetrics", command, port, "/health", {"nocache": "1"})))
-    port = free_port()
-    command = [sys.executable, "-m", "loadline", "collector", "serve", "--port", str(port), "--no-left-open"]
-    command += ["--data", str(folder / "ours"), "--no-telemetry"]
-    return stack.enter_context(running("ours", command, port, "/-/ready", {})), peers
-
-
 def differing_points(ours: Answer, theirs: Answer) -> int:
     """Points that are missing on one side or differ by more than the tolerance."""
     count = 0
@@ -209,39 +167,103 @@ def differing_points(ours: Answer, theirs: Answer) -> int:
     return count
 
 
-def compare(ours: Server, peers: Sequence[Server], end_ms: int, only: str) -> tuple[list[dict[str, object]], int]:
-    """A row for each query and peer, and the points at which ours differs from Prometheus."""
-    rows: list[dict[str, object]] = []
-    ratios: dict[str, list[float]] = {peer.name: [] for peer in peers}
-    used_ms = dict.fromkeys((ours.name, *ratios), 0.0)
+def compare(servers: Sequence[Server], end_ms: int, only: str) -> tuple[Rows, int]:
+    """A row for each query and peer, and the points at which ours, the first, differs from Prometheus."""
+    rows: Rows = []
+    found: dict[str, list[Asked]] = {server.name: [] for server in servers}
     differing = 0
-    print(f"{'query':42} {'ours ms':>9} {'cpu ms':>7}" + "".join(f" {peer.name:>16} {'ratio':>6}" for peer in peers))
+    print(f"{'query, ms':42}" + "".join(f" {server.name:>15} {'cpu':>7}" for server in servers), file=sys.stderr)
     for what, query in QUERIES.items():
         if only not in what:
             continue
-        ours_ms, cpu_ms = ours.median_ms(query, end_ms)
-        used_ms[ours.name] += cpu_ms
-        line = f"{what:42} {ours_ms:9.2f} {cpu_ms:7.2f}"
-        for peer in peers:
-            peer_ms, peer_cpu_ms = peer.median_ms(query, end_ms)
-            used_ms[peer.name] += peer_cpu_ms
-            ratios[peer.name].append(peer_ms / ours_ms)
-            row = {"what": what, "ours": ours_ms, "peer": peer_ms, "peer_name": peer.name}
-            rows.append(row | {"unit": "ms", "lower_is_better": True})
-            line += f" {peer_ms:16.2f} {peer_ms / ours_ms:6.2f}"
-            if peer.name == "Prometheus":
-                points = differing_points(ours.answer(query, end_ms), peer.answer(query, end_ms))
+        ours, *peers = figures = measure(servers, query, end_ms)
+        for server, asked in zip(servers, figures, strict=True):
+            found[server.name].append(asked)
+        line = f"{what:42}" + "".join(f" {asked.wall_ms:15.2f} {asked.cpu_ms:7.2f}" for asked in figures)
+        for server, asked in zip(servers[1:], peers, strict=True):
+            for name, mine, theirs in (("", ours.wall_ms, asked.wall_ms), (", cpu", ours.cpu_ms, asked.cpu_ms)):
+                row = {"what": what + name, "ours": mine, "peer": theirs, "peer_name": server.name}
+                rows.append(row | {"unit": "ms", "lower_is_better": True})
+            line += f"  {asked.wall_ms / ours.wall_ms:6.2f}x {asked.cpu_ms / ours.cpu_ms:6.2f}x"
+            if server.name == "Prometheus":
+                points = differing_points(
+                    answer_of(ask(servers[0], query, end_ms)), answer_of(ask(server, query, end_ms))
+                )
                 differing += points
                 line += f" {points} points differ" if points else ""
-        print(line, flush=True)
-    for name, found in ratios.items():
-        print(f"geometric mean, {name} / ours: {statistics.geometric_mean(found):.2f}")
-        mean = {"what": f"queries, geometric mean of {name} / ours", "ours": statistics.geometric_mean(found)}
-        rows.append(mean | {"peer": 1.0, "peer_name": name, "unit": "times as fast", "lower_is_better": False})
-        cpu = {"what": "queries, processor time of the server, all once", "ours": used_ms[ours.name]}
-        rows.append(cpu | {"peer": used_ms[name], "peer_name": name, "unit": "ms", "lower_is_better": True})
-    print("processor time of the server, all once: " + ", ".join(f"{name} {ms:.0f} ms" for name, ms in used_ms.items()))
-    return rows, differing
+        print(line, file=sys.stderr, flush=True)
+    return rows + summary(found), differing
+
+
+def summary(found: Mapping[str, Sequence[Asked]]) -> Rows:
+    """How many times as fast as each peer ours, the first, is over all queries; by time and by processor time."""
+    rows: Rows = []
+    (_, ours), *peers = found.items()
+    for name, theirs in peers:
+        pairs = list(zip(ours, theirs, strict=True))
+        wall = statistics.geometric_mean(their.wall_ms / mine.wall_ms for mine, their in pairs)
+        cpu = statistics.geometric_mean(their.cpu_ms / mine.cpu_ms for mine, their in pairs)
+        for what, ratio in (("", wall), (", processor time", cpu)):
+            row = {"what": f"queries, geometric mean of {name} / ours{what}", "ours": ratio, "peer": 1.0}
+            rows.append(row | {"peer_name": name, "unit": "times as fast", "lower_is_better": False})
+        sums = sum(asked.cpu_ms for asked in ours), sum(asked.cpu_ms for asked in theirs)
+        total = {"what": "queries, processor time of the server, all once", "ours": sums[0], "peer": sums[1]}
+        rows.append(total | {"peer_name": name, "unit": "ms", "lower_is_better": True})
+        print(
+            f"{name} / ours: {wall:.2f} by time, {cpu:.2f} by processor time;"
+            f" all once {sums[1]:.0f} / {sums[0]:.0f} ms",
+            file=sys.stderr,
+        )
+    return rows
+
+
+def sizes(servers: Sequence[Server], samples: int) -> Rows:
+    """Memory after the queries, and bytes per sample on disk."""
+    rows: Rows = []
+    for server in servers:
+        now_mb, most_mb = server.memory_mb()
+        per_sample = disk_bytes_per_sample(server, samples)
+        print(f"{server.name}: {now_mb:.0f} MB resident, {most_mb:.0f} at most, {per_sample:.3f} bytes per sample",
+              file=sys.stderr)  # fmt: skip
+        rows.append({"what": f"resident memory after the queries, {server.name}", "ours": now_mb, "unit": "MB"})
+        rows.append({"what": f"resident memory, highest, {server.name}", "ours": most_mb, "unit": "MB"})
+        rows.append({"what": f"bytes on disk, {server.name}", "ours": per_sample, "unit": "bytes/sample"})
+    return [row | {"lower_is_better": True} for row in rows]
+
+
+def disk_bytes_per_sample(server: Server, samples: int) -> float:
+    """All files of the data by its samples; of Prometheus only the blocks and the samples that are in them."""
+    if server.name != "Prometheus":
+        return server.disk_bytes() / samples
+    metas = list(server.folder.glob("*/meta.json"))
+    in_blocks = sum(json.loads(meta.read_text())["stats"]["numSamples"] for meta in metas)
+    size = sum(path.stat().st_size for meta in metas for path in meta.parent.rglob("*") if path.is_file())
+    return size / in_blocks if in_blocks else math.nan
+
+
+def load(servers: Sequence[Server], data: Sequence[Target]) -> None:
+    """Send to each server; VictoriaMetrics then joins what it has."""
+    for server in servers:
+        began, begun_s = time.perf_counter(), server.cpu_s()
+        send(server, data)
+        print(
+            f"{server.name} took {sum(one.values.size for one in data):,} samples"
+            f" in {time.perf_counter() - began:.1f} s, {server.cpu_s() - begun_s:.1f} s of its processor time",
+            file=sys.stderr,
+        )
+        if server.name == "VictoriaMetrics":
+            server.client.get("/internal/force_merge").raise_for_status()
+
+
+@contextmanager
+def data_folder(keep: str | None) -> Iterator[Path]:
+    """Where the data goes."""
+    if keep is None:
+        with tempfile.TemporaryDirectory() as name:
+            yield Path(name)
+    else:
+        Path(keep).mkdir(parents=True, exist_ok=True)
+        yield Path(keep)
 
 
 def main() -> int:
@@ -249,21 +271,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--interval-s", type=int, default=15, help="distance of the samples")
     parser.add_argument("--hours", type=float, default=24, help="how far back the samples go")
+    parser.add_argument("--full", action="store_true", help="a sample every 5 s; sizes in memory and on disk, too")
+    parser.add_argument("--pushed", action="store_true", help="ours gets its samples by remote write, too")
     parser.add_argument("--only", default="", help="queries whose name contains this")
+    parser.add_argument("--keep", help="folder whose data is used, and kept")
     options = parser.parse_args()
-    interval_ms = options.interval_s * 1000
-    end_ms = (int(time.time()) - 60) * 1000 // interval_ms * interval_ms
-    data = targets(end_ms, int(options.hours * 3_600_000 / interval_ms), interval_ms)
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        folder = Path(name)
-        fill_store(folder / "ours", data)
+    interval_ms = 5_000 if options.full else options.interval_s * 1000
+    with data_folder(options.keep) as folder, ExitStack() as stack:
+        mark = folder / "end_ms"
+        fresh = not mark.exists()
+        end_ms = (int(time.time()) - 60) * 1000 // interval_ms * interval_ms if fresh else int(mark.read_text())
+        steps = int(options.hours * 3_600_000 / interval_ms)
+        if fresh:
+            data = targets(end_ms, steps, interval_ms)
+            if not options.pushed:
+                fill_store(folder / "ours", data, options.hours)
         ours, peers = start(stack, folder)
-        for peer in peers:
-            began = time.perf_counter()
-            send(peer, data)
-            print(f"{peer.name} took {sum(one.values.size for one in data):,} samples"
-                  f" in {time.perf_counter() - began:.1f} s", file=sys.stderr)  # fmt: skip
-        rows, differing = compare(ours, peers, end_ms, options.only)
+        if fresh:
+            load([ours, *peers] if options.pushed else peers, data)
+            del data
+            mark.write_text(str(end_ms))
+        rows, differing = compare([ours, *peers], end_ms, options.only)
+        if options.full:
+            rows += sizes([ours, *peers], 2_000 * steps)
     print(json.dumps({"benchmark": "promql_vs_prometheus", "rows": rows}))
     return int(differing > 0)
 
