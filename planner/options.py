@@ -1,6 +1,7 @@
 """Options that several ``loadline plan`` commands share, and what they are turned into."""
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -85,20 +86,19 @@ def note(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def read_told(path: Path, *, strict: bool = False) -> "Trace":
-    """Read a trace; tell of rows with problems on stderr and put those set aside into ``PATH.quarantine.jsonl``."""
-    from planner.readers import problems, read_trace, write_quarantine
+def read_told(path: Path, *, strict: bool = False, kind: str | None = None, quarantine: Path | None = None) -> "Trace":
+    """Read a trace; tell of rows with problems on stderr and put those set aside into ``quarantine``, if given."""
+    from planner.readers import problems, quarantine_file, read_trace
 
-    read = read_trace(path, strict=strict)
+    with quarantine_file(quarantine) if quarantine else nullcontext() as sink:
+        read = read_trace(path, strict=strict, kind=kind, sink=sink)
     for line in problems(path, read):
         note(line)
-    if read.quarantine:
-        side = path.with_name(path.name + ".quarantine.jsonl")
-        try:
-            write_quarantine(side, read.quarantine)
-            note(f"{side}: the {len(read.quarantine)} rows that were set aside")
-        except OSError as error:
-            note(f"{side}: cannot be written: {error.strerror}; the rows set aside are not kept")
+    aside = read.counts.quarantined + read.counts.parts_quarantined
+    if aside and quarantine is not None:
+        note(f"{quarantine}: the {aside} rows that were set aside")
+    elif aside:
+        note(f"{path}: `loadline replay inspect --quarantine FILE` writes the {aside} rows that were set aside to FILE")
     return read.trace
 
 

@@ -5,9 +5,10 @@ fills for some rows carries a mask in ``missing``. Nothing here knows a file for
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum, IntFlag
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -96,11 +97,24 @@ class Ragged:
 
     def take(self, index: IntArray) -> "Ragged":
         """Rows in the order of ``index``."""
-        rows = [self.row(int(i)) for i in index]
+        lengths = np.diff(self.offsets)[index]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        first = np.repeat(self.offsets[:-1][index] - offsets[:-1], lengths)
+        return Ragged(self.values[first + np.arange(offsets[-1])], offsets)
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]]) -> "Ragged":
+        """From one sequence of 64-bit numbers per row."""
         offsets = np.zeros(len(rows) + 1, dtype=np.int64)
         np.cumsum([len(row) for row in rows], out=offsets[1:])
-        values = np.concatenate(rows) if rows else np.zeros(0, dtype=np.uint64)
-        return Ragged(values.astype(np.uint64), offsets)
+        return cls(np.fromiter(chain.from_iterable(rows), dtype=np.uint64, count=int(offsets[-1])), offsets)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Ragged"]) -> "Ragged":
+        """The rows of all parts, one after another."""
+        lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return cls(np.concatenate([part.values for part in parts]), offsets)
 
 
 Column = npt.NDArray[Any] | Ragged
@@ -108,13 +122,19 @@ Column = npt.NDArray[Any] | Ragged
 
 @dataclass(frozen=True, slots=True)
 class ReadCounts:
-    """Where every physical line of a file went; ``flagged`` counts accepted rows by flag name."""
+    """Where every physical line of a file went; ``flagged`` counts accepted requests by flag name.
+
+    A line may hold several requests: ``requests`` counts them, and ``parts_quarantined`` those set aside from a line
+    that was accepted for its others. Where a file is one JSON document, its objects are counted as lines.
+    """
 
     lines: int
     header: int
     blank: int
     accepted: int
     quarantined: int
+    requests: int | None = None
+    parts_quarantined: int = 0
     flagged: Mapping[str, int] = field(default_factory=dict)
     reasons: Mapping[str, int] = field(default_factory=dict)
 
@@ -164,7 +184,7 @@ class Trace:
 
     ``arrival_ns`` counts from the trace's origin; ``arrival_quality`` holds ``Quality`` codes, ``flags`` ``Flag`` bits.
     ``columns`` holds those of ``OPTIONAL_COLUMNS`` that the source fills; ``missing`` masks the rows of a column, or of
-    ``input_tokens``/``output_tokens``, that the source left out.
+    ``arrival_ns``/``input_tokens``/``output_tokens``, that the source left out; what stands there is 0.
     """
 
     header: TraceHeader
@@ -198,15 +218,25 @@ class Trace:
         return self.columns.get(name)
 
     @property
+    def absent(self) -> tuple[str, ...]:
+        """Those of arrivals, prompt lengths and answer lengths that some request lacks, in words."""
+        words = {"arrival_ns": "arrival times", "input_tokens": "prompt lengths", "output_tokens": "answer lengths"}
+        return tuple(word for name, word in words.items() if name in self.missing and self.missing[name].any())
+
+    @property
     def duration_s(self) -> float:
         """Seconds from the first arrival to the last; 0 for fewer than two rows."""
         return float(self.arrival_ns[-1] - self.arrival_ns[0]) / 1e9 if len(self) else 0.0
 
     def take_rows(self, index: IntArray, **transform: object) -> "Trace":
         """Rows in the order of ``index``, with one transform added to the header."""
+        header = replace(self.header, transforms=(*self.header.transforms, transform))
+        return replace(self.rows(index), header=header)
+
+    def rows(self, index: IntArray) -> "Trace":
+        """Rows in the order of ``index``, under the same header."""
         return replace(
             self,
-            header=replace(self.header, transforms=(*self.header.transforms, transform)),
             row_id=self.row_id[index],
             src_line=self.src_line[index],
             arrival_ns=self.arrival_ns[index],
@@ -230,16 +260,56 @@ class Trace:
         return digest.hexdigest()
 
 
+def concatenate(parts: Sequence[Trace], header: TraceHeader) -> Trace:
+    """The rows of all parts, one after another, as they stand; a column that only some parts have is null elsewhere."""
+    names = {name: None for part in parts for name in part.columns}
+    masked = {name for part in parts for name in part.missing}
+    masked |= {name for name in names if any(name not in part.columns for part in parts)}
+    return Trace(
+        header=header,
+        row_id=np.concatenate([part.row_id for part in parts]),
+        src_line=np.concatenate([part.src_line for part in parts]),
+        arrival_ns=np.concatenate([part.arrival_ns for part in parts]),
+        arrival_quality=np.concatenate([part.arrival_quality for part in parts]),
+        input_tokens=np.concatenate([part.input_tokens for part in parts]),
+        output_tokens=np.concatenate([part.output_tokens for part in parts]),
+        flags=np.concatenate([part.flags for part in parts]),
+        columns={name: _joined([_filled(part, name) for part in parts]) for name in names},
+        missing={name: np.concatenate([_mask(part, name) for part in parts]) for name in sorted(masked)},
+    )
+
+
+def _joined(columns: Sequence[Column]) -> Column:
+    ragged = [column for column in columns if isinstance(column, Ragged)]
+    return Ragged.joined(ragged) if ragged else np.concatenate([c for c in columns if not isinstance(c, Ragged)])
+
+
+def _filled(part: Trace, name: str) -> Column:
+    if name in part.columns:
+        return part.columns[name]
+    kind = OPTIONAL_COLUMNS[name]
+    if kind == "ragged":
+        return Ragged(np.zeros(0, dtype=np.uint64), np.zeros(len(part) + 1, dtype=np.int64))
+    return np.full(len(part), None, dtype=object) if kind == "object" else np.zeros(len(part), dtype=kind)
+
+
+def _mask(part: Trace, name: str) -> BoolArray:
+    if name in part.missing:
+        return part.missing[name]
+    there = name in part.columns or name not in OPTIONAL_COLUMNS
+    return np.full(len(part), not there, dtype=np.bool_)
+
+
 @dataclass(frozen=True, slots=True)
 class TraceRead:
-    """What reading a file gave: the usable rows, those set aside, and the reckoning of its lines."""
+    """What reading a file gave: the usable rows, those set aside, and the reckoning of its lines.
+
+    ``quarantine`` holds the first 10,000 rows set aside; ``counts`` counts them all.
+    """
 
     trace: Trace
     quarantine: tuple[QuarantinedRow, ...]
     counts: ReadCounts
-
-
-Reader = Callable[..., TraceRead]
 
 
 def from_lengths(

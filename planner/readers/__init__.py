@@ -2,30 +2,45 @@
 
 from pathlib import Path
 
-from planner.errors import TraceError
-from planner.readers.azure import read_azure, sniff_azure
-from planner.readers.lines import first_bytes, problems, write_quarantine
-from planner.readers.mooncake import read_mooncake, sniff_mooncake
+from planner.readers.detect import FORMATS, detect
+from planner.readers.lines import Ledger, Sink, problems, quarantine_file, reckoning
+from planner.readers.source import Source
+from planner.readers.stream import TraceStream
 from planner.trace import TraceRead
 
-FORMATS = {
-    "azure": (sniff_azure, read_azure, "Azure 2023/2024 CSV (TIMESTAMP,ContextTokens,GeneratedTokens)"),
-    "mooncake": (sniff_mooncake, read_mooncake, "Mooncake JSONL (timestamp, input_length, output_length, hash_ids)"),
-}
-
-__all__ = ["FORMATS", "problems", "read_azure", "read_mooncake", "read_trace", "write_quarantine"]
+__all__ = ["FORMATS", "TraceStream", "open_trace", "problems", "quarantine_file", "read_trace", "reckoning"]
 
 
-def read_trace(path: Path, *, strict: bool = False) -> TraceRead:
-    """Read a trace, its format told by its content; plain, gzip or zstd.
+def open_trace(
+    path: Path,
+    *,
+    kind: str | None = None,
+    strict: bool = False,
+    sink: Sink | None = None,
+    seed: int = 0,
+    tokenizer: Path | None = None,
+) -> TraceStream:
+    """A trace to be read piece by piece; plain, gzip or zstd, its format told by its content or by ``kind``.
 
-    Raises TraceError when the file cannot be opened, no reader knows it, it holds no usable row, or, with ``strict``,
-    at the first row that cannot be used.
+    ``sink`` gets every row that is set aside. Raises TraceError when the file cannot be opened or no reader knows it.
     """
-    head = first_bytes(path)
-    for sniff, read, _ in FORMATS.values():
-        if sniff(head):
-            return read(path, strict=strict)
-    known = "; ".join(what for _, _, what in FORMATS.values())
-    shown = head.splitlines()[0][:60].decode("utf-8", "replace") if head.strip() else "(empty)"
-    raise TraceError(f"{path}: not a trace in a format that is known here; it begins {shown!r}; known: {known}")
+    found, head = detect(path, kind)
+    source = Source(path, Ledger(path, strict, sink), document=head.document, seed=seed, tokenizer=tokenizer)
+    return TraceStream(source, found)
+
+
+def read_trace(
+    path: Path,
+    *,
+    kind: str | None = None,
+    strict: bool = False,
+    sink: Sink | None = None,
+    seed: int = 0,
+    tokenizer: Path | None = None,
+) -> TraceRead:
+    """Read a whole trace; as ``open_trace``.
+
+    Raises TraceError when it cannot be opened, no reader knows it, it holds no usable row, or, with ``strict``, at the
+    first row that cannot be used.
+    """
+    return open_trace(path, kind=kind, strict=strict, sink=sink, seed=seed, tokenizer=tokenizer).read()

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.errors import TraceError
-from planner.readers import problems, read_azure, read_trace, write_quarantine
-from planner.readers.azure import parse_time_ns
+from planner.readers import problems, quarantine_file, read_trace
+from planner.readers.values import parse_time_ns
 from planner.trace import Flag
 from planner.workload import stats
 
@@ -73,7 +73,7 @@ def test_the_sample_is_the_first_ten_minutes_of_the_real_trace() -> None:
 
 
 def test_times_keep_their_hundred_nanoseconds(tmp_path: Path) -> None:
-    trace = read_azure(written(tmp_path, b"2023-11-16 18:17:03.9799600,1,1", b"2023-11-16 18:17:03.9799601,1,1")).trace
+    trace = read_trace(written(tmp_path, b"2023-11-16 18:17:03.9799600,1,1", b"2023-11-16 18:17:03.9799601,1,1")).trace
     assert trace.arrival_ns.tolist() == [0, 100]
     assert trace.header.origin_ns == 1_700_158_623_979_960_000
 
@@ -93,7 +93,7 @@ def test_a_zone_is_taken_into_account() -> None:
 def test_any_bytes_reconcile_or_give_one_clear_error(tmp_path_factory: pytest.TempPathFactory, body: bytes) -> None:
     path = tmp_path_factory.mktemp("any") / "t.csv"
     path.write_bytes(HEADER + b"\n2023-11-16 18:17:03,1,1\n" + body)
-    counts = read_azure(path).counts
+    counts = read_trace(path).counts
     assert counts.lines == counts.header + counts.blank + counts.accepted + counts.quarantined
 
 
@@ -126,7 +126,7 @@ def test_columns_are_found_by_name_and_unknown_ones_kept(tmp_path: Path) -> None
 
 
 def test_rows_are_sorted_by_arrival_and_remember_their_line(tmp_path: Path) -> None:
-    trace = read_azure(written(tmp_path, b"2023-11-16 18:17:05,5,1", b"2023-11-16 18:17:03,3,1")).trace
+    trace = read_trace(written(tmp_path, b"2023-11-16 18:17:05,5,1", b"2023-11-16 18:17:03,3,1")).trace
     assert trace.input_tokens.tolist() == [3, 5]
     assert trace.src_line.tolist() == [3, 2]
     assert Flag(int(trace.flags[0])) == Flag.OUT_OF_ORDER
@@ -134,7 +134,7 @@ def test_rows_are_sorted_by_arrival_and_remember_their_line(tmp_path: Path) -> N
 
 def test_strict_stops_at_the_first_bad_row_and_names_it(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match=r"trace\.csv:3: negative_tokens"):
-        read_azure(written(tmp_path, b"2023-11-16 18:17:03,1,1", b"2023-11-16 18:17:04,-5,9"), strict=True)
+        read_trace(written(tmp_path, b"2023-11-16 18:17:03,1,1", b"2023-11-16 18:17:04,-5,9"), strict=True)
 
 
 def test_an_unknown_format_names_the_known_ones(tmp_path: Path) -> None:
@@ -145,8 +145,8 @@ def test_an_unknown_format_names_the_known_ones(tmp_path: Path) -> None:
 
 
 def test_the_quarantine_file_gives_the_bytes_back(tmp_path: Path) -> None:
-    read = read_azure(written(tmp_path, b"2023-11-16 18:17:03,1,1", b"\xff,1,1"))
-    write_quarantine(tmp_path / "q.jsonl", read.quarantine)
+    with quarantine_file(tmp_path / "q.jsonl") as sink:
+        read_trace(written(tmp_path, b"2023-11-16 18:17:03,1,1", b"\xff,1,1"), sink=sink)
     entry = json.loads((tmp_path / "q.jsonl").read_text())
     assert entry == {"line": 3, "byte_offset": 66, "reason": "invalid_utf8", "raw": "/ywxLDE="}
     assert written(tmp_path, b"2023-11-16 18:17:03,1,1", b"\xff,1,1").read_bytes()[66:67] == b"\xff"
@@ -154,7 +154,7 @@ def test_the_quarantine_file_gives_the_bytes_back(tmp_path: Path) -> None:
 
 def test_problems_are_told_with_their_lines(tmp_path: Path) -> None:
     path = written(tmp_path, b"2023-11-16 18:17:03,1,1", b"x,1,1", b"2023-11-16 18:17:04,0,1")
-    told = problems(path, read_azure(path))
+    told = problems(path, read_trace(path))
     assert told[0].endswith("4 lines = 1 header + 0 blank + 2 accepted + 1 set aside")
     assert told[1].endswith("trace.csv:3: set aside: bad_timestamp: b'x,1,1'")
     assert told[2].endswith("trace.csv:4: kept, flagged: zero_input")
