@@ -6,16 +6,14 @@ from typing import Any
 from dash import ClientsideFunction, Dash, Input, Output, html
 
 from dashboard.page import Page
-from dashboard.pages.latency import PAGE as LATENCY
-from dashboard.pages.overview import PAGE as OVERVIEW
-from dashboard.pages.requests import PAGE as REQUESTS
 from dashboard.parts.icon import hyphened
-from dashboard.parts.shell import shell
+from dashboard.parts.shell import Grafana, shell
+from dashboard.registry import Group, load_groups, pages_of
 from dashboard.security import protect, script_hash
+from dashboard.site import Site
 from dashboard.source import Source
 from planner.slo import Slo
 
-PAGES: tuple[Page, ...] = (OVERVIEW, LATENCY, REQUESTS)
 HEALTH = "healthz"
 ASSET_MAX_AGE_S = 31_536_000
 """Dash adds each asset's time of change to its address, so browsers may keep it."""
@@ -55,13 +53,17 @@ def create_app(
     *,
     path_prefix: str = "/",
     token: str | None = None,
-    pages: Sequence[Page] = PAGES,
+    grafana: Grafana | None = None,
+    groups: Sequence[Group] | None = None,
 ) -> Dash:
     """The application over one source; its WSGI callable is ``.server``.
 
     ``path_prefix`` begins and ends with a slash and stays in the addresses that reach this process. ``token`` guards
-    every path but ``healthz``.
+    every path but ``healthz``. ``grafana`` is where queries can be opened too. ``groups`` of pages: all by default.
     """
+    shown = load_groups() if groups is None else groups
+    pages = pages_of(shown)
+    site = Site(source, slo, path_prefix)
     app = Dash(
         __name__,
         title="Loadline",
@@ -77,10 +79,10 @@ def create_app(
         external_scripts=[],
     )
     app.server.config["SEND_FILE_MAX_AGE_DEFAULT"] = ASSET_MAX_AGE_S
-    app.layout = shell(pages, path_prefix)
+    app.layout = shell(shown, path_prefix, grafana or Grafana())
     _route(app, pages, path_prefix)
     for page in pages:
-        page.wire(app, source, slo)
+        page.wire(app, site)
     app.index_string = INDEX.replace("PRE_PAINT", PRE_PAINT).replace("FAVICON", app.get_asset_url("favicon.svg"))
     hashes = [script_hash(PRE_PAINT), *app.csp_hashes()]
     protect(app.server, token=token, open_path=path_prefix + HEALTH, script_hashes=hashes)

@@ -18,7 +18,7 @@ def changes(answers: Mapping[str, Answer], window: Window) -> tuple[Mark, ...]:
         *_deploys(answers["info"].lines, window),
         *_scalings(answers["replicas"].lines, window),
         *_targets(answers["up"].lines, window),
-        *_restarts(answers["started"].lines, window),
+        *_restarts(answers["started"].lines, answers["resets"].lines, window),
         *_alerts(answers["alerts"].lines, window),
     ]
     return tuple(sorted(found, key=lambda one: -one.time_s)[:MAX_CHANGES])
@@ -49,15 +49,24 @@ def _targets(lines: Sequence[Line], window: Window) -> Iterator[Mark]:
     for one in lines:
         for step, before, after in _steps(one.values):
             if (before > 0) != (after > 0):
-                yield Mark(_time(window, step), "target", f"{_who(one)} {'came back' if after > 0 else 'went down'}")
+                kind, what = ("back", "came back") if after > 0 else ("target", "went down")
+                yield Mark(_time(window, step), kind, f"{_who(one)} {what}")
 
 
-def _restarts(lines: Sequence[Line], window: Window) -> Iterator[Mark]:
-    """A process whose start time moved on; a second of clock correction is no restart."""
-    for one in lines:
+def _restarts(started: Sequence[Line], fallen: Sequence[Line], window: Window) -> Iterator[Mark]:
+    """A process whose start time moved on (a second of clock correction is no restart); of an instance that does not
+    tell its start time, counters that fell."""
+    told = set()
+    for one in started:
+        told.add(_who(one))
         for step, before, after in _steps(one.values):
             if after - before > 1:
                 yield Mark(_time(window, step), "restart", f"{_who(one)} restarted")
+    for one in fallen:
+        if _who(one) in told:
+            continue
+        for first, _ in _stretches([step for step, value in enumerate(one.values) if value]):
+            yield Mark(_time(window, first), "restart", f"{_who(one)} restarted (its counters began anew)")
 
 
 def _alerts(lines: Sequence[Line], window: Window) -> Iterator[Mark]:
@@ -86,6 +95,8 @@ def _steps(values: Sequence[float | None]) -> Iterator[tuple[int, float, float]]
 
 def _stretches(steps: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Runs of steps, bridging a single gap."""
+    if not steps:
+        return
     first = last = steps[0]
     for step in steps[1:]:
         if step > last + 2:

@@ -6,15 +6,14 @@ from typing import Any
 
 from dash import Dash
 
-from dashboard.source import Source
-from planner.slo import Slo
+from dashboard.site import Site
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """``path`` below the prefix, ``key`` the letter that follows g on the keyboard, ``icon`` of the navigation.
 
-    ``layout()`` is the page before its data; ``wire(app, source, slo)`` registers its one batched callback.
+    ``layout()`` is the page before its data; ``wire(app, site)`` registers its one batched callback.
     """
 
     path: str
@@ -22,4 +21,4 @@ class Page:
     icon: str
     key: str
     layout: Callable[[], Any]
-    wire: Callable[[Dash, Source, Slo], None]
+    wire: Callable[[Dash, Site], None]

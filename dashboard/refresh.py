@@ -1,6 +1,6 @@
 """One refresh of a page: what the browser asked for, and the frame of time and vocabulary in which it is answered."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,17 +8,19 @@ from collector.model.errors import SourceError
 from collector.signals import Vocabulary
 from dashboard.errors import ViewError
 from dashboard.figures.chart import Clock
+from dashboard.scope import Scope
 from dashboard.source import Source
-from dashboard.view import View, Window, parse
+from dashboard.view import View, Window, fitting, parse
 
 Stamp = dict[str, Any]
+NOWHERE = Scope((), (), (), ())
 
 
 @dataclass(frozen=True, slots=True)
 class Refresh:
     """``clock`` places charts in the viewer's time; ``vocabulary`` is None where the source has never answered, and
-    ``error`` then says why. ``offset_s`` is the viewer's offset from UTC, for times in text. ``misread`` says what of
-    the address could not be read."""
+    ``error`` then says why. ``scope`` is what filters can choose among. ``offset_s`` is the viewer's offset from UTC,
+    for times in text. ``misread`` says what of the address could not be read."""
 
     view: View
     window: Window
@@ -29,12 +31,16 @@ class Refresh:
     error: str
     offset_s: int = 0
     misread: str = ""
+    scope: Scope = NOWHERE
 
-    def stamp(self, pools: Sequence[str], *, soon: bool = False) -> Stamp:
-        """What the browser is told of this refresh: how fresh it is, the pools that there are, and whether to ask again
-        ``soon``, since something is still being worked out."""
-        stamp = {"now_s": self.now_s, "newest_s": self.newest_s, "pools": list(pools), "error": self.error}
-        return stamp | {"soon": soon}
+    def stamp(self, pools: Iterable[str] = (), *, soon: bool = False) -> Stamp:
+        """What the browser is told of this refresh: how fresh it is, what filters there are (``pools`` beside those of
+        the scope), and whether to ask again ``soon``, since something is still being worked out."""
+        return {
+            "now_s": self.now_s, "newest_s": self.newest_s, "error": self.error, "soon": soon,
+            "range": self.view.range_text, "pools": sorted({*self.scope.pools, *pools}),
+            "engines": self.scope.engines, "replicas": self.scope.replicas, "tenants": self.scope.tenants,
+        }  # fmt: skip
 
 
 def begin(tick: Mapping[str, Any], source: Source) -> Refresh:
@@ -45,12 +51,18 @@ def begin(tick: Mapping[str, Any], source: Source) -> Refresh:
     except ViewError as failure:
         view, misread = View(), str(failure)
     now_s = source.clock()
-    window = view.window(now_s)
-    clock = Clock(window)
     newest = source.newest()
     error = str(newest.error) if newest.error is not None else ""
+    vocabulary: Vocabulary | None = None
     try:
-        vocabulary: Vocabulary | None = source.vocabulary()
+        vocabulary = source.vocabulary_of(view.engines)
     except SourceError as failure:
-        vocabulary, error = None, str(failure)
-    return Refresh(view, window, clock, now_s, newest.value, vocabulary, error, int(tick.get("offset_s", 0)), misread)
+        error = str(failure)
+    since_s = source.since() if vocabulary is not None else None
+    view = fitting(view, since_s, now_s)
+    window = view.window(now_s)
+    scope = source.scope(source.vocabulary(), window) if vocabulary is not None else NOWHERE
+    clock = Clock(window, since_s)
+    return Refresh(
+        view, window, clock, now_s, newest.value, vocabulary, error, int(tick.get("offset_s", 0)), misread, scope
+    )  # fmt: skip

@@ -3,7 +3,7 @@
 Queries never carry the viewer's pools, so that everybody who looks at one range shares its answers.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from collector.model.labels import Labels
 from collector.model.series import Sample, Series
 from collector.signals import Vocabulary, detect
 from dashboard.cache import Cache, Held, Wanted
+from dashboard.scope import Scope, engines_of, read_scope
 from dashboard.view import Window
 from dashboard.workers import Workers
 from planner.slo import Slo
@@ -30,6 +31,7 @@ VOCABULARY_TTL_S = 30.0
 TARGETS_TTL_S = 4.0
 ALERTS_TTL_S = 4.0
 ALERTS_PATH = "/api/v1/alerts"
+SCOPE_TTL_S = 10.0
 HEADROOM_TTL_S = 30.0
 HEADROOM_PATIENCE_S = 0.2
 """A page does not wait for the twin; its browser asks again soon."""
@@ -120,6 +122,34 @@ class Source:
             raise as_source_error(held.error)
         vocabulary: Vocabulary = held.value
         return vocabulary
+
+    def names(self) -> tuple[str, ...]:
+        """Every metric name that the server holds; empty where it does not say."""
+        held = self._one(Wanted("names", "names", self.client.metric_names, VOCABULARY_TTL_S))
+        names: tuple[str, ...] = held.value or ()
+        return names
+
+    def vocabulary_of(self, engines: Sequence[str]) -> Vocabulary:
+        """The vocabulary with no engines but these; exporters and the scraper's signals stay. Raises SourceError."""
+        whole = self.vocabulary()
+        if not engines:
+            return whole
+        kept = [one for one in whole.dialects if one.engine in engines or one.engine not in engines_of(whole)]
+        return detect(self.names(), kept)
+
+    def since(self) -> float | None:
+        """When the oldest scrape of the last hour was taken, Unix seconds; None where the server does not say."""
+        text = "min(min_over_time(timestamp(up)[1h:30s]))"
+        held = self._one(Wanted("since", "since", lambda: _first(self.client.query(text)), VOCABULARY_TTL_S))
+        value: float | None = held.value
+        return value
+
+    def scope(self, vocabulary: Vocabulary, window: Window) -> "Scope":
+        """What the filters can choose among, as of the end of ``window``; empty where the server does not say."""
+        at_s = None if window.live else window.end_s
+        key = f"scope {at_s} {','.join(engines_of(vocabulary))}"
+        held = self.kept(key, lambda: read_scope(self.client, vocabulary, at_s), SCOPE_TTL_S)
+        return held.value or Scope((), (), engines_of(vocabulary), ())
 
     def ranges(self, questions: Mapping[str, Question], window: Window) -> dict[str, Answer]:
         """Ask all range questions at once; never raises."""

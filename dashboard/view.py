@@ -1,16 +1,19 @@
-"""What a page shows: the time range and the pools, read from its address, which is the only truth.
+"""What a page shows: the time range and the filters, read from its address, which is the only truth.
 
-``?range=6h`` or ``?from=1795206600&to=1795210200`` (Unix seconds), and ``pool`` any number of times.
+``?range=6h`` or ``?from=1795206600&to=1795210200`` (Unix seconds), and ``pool``, ``engine``, ``replica``, ``tenant``
+any number of times. What is left belongs to the page at hand, such as ``trace`` or ``expr``.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qs, urlencode
 
 from dashboard.errors import ViewError
 
 RANGES = ("15m", "1h", "6h", "24h", "7d")
 DEFAULT_RANGE = "1h"
+FILTERS = ("pool", "engine", "replica", "tenant")
 
 MAX_POINTS = 240
 LIVE_TICK_S = 15
@@ -55,9 +58,10 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A range (``range_text`` and its length) or a fixed ``from_s`` to ``to_s``; empty ``pools`` means all.
+    """A range (``range_text`` and its length) or a fixed ``from_s`` to ``to_s``; an empty filter means all.
 
-    ``trace`` is the request that is opened, if any.
+    ``chosen`` is whether the address names a range, or the default stands. ``trace`` is the request that is opened, if
+    any; ``own`` holds the parameters that only the page at hand reads.
     """
 
     range_text: str = DEFAULT_RANGE
@@ -65,7 +69,18 @@ class View:
     from_s: int | None = None
     to_s: int | None = None
     pools: tuple[str, ...] = ()
+    engines: tuple[str, ...] = ()
+    replicas: tuple[str, ...] = ()
+    tenants: tuple[str, ...] = ()
     trace: str = ""
+    own: Mapping[str, str] = field(default_factory=dict)
+    chosen: bool = field(default=False, compare=False)
+
+    @property
+    def where(self) -> str:
+        """The filters as PromQL matchers in canonical label names; engines have no label, they choose dialects."""
+        filters = (("pool", self.pools), ("instance", self.replicas), ("tenant", self.tenants))
+        return ",".join(matcher(label, values) for label, values in filters if values)
 
     def window(self, now_s: float) -> Window:
         """The grid of this view: at most 240 steps of a round length.
@@ -91,26 +106,64 @@ class View:
         pairs: list[tuple[str, str]] = []
         if self.from_s is not None and self.to_s is not None:
             pairs += [("from", str(self.from_s)), ("to", str(self.to_s))]
-        elif self.range_text != DEFAULT_RANGE:
+        elif self.chosen:
             pairs.append(("range", self.range_text))
-        pools = (changes.pop("pool"),) if "pool" in changes else self.pools
-        pairs += [("pool", pool) for pool in pools]
+        values = (self.pools, self.engines, self.replicas, self.tenants)
+        for name, chosen in zip(FILTERS, values, strict=True):
+            pairs += [(name, value) for value in ((changes.pop(name),) if name in changes else chosen)]
         pairs += list(changes.items())
         return f"?{urlencode(pairs)}" if pairs else ""
 
 
+def matcher(label: str, values: Sequence[str]) -> str:
+    """PromQL matcher for any of ``values``."""
+    if len(values) == 1:
+        return f'{label}="{_quoted(values[0])}"'
+    return f'{label}=~"{_quoted("|".join(map(_literal, values)))}"'
+
+
+def _literal(text: str) -> str:
+    """``text`` as RE2 and Python both read it back: no needless backslashes."""
+    return re.sub(r"([.+*?()\[\]{}^$|\\])", r"\\\1", text)
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
 def parse(search: str | None) -> View:
-    """Read a query string; unknown parameters are left alone. Raises ViewError."""
+    """Read a query string; parameters that it does not know become the page's own. Raises ViewError."""
     given = parse_qs((search or "").lstrip("?"), keep_blank_values=True)
-    pools = tuple(dict.fromkeys(pool for pool in given.get("pool", ()) if pool))
-    trace = _trace(given)
+    pools, engines, replicas, tenants = (_values(given, name) for name in FILTERS)
+    rest = {
+        name: values[-1] for name, values in given.items() if name not in (*FILTERS, "range", "from", "to", "trace")
+    }
+    view = View(
+        pools=pools, engines=engines, replicas=replicas, tenants=tenants, trace=_trace(given), own=rest, chosen=False
+    )  # fmt: skip
     if "from" in given or "to" in given:
         from_s, to_s = _moment(given, "from"), _moment(given, "to")
         if not _SHORTEST_S <= to_s - from_s <= _LONGEST_S:
             raise ViewError(f"from={from_s}, to={to_s}: a range is at least 60 s and at most 366 d long")
-        return View(range_text="", range_s=to_s - from_s, from_s=from_s, to_s=to_s, pools=pools, trace=trace)
-    text = given.get("range", [DEFAULT_RANGE])[-1]
-    return View(range_text=text, range_s=_range_s(text), pools=pools, trace=trace)
+        return replace(view, range_text="", range_s=to_s - from_s, from_s=from_s, to_s=to_s, chosen=True)
+    if "range" not in given:
+        return view
+    text = given["range"][-1]
+    return replace(view, range_text=text, range_s=_range_s(text), chosen=True)
+
+
+def fitting(view: View, since_s: float | None, now_s: float) -> View:
+    """``view`` with the shortest range that holds all there is since ``since_s``, where the address names no range."""
+    if view.chosen or since_s is None:
+        return view
+    known_s = now_s - since_s
+    text = next((text for text in RANGES if _range_s(text) >= known_s), DEFAULT_RANGE)
+    shorter = _range_s(text) < _range_s(DEFAULT_RANGE)
+    return replace(view, range_text=text, range_s=_range_s(text)) if shorter else view
+
+
+def _values(given: Mapping[str, Sequence[str]], name: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(value for value in given.get(name, ()) if value))
 
 
 def _trace(given: dict[str, list[str]]) -> str:

@@ -8,6 +8,7 @@
   'use strict';
   const RANGES = { '15m': 900, '1h': 3600, '6h': 21600, '24h': 86400, '7d': 604800 };
   const DEFAULT_RANGE = '1h';
+  const SHARED = ['range', 'from', 'to', 'pool', 'engine', 'replica', 'tenant'];
   const GIVE_UP_MS = 20000;
   let count = 0, askedAt = 0, waiting = false, stamp = null, stampedAt = 0;
 
@@ -34,17 +35,17 @@
 
   /* ranges */
   function fixed() { const q = params(); return q.has('from') && q.has('to') ? [+q.get('from'), +q.get('to')] : null; }
-  function relative() { return params().get('range') || DEFAULT_RANGE; }
+  function relative() { return params().get('range') || (stamp && !fixed() && stamp.range) || DEFAULT_RANGE; }
   function seconds(text) { const m = /^(\d+)([smhdw])$/.exec(text); return m ? m[1] * { s: 1, m: 60, h: 3600, d: 86400, w: 604800 }[m[2]] : RANGES[DEFAULT_RANGE]; }
   function shown() { const f = fixed(); if (f) return f; const end = Math.floor(stamp ? stamp.now_s : Date.now() / 1000); return [end - seconds(relative()), end]; }
-  function setRange(text) { store('loadline-range', text); change(q => { q.delete('from'); q.delete('to'); if (text === DEFAULT_RANGE) q.delete('range'); else q.set('range', text); }); }
+  function setRange(text) { store('loadline-range', text); change(q => { q.delete('from'); q.delete('to'); if (text) q.set('range', text); else q.delete('range'); }); }
   function setFixed(from, to) {
     if (to - from < 60) { const middle = (from + to) / 2; from = middle - 30; to = middle + 30; }
     change(q => { q.delete('range'); q.set('from', Math.round(from)); q.set('to', Math.round(to)); });
   }
   function shift(way) {
     const [from, to] = shown(), span = to - from, now = stamp ? stamp.now_s : Date.now() / 1000;
-    if (way > 0 && to + span >= now) { setRange(stored('loadline-range', DEFAULT_RANGE)); return; }
+    if (way > 0 && to + span >= now) { setRange(stored('loadline-range', '')); return; }
     setFixed(from + way * span, to + way * span);
   }
 
@@ -56,7 +57,7 @@
   }
   function paint() {
     const f = fixed(), keep = params(), range = relative();
-    for (const key of [...keep.keys()]) if (!['range', 'from', 'to', 'pool'].includes(key)) keep.delete(key);
+    for (const key of [...keep.keys()]) if (!SHARED.includes(key)) keep.delete(key);
     document.querySelectorAll('[data-range]').forEach(b => b.setAttribute('aria-pressed', String(!f && b.dataset.range === range)));
     const chip = byId('fixed');
     if (chip) { const odd = !f && !RANGES[range]; chip.hidden = !f && !odd; byId('fixed-text').textContent = f ? `${moment(f[0], Date.now() / 1000)} – ${moment(f[1], f[0])}` : range; }
@@ -67,22 +68,7 @@
     });
     const select = byId('refresh');
     if (select) select.value = stored('loadline-refresh', '10');
-    paintPools();
-  }
-  function paintPools() {
-    const list = byId('pools-list'); if (!list || !stamp) return;
-    const chosen = params().getAll('pool'), all = [...new Set([...stamp.pools, ...chosen])].sort();
-    byId('pools-text').textContent = !chosen.length ? 'All pools' : chosen.length === 1 ? chosen[0] : `${chosen.length} pools`;
-    const key = JSON.stringify([all, chosen]); if (list.dataset.key === key) return;
-    const focused = document.activeElement && list.contains(document.activeElement) ? document.activeElement.value : null;
-    list.dataset.key = key; list.replaceChildren();
-    if (!all.length) { const none = document.createElement('p'); none.textContent = 'No pools seen yet'; list.append(none); }
-    for (const pool of all) {
-      const label = document.createElement('label'), box = document.createElement('input');
-      box.type = 'checkbox'; box.value = pool; box.checked = chosen.includes(pool);
-      box.addEventListener('change', () => change(q => { const rest = q.getAll('pool').filter(p => p !== pool); q.delete('pool'); (box.checked ? [...rest, pool] : rest).forEach(p => q.append('pool', p)); }));
-      label.append(box, ' ', pool); list.append(label); if (pool === focused) box.focus();
-    }
+    window.loadline.menus.paint(stamp, params());
   }
   function age(s) { return s < 60 ? `${Math.round(s)} s` : s < 3600 ? `${Math.round(s / 60)} m` : s < 172800 ? `${Math.round(s / 3600)} h` : `${Math.round(s / 86400)} d`; }
   function paintAge() {
@@ -120,12 +106,26 @@
     root.setAttribute('data-theme', theme); store('loadline-theme', theme); say(`${theme === 'dark' ? 'Dark' : 'Light'} theme`);
   }
 
+  function pause() {
+    const paused = stored('loadline-refresh', '10') === '0';
+    store('loadline-refresh', paused ? stored('loadline-refresh-was', '10') : '0');
+    if (!paused) store('loadline-refresh-was', byId('refresh').value);
+    paint(); say(paused ? `Refresh every ${byId('refresh').value} s` : 'Refresh paused');
+    if (paused) refresh();
+  }
+
   const ACTS = {
-    share, theme: toggleTheme, earlier: () => shift(-1), later: () => shift(1),
-    live: () => setRange(stored('loadline-range', DEFAULT_RANGE)),
+    share, theme: toggleTheme, pause, earlier: () => shift(-1), later: () => shift(1),
+    live: () => setRange(stored('loadline-range', '')),
     copy: button => copy(button.dataset.copy, 'Query'),
     table: button => window.loadline.charts.table(button.closest('.panel'), button),
+    explore: button => { const q = kept(); q.set('expr', button.dataset.copy); go(`${shell().prefix}explore`, q); },
+    grafana: button => window.loadline.menus.grafana(button.dataset.copy, shell(), shown(), fixed() ? null : relative()),
+    help: () => window.loadline.menus.help(),
+    absolute: () => window.loadline.menus.absolute(setFixed, setRange),
   };
+  const shell = () => byId('shell').dataset;
+  function kept() { const q = params(); for (const key of [...q.keys()]) if (!SHARED.includes(key)) q.delete(key); return q; }
   document.addEventListener('click', event => {
     const link = event.target.closest('a[data-nav]');
     if (link && !event.metaKey && !event.ctrlKey && !event.shiftKey && event.button === 0) {
@@ -137,19 +137,24 @@
   });
   document.addEventListener('change', event => { if (event.target.id === 'refresh') { store('loadline-refresh', event.target.value); say(event.target.value === '0' ? 'Refresh paused' : `Refresh every ${event.target.value} s`); } });
 
-  /* keys: g then a page's letter, t range, r refresh, Escape closes menus */
+  /* keys: g then a page's letter; the rest is in the list that ? shows */
   let g = 0;
   document.addEventListener('keydown', event => {
-    if (event.key === 'Escape') { document.querySelectorAll('details[open]').forEach(d => { d.open = false; d.querySelector('summary').focus(); }); return; }
+    if (event.key === 'Escape') { if (!byId('help').hidden) { ACTS.help(); return; } document.querySelectorAll('details[open]').forEach(d => { d.open = false; d.querySelector('summary').focus(); }); return; }
     if (/^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName) || event.metaKey || event.ctrlKey || event.altKey) return;
     if (event.key === 'g') { g = Date.now(); return; }
     const link = Date.now() - g < 900 && document.querySelector(`.side a[data-key="${CSS.escape(event.key)}"]`); g = 0;
     if (link) link.click();
     else if (event.key === 't') (document.querySelector('[data-range][aria-pressed=true]') || document.querySelector('[data-range]')).focus();
     else if (event.key === 'r') refresh();
+    else if (event.key === 'p') pause();
+    else if (event.key === '[') shift(-1);
+    else if (event.key === ']') shift(1);
+    else if (event.key === '?') ACTS.help();
+    else if (event.key === 'f') { const menu = byId('pools'); menu.open = true; (menu.querySelector('input') || menu.querySelector('summary')).focus(); }
   });
 
-  window.loadline = { go, setFixed, fixed, live: ACTS.live, age };
+  window.loadline = { go, change, setFixed, fixed, shown, live: ACTS.live, age, say, kept, moment, seconds };
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
     loadline: {
       ask() { setTimeout(paint); return next(); },

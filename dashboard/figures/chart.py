@@ -25,18 +25,26 @@ CONFIG: Any = {
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Where a chart lies in time."""
+    """Where a chart lies in time; ``since_s`` is when measurements began, where that may lie within."""
 
     window: Window
+    since_s: float | None = None
 
     def ms(self, time_s: float) -> int:
         """A moment in the chart's coordinates."""
         return round(time_s * 1000)
 
 
+COLORS = {
+    "alert": theme.BREACH, "target": theme.BREACH, "scale": theme.BLUE, "deploy": theme.EVENT, "restart": theme.WARN,
+    "back": theme.OK, "resolved": theme.OK,
+}  # fmt: skip
+"""What happened, by the colour of its hairline: failures red, ends of failures green."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Something that happened: a hairline on every chart. ``kind`` is deploy, alert, target or scale."""
+    """Something that happened: a hairline on every chart. ``kind`` is one of ``COLORS``."""
 
     time_s: float
     kind: str
@@ -81,7 +89,19 @@ def layout(clock: Clock, axis: Axis = PLAIN, *, height: int, left: int = 46, rig
         "hoverlabel": {"font": {"family": theme.FONT_FAMILY, "size": 11}},
         "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "showlegend": False,
         "hovermode": "x", "hoverdistance": 40, "dragmode": "zoom", "selectdirection": "h",
-        "xaxis": x, "yaxis": y, "shapes": [], "annotations": [],
+        "xaxis": x, "yaxis": y, "shapes": list(_unmeasured(clock)), "annotations": [],
+    }  # fmt: skip
+
+
+def _unmeasured(clock: Clock) -> Iterable[dict[str, Any]]:
+    """A shade over the time before measurements began, so that it does not pass for idleness."""
+    window = clock.window
+    if clock.since_s is None or clock.since_s <= window.start_s + max(0.04 * window.span_s, 2 * window.step_s):
+        return
+    yield {
+        "type": "rect", "x0": clock.ms(window.start_s), "x1": clock.ms(min(clock.since_s, window.end_s)),
+        "yref": "paper", "y0": 0, "y1": 1, "fillcolor": theme.GRID, "line": {"width": 0}, "layer": "below",
+        "label": {"text": "not measured yet", "font": {"size": 10, "color": theme.INK}},
     }  # fmt: skip
 
 
@@ -144,11 +164,10 @@ def span_y(drawn: Layout, top: float) -> None:
 
 def mark(drawn: Layout, clock: Clock, marks: Sequence[Mark], *, words: bool = False) -> None:
     """Dotted hairlines where something happened within the window; with ``words`` on the one chart that has room."""
-    colors = {"alert": theme.BREACH, "target": theme.BREACH, "scale": theme.BLUE}
     for one in marks:
         if not clock.window.start_s <= one.time_s <= clock.window.end_s:
             continue
-        x, color = clock.ms(one.time_s), colors.get(one.kind, theme.EVENT)
+        x, color = clock.ms(one.time_s), COLORS.get(one.kind, theme.EVENT)
         drawn["shapes"].append(
             {
                 "type": "line",

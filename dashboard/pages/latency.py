@@ -1,7 +1,7 @@
 """Latency: the quantiles of each definition, all TTFTs as a heat map, where the time goes, pool against pool."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dash import Dash, Input, Output, dcc, html
@@ -10,6 +10,7 @@ from dash.exceptions import PreventUpdate
 from collector.model.labels import get
 from collector.signals import Vocabulary
 from dashboard import judge, quantity, queries, theme
+from dashboard.board import stamped, told
 from dashboard.changes import changes
 from dashboard.figures import heat, series, stack
 from dashboard.figures.chart import Mark
@@ -18,6 +19,7 @@ from dashboard.pages.fan import draw_fan, scale
 from dashboard.parts.icon import Node
 from dashboard.parts.panel import Drawn, Panel, chip, empty, legend, solid, stale, texts
 from dashboard.refresh import Refresh, begin
+from dashboard.site import Site
 from dashboard.source import Answer, Source
 from planner.slo import Slo
 
@@ -56,7 +58,7 @@ def layout() -> Node:
     )
 
 
-def wire(app: Dash, source: Source, slo: Slo) -> None:
+def wire(app: Dash, site: Site) -> None:
     """Register the page's one callback."""
     panels = [output for panel in PANELS for output in panel.outputs()]
 
@@ -64,45 +66,43 @@ def wire(app: Dash, source: Source, slo: Slo) -> None:
     def refresh(tick: Mapping[str, Any] | None) -> list[Any]:
         if tick is None:
             raise PreventUpdate
-        begun = begin(tick, source)
+        begun = begin(tick, site.source)
         if begun.vocabulary is None or not begun.vocabulary.dialects:
-            why = begun.error or f"{source.address} holds no engine's metrics"
+            why = begun.error or f"{site.source.address} holds no engine's metrics"
             drawn = [empty(panel, begun.clock, (), why) for panel in PANELS]
-            return [_note(begun), *(value for one in drawn for value in one.values()), begun.stamp(())]
-        seen = see(begun, begun.vocabulary, source)
-        values = [value for one in draw(seen, slo) for value in one.values()]
-        return [_note(begun), *values, begun.stamp(seen.pools)]
+            return [told(begun), *(value for one in drawn for value in one.values()), begun.stamp()]
+        seen = see(begun, begun.vocabulary, site.source)
+        values = [value for one in draw(seen, site.slo) for value in one.values()]
+        return [told(begun), *values, begun.stamp(seen.pools)]
 
-    app.clientside_callback("(data) => window.dash_clientside.loadline.stamped(data)", Input("la-stamp", "data"))  # type: ignore[no-untyped-call]
+    stamped(app, "la-stamp")
 
 
 def see(begun: Refresh, vocabulary: Vocabulary, source: Source) -> Seen:
     """Ask for everything that the page shows; the heat map of the pool that is worst comes second."""
-    asked = queries.latency(vocabulary, begun.window) | queries.events(vocabulary)
-    answers = source.ranges(asked, begun.window)
-    if len(begun.view.pools) == 1:
-        pool: str | None = begun.view.pools[0]
+    window, view = begun.window, begun.view
+    asked = queries.latency(vocabulary, window, view.where) | queries.events(vocabulary, window)
+    answers = source.ranges(asked, window)
+    if len(view.pools) == 1:
+        pool: str | None = view.pools[0]
     else:
-        pool = judge.worst(queries.by_pool(answers["ttft.p95"], begun.view), highest=True)
-    hot = source.ranges({"heat": queries.heat(vocabulary, "ttft", begun.window, pool or "")}, begun.window)["heat"]
-    known = queries.pools({name: one for name, one in answers.items() if name in asked and name.startswith("ttft")})
-    return Seen(begun, answers, hot, pool, changes(answers, begun.window), known)
+        pool = judge.worst(queries.by_pool(answers["ttft.p95"], view), highest=True)
+    where = replace(view, pools=(pool,)).where if pool else view.where
+    hot = source.ranges({"heat": queries.heat(vocabulary, "ttft", window, where)}, window)["heat"]
+    measured = queries.pools({name: one for name, one in answers.items() if name.startswith("ttft")})
+    pools = sorted({*begun.scope.pools, *measured})
+    return Seen(begun, answers, hot, pool, changes(answers, window), pools)
 
 
 def draw(seen: Seen, slo: Slo) -> list[Drawn]:
     """Every panel, in the order of PANELS."""
-    limits = {"ttft": slo.ttft_p95_s, "itl": slo.itl_p95_s, "e2e_latency": slo.e2e_p95_s, "tpot": slo.itl_p95_s}
+    limits = {"ttft": slo.ttft_p95_s, "itl": slo.itl_p95_s, "e2e_latency": slo.e2e_p95_s, "tpot": None}
     fans = [_fan(signal, limits[signal], seen) for signal in FANS]
     pools = [_by_pool(signal, limits[signal], seen) for signal in BY_POOL]
     return [*fans, _heat(seen, slo.ttft_p95_s), _stack(seen), *pools]
 
 
-def _note(begun: Refresh) -> Node:
-    message = begun.misread or begun.error
-    return html.P(message, className="none", role="alert") if message else None
-
-
-def _fan(signal: str, limit_s: float, seen: Seen) -> Drawn:
+def _fan(signal: str, limit_s: float | None, seen: Seen) -> Drawn:
     answers = {q: seen.answers[f"{signal}.{q}"] for q in series.FAN_STYLES}
     return draw_fan(
         FANS[signal], answers, seen.refresh, limit_s, seen.marks, name_pool=len(seen.pools) > 1, pool=seen.pool
@@ -141,19 +141,20 @@ def _stack(seen: Seen) -> Drawn:
     return Drawn(figure, sub, table, stale(asked, begun.now_s), texts(asked))
 
 
-def _by_pool(signal: str, limit_s: float, seen: Seen) -> Drawn:
+def _by_pool(signal: str, limit_s: float | None, seen: Seen) -> Drawn:
     panel, begun, answer = BY_POOL[signal], seen.refresh, seen.answers[f"{signal}.p95"]
     rows = queries.by_pool(answer, begun.view)
     known = [value for row in rows.values() for value in row if value is not None]
-    sub = chip(f"SLO {quantity.threshold_s(limit_s)}", "bad")
+    sub = "no SLO" if limit_s is None else chip(f"SLO {quantity.threshold_s(limit_s)}", "bad")
     if not known:
         return empty(panel, begun.clock, [answer], judge.why_empty(answer, rows), sub)
     palette = series.colors(seen.pools)
     kept = series.highest(rows)
-    factor, axis = scale(max(*known, limit_s))
+    factor, axis = scale(max(*known, limit_s or 0.0))
+    limit = None if limit_s is None else limit_s * factor
     figure = series.lines(
-        series.scaled(kept, factor), begun.clock, palette, axis, height=panel.height, limit=limit_s * factor, tint=True,
-        marks=seen.marks, floor_top=limit_s * factor * 1.06,
+        series.scaled(kept, factor), begun.clock, palette, axis, height=panel.height, limit=limit, tint=True,
+        marks=seen.marks, floor_top=(limit or 0.0) * 1.06,
     )  # fmt: skip
     figure["layout"]["meta"] = {"pool": None}
     swatches = solid({pool: palette.get(pool, theme.OTHER) for pool in kept})

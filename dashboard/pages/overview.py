@@ -9,6 +9,7 @@ from dash.exceptions import PreventUpdate
 
 from collector.signals import Vocabulary
 from dashboard import changes, judge, quantity, queries, theme, verdict
+from dashboard.board import stamped
 from dashboard.cache import Held, Late
 from dashboard.figures import chart, load_line, series
 from dashboard.figures.chart import Mark
@@ -21,6 +22,7 @@ from dashboard.parts.panel import Drawn, Panel, chip, empty, legend, solid, stal
 from dashboard.parts.state import tag
 from dashboard.parts.tile import tile
 from dashboard.refresh import Refresh, begin
+from dashboard.site import Site
 from dashboard.source import Answer, Source
 from planner.slo import Slo
 
@@ -105,9 +107,8 @@ def _box(title: str, key: str, sub: Node, span: int) -> Node:
     )
 
 
-def wire(app: Dash, source: Source, slo: Slo) -> None:
+def wire(app: Dash, site: Site) -> None:
     """Register the page's one callback."""
-    prefix = app.config.requests_pathname_prefix
     boxes = [Output(box, "children") for box in BOXES]
     panels = [output for panel in PANELS for output in panel.outputs()]
 
@@ -115,23 +116,24 @@ def wire(app: Dash, source: Source, slo: Slo) -> None:
     def refresh(tick: Mapping[str, Any] | None) -> list[Any]:
         if tick is None:
             raise PreventUpdate
-        begun = begin(tick, source)
+        begun = begin(tick, site.source)
         if begun.vocabulary is None or not begun.vocabulary.dialects:
-            return _unknown(begun, source)
-        return _known(see(begun, begun.vocabulary, source, slo), source, slo, prefix)
+            return _unknown(begun, site.source)
+        return _known(see(begun, begun.vocabulary, site.source, site.slo), site)
 
-    app.clientside_callback("(data) => window.dash_clientside.loadline.stamped(data)", Input("ov-stamp", "data"))  # type: ignore[no-untyped-call]
+    stamped(app, "ov-stamp")
 
 
 def see(begun: Refresh, vocabulary: Vocabulary, source: Source, slo: Slo) -> Seen:
     """Ask for everything that the page shows."""
-    window = begun.window
-    answers = source.ranges(queries.overview(vocabulary, slo, window), window)
-    budgets = source.instants(queries.budgets(vocabulary, slo, window), window.end_s)
+    window, where = begun.window, begun.view.where
+    answers = source.ranges(queries.overview(vocabulary, slo, window, where), window)
+    budgets = source.instants(queries.budgets(vocabulary, slo, window, where), window.end_s)
     promises = judge.promises(answers, budgets, slo, begun.view, window)
     held = source.headroom(slo, window)
     headroom = [one for one in held.value or () if begun.view.wants(one.pool)]
-    pools = queries.pools({name: answer for name, answer in answers.items() if name not in ("alerts", "up", "info")})
+    measured = {name: one for name, one in answers.items() if name not in ("alerts", "up", "info", "replicas")}
+    pools = sorted({*begun.scope.pools, *queries.pools(measured)})
     return Seen(
         begun,
         answers,
@@ -154,7 +156,7 @@ def _unknown(begun: Refresh, source: Source) -> list[Any]:
     none = html.P(why, className="none")
     boxes = [verdict_part.band(said), tiles, none, none, None, none, None]
     drawn = [value for panel in PANELS for value in empty(panel, begun.clock, (), why).values()]
-    return [*boxes, *drawn, begun.stamp(())]
+    return [*boxes, *drawn, begun.stamp()]
 
 
 TITLES = ("TTFT p95", "ITL p95", "E2E p95", "Success", "Goodput")
@@ -164,11 +166,11 @@ def _blank_tile(title: str) -> Node:
     return html.Div(html.Div([html.Span(title, className="t-l"), tag("none")], className="t-h"), className="tile")
 
 
-def _known(seen: Seen, source: Source, slo: Slo, prefix: str) -> list[Any]:
-    begun = seen.refresh
+def _known(seen: Seen, site: Site) -> list[Any]:
+    begun, slo, prefix = seen.refresh, site.slo, site.prefix
     panels = (_hero(seen, slo), _ttft(seen, slo), _waiting(seen), _kv(seen), _preemptions(seen))
     boxes = [
-        _verdict(seen, source, prefix),
+        _verdict(seen, site.source, prefix),
         _tiles(seen, prefix),
         _bars(seen, prefix),
         *_alerts(seen),

@@ -11,6 +11,7 @@ from dash.exceptions import PreventUpdate
 from collector.model.errors import SourceError
 from collector.model.spans import Span
 from dashboard import quantity
+from dashboard.board import stamped
 from dashboard.cache import Held
 from dashboard.page import Page
 from dashboard.parts.icon import Node, hyphened
@@ -18,6 +19,7 @@ from dashboard.parts.panel import loading
 from dashboard.parts.waterfall import phase_bar, waterfall
 from dashboard.refresh import Refresh, begin
 from dashboard.served import MODEL, Served, gaps_s, slowest
+from dashboard.site import Site
 from dashboard.source import Source
 from planner.slo import Slo
 
@@ -48,9 +50,9 @@ def layout() -> Node:
     )
 
 
-def wire(app: Dash, source: Source, slo: Slo) -> None:
+def wire(app: Dash, site: Site) -> None:
     """Register the page's one callback."""
-    prefix = app.config.requests_pathname_prefix
+    source, slo, prefix = site.source, site.slo, site.prefix
     boxes = [Output(box, "children") for box in ("rq-verdict", "rq-trace", "rq-table")]
 
     @app.callback([*boxes, Output("rq-stamp", "data")], Input("tick", "data"))
@@ -71,9 +73,7 @@ def wire(app: Dash, source: Source, slo: Slo) -> None:
             begun.stamp(pools),
         ]
 
-    app.clientside_callback(  # type: ignore[no-untyped-call]
-        "(data) => window.dash_clientside.loadline.stamped(data)", Input("rq-stamp", "data")
-    )
+    stamped(app, "rq-stamp")
 
 
 def _pools(begun: Refresh, source: Source) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from dashboard.parts.state import tag
 
 ICONS = {
     "deploy": "rocket", "scale": "stack-2", "target": "plug-connected-x", "restart": "refresh", "alert": "bell",
-    "resolved": "circle-check",
+    "resolved": "circle-check", "back": "plug-connected",
 }  # fmt: skip
 HEADINGS = ("State", "Rule", "Pool", "Value", "For", "Severity")
 

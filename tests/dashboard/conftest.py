@@ -101,6 +101,11 @@ class Fleet:
         """Metric names held."""
         return sorted({dict(labels)["__name__"] for group in self.groups for labels in group.labels})
 
+    def label_values(self, name: str) -> list[str]:
+        """Values of one label."""
+        held = (dict(labels) for group in self.groups for labels in group.labels)
+        return sorted({labels[name] for labels in held if name in labels})
+
     def targets(self) -> list[dict[str, object]]:
         """As /api/v1/targets lists them."""
         instances = [f"{pool.name}-{replica}:8000" for pool in self.pools for replica in range(pool.replicas)]
@@ -271,6 +276,8 @@ class FakePrometheus(httpx.BaseTransport):
             return _ok({"resultType": "matrix", "result": [_matrix(one) for one in result.series]})
         if path == "/api/v1/label/__name__/values":
             return _ok(self.fleet.names())
+        if path.startswith("/api/v1/label/"):
+            return _ok(self.fleet.label_values(path.split("/")[4]))
         if path == "/api/v1/targets":
             return _ok({"activeTargets": self.fleet.targets()})
         if path == "/api/v1/alerts" and self.alerts is not None:

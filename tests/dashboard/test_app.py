@@ -6,9 +6,11 @@ import pytest
 from plotly.offline import get_plotlyjs_version
 
 import dashboard
-from dashboard.app import PAGES, create_app
+from dashboard.app import create_app
+from dashboard.registry import load_groups, pages_of
 from planner.slo import Slo
 
+PAGES = pages_of(load_groups())
 PACKAGE = Path(dashboard.__file__).parent
 ASSETS = PACKAGE / "assets"
 

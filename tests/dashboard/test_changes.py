@@ -4,7 +4,7 @@ from dashboard.source import Answer, Line
 from dashboard.view import Window
 
 WINDOW = Window(1000, 1060, 10)
-NOTHING = {name: Answer() for name in ("up", "replicas", "info", "alerts", "started")}
+NOTHING = {name: Answer() for name in ("up", "replicas", "info", "alerts", "started", "resets")}
 
 
 def seen(**lines):
@@ -26,7 +26,7 @@ def test_a_version_beside_another_is_a_deploy_and_the_first_is_none():
 
 def test_a_target_goes_down_and_comes_back():
     rows = [({"instance": "a:1"}, [1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0])]
-    assert seen(up=rows) == [(1040, "target", "a:1 came back"), (1020, "target", "a:1 went down")]
+    assert seen(up=rows) == [(1040, "back", "a:1 came back"), (1020, "target", "a:1 went down")]
 
 
 def test_replicas_and_restarts_are_told():
@@ -35,6 +35,12 @@ def test_replicas_and_restarts_are_told():
         started=[({"instance": "a:1"}, [100.0, 100.4, 100.0, 990.0, 990.0, 990.0, 990.0])],
     )
     assert found == [(1030, "scale", "p scaled 4 to 5 replicas"), (1030, "restart", "a:1 restarted")]
+
+
+def test_an_instance_without_a_start_time_restarts_where_its_counters_fall():
+    fell = [({"instance": "a:1"}, [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0]), ({"instance": "b:1"}, [0.0] * 3 + [2.0] * 4)]
+    found = seen(started=[({"instance": "b:1"}, [100.0] * 7)], resets=fell)
+    assert found == [(1020, "restart", "a:1 restarted (its counters began anew)")]
 
 
 def test_an_alert_begins_to_fire_and_is_resolved_and_one_gap_is_no_change():

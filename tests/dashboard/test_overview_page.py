@@ -52,11 +52,17 @@ def test_pools_of_the_address_are_shown_and_no_others(overview, read):
     assert boxes["ov-stamp"]["data"]["pools"] == ["llama-70b", "mixtral-8x22b", "qwen-32b"]
 
 
-def test_viewers_of_different_pools_share_one_set_of_queries(overview, prometheus):
-    overview.ask()
+def test_viewers_of_one_view_share_its_queries(overview, prometheus):
+    overview.ask("?pool=qwen-32b")
     asked = len(prometheus.asked)
     overview.ask("?pool=qwen-32b")
     assert len(prometheus.asked) == asked
+
+
+def test_filters_reach_the_queries(overview):
+    boxes = overview.ask("?pool=qwen-32b&replica=qwen-32b-1:8000")
+    query = read_queries(boxes["ov-kv-queries"])[0]
+    assert 'model_name="qwen-32b",instance="qwen-32b-1:8000"' in query
 
 
 def test_an_address_that_cannot_be_read_is_answered_and_told(overview, read):

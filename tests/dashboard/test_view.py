@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collector.promql import parse as parse_promql
 from dashboard.errors import ViewError
-from dashboard.view import MAX_POINTS, View, Window, parse, promql_duration
+from dashboard.view import MAX_POINTS, View, Window, fitting, matcher, parse, promql_duration
 
 
 def test_an_empty_address_is_the_last_hour_of_all_pools():
@@ -60,8 +61,33 @@ def test_the_address_holds_only_what_is_not_the_default():
 )
 def test_an_address_reads_back_as_it_was_written(text, pools):
     view = parse(f"range={text}")
-    view = View(view.range_text, view.range_s, pools=tuple(pools))
+    view = View(view.range_text, view.range_s, pools=tuple(pools), chosen=True)
     assert parse(view.search()) == view
+
+
+def test_filters_become_matchers_in_canonical_names():
+    view = parse("?pool=a&replica=x.y:1&replica=b:2&tenant=t")
+    assert view.where == r'pool="a",instance=~"x\\.y:1|b:2",tenant="t"'
+    assert view.search() == "?pool=a&replica=x.y%3A1&replica=b%3A2&tenant=t"
+
+
+@given(st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=3, unique=True))
+def test_a_matcher_fits_its_values_and_nothing_else(values):
+    read = parse_promql(f"m{{{matcher('pool', values)}}}").matchers
+    wanted = next(one for one in read if one.name == "pool")
+    assert all(wanted.matches(value) for value in values)
+    assert not wanted.matches("".join(values) + "x")
+
+
+def test_what_only_a_page_reads_is_its_own():
+    assert parse("?expr=up&pool=a&m=table").own == {"expr": "up", "m": "table"}
+
+
+def test_a_young_source_is_shown_in_the_shortest_range_that_holds_it():
+    assert fitting(parse(""), 1000.0, 1300.0).range_text == "15m"
+    assert fitting(parse(""), 0.0, 3000.0).range_text == "1h"
+    assert fitting(parse("range=1h"), 1000.0, 1300.0).range_text == "1h"
+    assert fitting(parse(""), None, 1300.0).range_text == "1h"
 
 
 def test_a_duration_takes_the_largest_unit_that_divides_it():

@@ -1,0 +1,19 @@
+"""What every page is wired with: where measurements come from, what was promised, where the pages lie."""
+
+from dataclasses import dataclass
+
+from dashboard.source import Source
+from planner.slo import Slo
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """``prefix`` begins and ends with a slash and precedes every page's path."""
+
+    source: Source
+    slo: Slo
+    prefix: str = "/"
+
+    def href(self, path: str, search: str = "") -> str:
+        """Address of the page at ``path`` (``/latency``) with a query string."""
+        return f"{self.prefix}{path.lstrip('/')}{search}"
