@@ -19,10 +19,13 @@ import orjson
 
 from collector.model import remote_write
 from collector.model.errors import SourceError
+from collector.model.feedback import Feedback, feedback_from_json, feedback_to_json
 from collector.model.labels import Labels, from_mapping
+from collector.model.log_json import log_from_json
+from collector.model.logs import LogRecord
 from collector.model.series import Sample, Series
 from collector.model.span_json import span_from_json
-from collector.model.spans import Span
+from collector.model.spans import Span, SpanStatus
 
 LONG_QUERY_BYTES = 1500
 """Parameters longer than this travel in a POST body; proxies refuse long addresses."""
@@ -123,6 +126,7 @@ class Client:
         name: str | None = None,
         trace_id: str | None = None,
         min_duration_ms: float | None = None,
+        status: SpanStatus | None = None,
         start_s: float | None = None,
         end_s: float | None = None,
         attributes: Mapping[str, str] | None = None,
@@ -130,16 +134,49 @@ class Client:
     ) -> tuple[Span, ...]:
         """Spans that satisfy every filter given, latest first; SourceError of kind ``no_spans`` where none are kept."""
         given = {"service": service, "name": name, "trace_id": trace_id, "min_duration_ms": min_duration_ms}
-        parameters = _times(start=start_s, end=end_s) | {"limit": str(limit)}
-        parameters |= {key: str(value) for key, value in given.items() if value is not None}
-        parameters |= {f"attr.{key}": value for key, value in (attributes or {}).items()}
-        try:
-            return self._read("/api/v1/spans", parameters, lambda data: tuple(map(span_from_json, data)))
-        except SourceError as error:
-            if error.kind not in ("http_404", "not_found"):
-                raise
-            message = f"{self.base_url}: keeps no spans; only a Loadline collector does"
-            raise SourceError(message, kind="no_spans") from error
+        parameters = _filters(given | {"status": status, "limit": limit}, attributes) | _times(start=start_s, end=end_s)
+        return self._kept("spans", parameters, span_from_json)
+
+    def logs(
+        self,
+        *,
+        service: str | None = None,
+        severity: str | int | None = None,
+        text: str | None = None,
+        trace_id: str | None = None,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        attributes: Mapping[str, str] | None = None,
+        limit: int = 100,
+    ) -> tuple[LogRecord, ...]:
+        """Log records that satisfy every filter given, latest first; SourceError of kind ``no_logs`` as for spans.
+
+        ``severity``: that or worse, by name (``WARN``) or number. ``text``: every word of it stands in the body.
+        """
+        given = {"service": service, "severity": severity, "text": text, "trace_id": trace_id, "limit": limit}
+        return self._kept("logs", _filters(given, attributes) | _times(start=start_s, end=end_s), log_from_json)
+
+    def feedback(
+        self,
+        *,
+        request_id: str | None = None,
+        trace_id: str | None = None,
+        rating: str | None = None,
+        model: str | None = None,
+        tenant: str | None = None,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        limit: int = 100,
+    ) -> tuple[Feedback, ...]:
+        """Feedback that satisfies every filter given, latest first; SourceError ``no_feedback`` as for spans."""
+        given = {"request_id": request_id, "trace_id": trace_id, "rating": rating, "model": model, "tenant": tenant}
+        parameters = _filters(given | {"limit": limit}) | _times(start=start_s, end=end_s)
+        return self._kept("feedback", parameters, feedback_from_json)
+
+    def give_feedback(self, several: Iterable[Feedback]) -> None:
+        """Tell what was said of answers; SourceError names those that were refused, the others are kept."""
+        body = orjson.dumps([feedback_to_json(one) for one in several])
+        self._send("/api/v1/feedback", method="POST", content=body, headers={"Content-Type": "application/json"})
 
     def write(self, series: Iterable[Series]) -> None:
         """Push samples by remote write 1.0, in batches of at most 2,000 series."""
@@ -159,6 +196,16 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _kept(self, what: str, parameters: Parameters, reader: Callable[[Any], Answer]) -> tuple[Answer, ...]:
+        """Records that only a Loadline collector keeps."""
+        try:
+            return self._read(f"/api/v1/{what}", parameters, lambda data: tuple(map(reader, data)))
+        except SourceError as error:
+            if error.kind not in ("http_404", "not_found"):
+                raise
+            message = f"{self.base_url}: keeps no {what}; only a Loadline collector does"
+            raise SourceError(message, kind=f"no_{what}") from error
 
     def _read(
         self, path: str, parameters: Parameters, reader: Callable[[Any], Answer], expr: str | None = None
@@ -199,6 +246,11 @@ def _check_address(base_url: str) -> None:
         raise SourceError(f'source "{base_url}": {error}', kind="bad_address") from error
     if url.scheme not in ("http", "https") or not url.host:
         raise SourceError(f'source "{base_url}": an address looks like http://127.0.0.1:9190', kind="bad_address")
+
+
+def _filters(given: Mapping[str, object], attributes: Mapping[str, str] | None = None) -> dict[str, str]:
+    texts = {key: str(value) for key, value in given.items() if value is not None}
+    return texts | {f"attr.{key}": value for key, value in (attributes or {}).items()}
 
 
 def _times(**times_s: float | None) -> dict[str, str]:

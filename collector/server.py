@@ -22,6 +22,8 @@ from collector.forward.settings import ForwardSettings, forward_settings
 from collector.gpu.nvml import Nvml
 from collector.host.readings import Psutil
 from collector.host.telemetry import Telemetry
+from collector.ingest.feedback import FeedbackReceiver, Requests
+from collector.ingest.feedback_metrics import FeedbackMetrics
 from collector.ingest.otlp_receiver import OtlpReceiver
 from collector.ingest.remote_write import RemoteWriteReceiver
 from collector.ingest.span_metrics import SpanMetrics
@@ -138,8 +140,9 @@ async def opened(settings: CollectorSettings) -> AsyncIterator[tuple[Parts, Scra
             Store.open(settings.data, retention_ms=retention_ms) as store,
             Forwarding(forward_of(settings), settings.data / "forward", http, external) as forwarding,
         ):
-            sink, spans = forwarding.tee(store), SpanStore(store.database)
+            sink, spans, logs = forwarding.tee(store), SpanStore(store.database), LogStore(store.database)
             span_metrics = SpanMetrics(sink) if settings.span_metrics else None
+            requests = Requests(spans)
             scraping = Scraping(sink, Clients())
             configuration = LiveConfiguration(lambda: configuration_of(settings), scraping.apply)
             await configuration.load()
@@ -148,7 +151,9 @@ async def opened(settings: CollectorSettings) -> AsyncIterator[tuple[Parts, Scra
                     store=store,
                     spans=spans,
                     receiver=RemoteWriteReceiver(sink, settings.max_body_bytes),
-                    otlp=OtlpReceiver(sink, spans, LogStore(store.database), span_metrics, forwarding.pass_on),
+                    logs=logs,
+                    feedback=FeedbackReceiver(requests, logs, FeedbackMetrics(sink), time.time),
+                    otlp=OtlpReceiver(sink, spans, logs, span_metrics, forwarding.pass_on, requests),
                     forwarding=forwarding,
                     span_metrics=span_metrics,
                     http=http,
@@ -213,7 +218,8 @@ def _works(
         sink = parts.forwarding.tee(parts.store)
         yield parts.forwarding.run(stop)
     if parts.span_metrics is not None:
-        yield _count_spans(seconds(settings.interval), parts.span_metrics, stop)
+        yield _write_counts(seconds(settings.interval), "span metrics", parts.span_metrics.write, stop)
+    yield _write_counts(seconds(settings.interval), "feedback", parts.feedback.metrics.write, stop)
     if settings.telemetry:
         yield _observe_machine(seconds(settings.interval), sink, stop)
     yield every(UPKEEP_INTERVAL_S, time.time() % UPKEEP_INTERVAL_S, Upkeep(parts.store).run, stop)
@@ -255,14 +261,14 @@ def _grpc(settings: CollectorSettings, parts: Parts, token: str | None) -> Itera
         server.stop()
 
 
-async def _count_spans(interval_s: float, span_metrics: SpanMetrics, stop: asyncio.Event) -> None:
-    async def write(timestamp_ms: int) -> None:
+async def _write_counts(interval_s: float, what: str, write: Callable[[int], None], stop: asyncio.Event) -> None:
+    async def one(timestamp_ms: int) -> None:
         try:
-            await asyncio.to_thread(span_metrics.write, timestamp_ms)
+            await asyncio.to_thread(write, timestamp_ms)
         except StoreError as error:
-            _log.warning("span metrics: %s", error)
+            _log.warning("%s: %s", what, error)
 
-    await every(interval_s, 0.0, write, stop)
+    await every(interval_s, 0.0, one, stop)
 
 
 async def _observe_machine(interval_s: float, store: ScrapeSink, stop: asyncio.Event) -> None:

@@ -9,7 +9,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from collector.api import answers, federate, own_metrics, pushes, queries, rules, series, spans, status, targets
+from collector.api import (
+    answers,
+    federate,
+    feedback,
+    logs,
+    own_metrics,
+    pushes,
+    queries,
+    rules,
+    series,
+    spans,
+    status,
+    targets,
+)
 from collector.api.errors import ApiError, as_api_error
 from collector.api.parts import Parts
 from collector.model.errors import CollectorError
@@ -23,7 +36,7 @@ _log = logging.getLogger(__name__)
 def create_app(parts: Parts, token: str | None = None) -> ASGIApp:
     """The whole API; with ``token``, only for those who send it as a bearer token."""
     app = _application("Loadline collector")
-    for kind in (queries, series, targets, rules, spans, pushes, federate, status, own_metrics):
+    for kind in (queries, series, targets, rules, spans, logs, feedback, pushes, federate, status, own_metrics):
         app.include_router(kind.routes(parts))
     return Guard(app, token) if token else app
 

@@ -61,6 +61,8 @@ class OwnMetrics(Collector):
             "logs_refused": ("Log records refused.", logs.refused),
             "spans": ("Spans stored.", spans.taken),
             "spans_refused": ("Spans refused.", spans.refused),
+            "feedback": ("Feedback stored.", self._parts.feedback.stored),
+            "feedback_refused": ("Feedback that cannot be read.", self._parts.feedback.refused),
             "queries": ("Queries begun.", sum(counts.queries.values())),
             "query_failures": ("Queries that failed.", counts.query_failures),
             "query_seconds": ("Time spent on queries.", counts.query_seconds),

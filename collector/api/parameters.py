@@ -90,6 +90,29 @@ class Parameters:
             raise bad_parameter(name, f'"{text}" is not a finite number')
         return number
 
+    def hexadecimal(self, name: str) -> str | None:
+        """An id in hexadecimal digits, or None where it was not given."""
+        text = self.text(name)
+        try:
+            bytes.fromhex(text)
+        except ValueError as error:
+            raise bad_parameter(name, f'"{text}" is not hexadecimal') from error
+        return text or None
+
+    def time_ns(self, name: str) -> int | None:
+        """Unix nanoseconds of a moment, or None where it was not given."""
+        return self.time_ms(name) * 1_000_000 if self.text(name) else None
+
+    def attributes(self, known: Sequence[str]) -> dict[str, str]:
+        """The ``attr.KEY=VALUE`` filters; ApiError for any other parameter that is not ``known``."""
+        found = {}
+        for name, value in self.pairs:
+            if name.startswith("attr."):
+                found[name.removeprefix("attr.")] = value
+            elif name not in known:
+                raise ApiError(400, "bad_data", f'no filter "{name}"; filters are {", ".join(known)} and attr.KEY')
+        return found
+
     def selectors(self, name: str = "match[]") -> list[tuple[Matcher, ...]]:
         """Matchers of each series selector."""
         return [_matchers(name, text) for text in self.all(name)]

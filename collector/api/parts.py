@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import httpx
 
 from collector.forward.forwarding import Forwarding
+from collector.ingest.feedback import FeedbackReceiver, Requests
+from collector.ingest.feedback_metrics import FeedbackMetrics
 from collector.ingest.otlp_receiver import OtlpReceiver
 from collector.ingest.remote_write import RemoteWriteReceiver
 from collector.ingest.span_metrics import SpanMetrics
@@ -39,7 +41,9 @@ class Parts:
     spans: SpanStore
     receiver: RemoteWriteReceiver
     http: httpx.AsyncClient
-    otlp: OtlpReceiver = None  # type: ignore[assignment]  # one over the stores where none is given
+    logs: LogStore = None  # type: ignore[assignment]  # one over the store where none is given
+    feedback: FeedbackReceiver = None  # type: ignore[assignment]  # so too
+    otlp: OtlpReceiver = None  # type: ignore[assignment]  # so too
     forwarding: Forwarding | None = None
     span_metrics: SpanMetrics | None = None
     pools: Mapping[str, Pool] = field(default_factory=dict)
@@ -56,8 +60,14 @@ class Parts:
     started_s: float = field(default_factory=time.time)
 
     def __post_init__(self) -> None:
+        fill = object.__setattr__
+        if self.logs is None:
+            fill(self, "logs", LogStore(self.store.database))
+        if self.feedback is None:
+            requests, metrics = Requests(self.spans), FeedbackMetrics(self.store)
+            fill(self, "feedback", FeedbackReceiver(requests, self.logs, metrics, self.now_s))
         if self.otlp is None:
-            object.__setattr__(self, "otlp", OtlpReceiver(self.store, self.spans, LogStore(self.store.database)))
+            fill(self, "otlp", OtlpReceiver(self.store, self.spans, self.logs, requests=self.feedback.requests))
 
     def scrapers(self) -> Iterator[Scraper]:
         """Everything that is scraped now, by job and target."""

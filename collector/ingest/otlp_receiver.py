@@ -20,6 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from collector.ingest import otlp
+from collector.ingest.feedback import Requests
 from collector.ingest.otlp_logs import read_logs
 from collector.ingest.otlp_metrics import MetricsReader
 from collector.ingest.otlp_traces import read_spans
@@ -63,11 +64,12 @@ class OtlpReceiver:
         logs: LogSink | None = None,
         span_metrics: SpanMetrics | None = None,
         pass_on: PassOn | None = None,
+        requests: Requests | None = None,
     ) -> None:
         self.counts = {signal: Count() for signal in SIGNALS}
         self.exemplars = 0
         self._metrics, self._spans, self._logs = metrics, spans, logs
-        self._span_metrics, self._pass_on = span_metrics, pass_on
+        self._span_metrics, self._pass_on, self._requests = span_metrics, pass_on, requests
         self._reader = MetricsReader()
         self._lock = threading.Lock()
         self._signals: Mapping[str, tuple[type[Message], Callable[[Any], Message]]] = {
@@ -93,6 +95,8 @@ class OtlpReceiver:
         new = self._spans.append(spans)
         if self._span_metrics is not None and new:
             self._span_metrics.observe(spans)
+        if self._requests is not None and new:
+            self._requests.observe(spans)
         self._count("traces", len(spans), refused)
         response = ExportTraceServiceResponse()
         if refused:

@@ -107,6 +107,7 @@ class RequestTracer:
             "gen_ai.latency.time_in_model_prefill": timeline.prefill_s,
             "gen_ai.latency.time_in_model_decode": timeline.decode_s,
             "loadline.request_id": generation.request_id,
+            "loadline.tenant": request.tenant,
             "loadline.preemptions": request.preemptions,
         }
         return {name: value for name, value in attributes.items() if value is not None}

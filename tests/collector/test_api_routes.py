@@ -132,7 +132,7 @@ def test_span_filters_that_make_no_sense_are_refused(api: httpx.Client) -> None:
         "limit=lots": "is not a number of things",
         "limit=99999": "at most 10000",
         "min_duration_ms=nan": "finite",
-        "trace_id=xyz": "trace id",
+        "trace_id=xyz": "trace_id",
         "start=soon": "valid timestamp",
     }.items():
         answer = api.get(f"/api/v1/spans?{query}")
