@@ -1,4 +1,4 @@
-"""Ask one PromQL question of a server or of a data directory, for the command line."""
+"""Servers and data directories as the command line names them: what is asked, exported from and imported into."""
 
 import contextlib
 import time
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from collector.client import Client
+from collector.importing import IntoServer, IntoStore, Sink
 from collector.model.errors import ConfigError, QueryError
 from collector.model.float_text import float_text
 from collector.model.labels import Labels, render
@@ -14,6 +15,10 @@ from collector.model.moments import parse_moment_s
 from collector.promql import Engine
 from collector.promql.durations import parse_duration_ms
 from collector.store import Store
+
+HOUR_MS = 3_600_000
+ANY_AGE_MS = 1 << 53
+"""An out-of-order window that shuts nothing out."""
 
 Source = Client | Store
 Answer = list[dict[str, Any]]
@@ -29,6 +34,27 @@ def source(url: str, data: Path | None) -> Iterator[Source]:
     else:
         with Store.open(data_directory(data), read_only=True) as store:
             yield store
+
+
+@contextlib.contextmanager
+def sink(url: str, data: Path | None) -> Iterator[Sink]:
+    """Where to import to: the data directory, which takes samples however old, or else the server at ``url``."""
+    if data is None:
+        with Client(url, timeout_s=120.0) as client:
+            yield IntoServer(client)
+    else:
+        with Store.open(data, retention_ms=None, out_of_order_ms=ANY_AGE_MS) as store:
+            yield IntoStore(store)
+            store.cut(round(time.time() * 1000))
+
+
+def time_range(start: str | None, end: str | None) -> tuple[int, int]:
+    """Begin and end in Unix milliseconds, the last hour by default; ConfigError where the end comes first."""
+    end_ms = round(_moment_s("end", end) * 1000)
+    start_ms = end_ms - HOUR_MS if start is None else round(_moment_s("start", start) * 1000)
+    if end_ms < start_ms:
+        raise ConfigError(f"--end is {end}; it should not be before --start, {start}")
+    return start_ms, end_ms
 
 
 def data_directory(path: Path) -> Path:

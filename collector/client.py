@@ -92,6 +92,18 @@ class Client:
         parameters = {"query": expr, "step": f"{step_s:.3f}"} | _times(start=start_s, end=end_s)
         return self._read("/api/v1/query_range", parameters, _matrix, expr)
 
+    def samples(self, selector: str, start_s: float, end_s: float) -> tuple[Series, ...]:
+        """Samples as they were stored, ``start_s <= t <= end_s``, of the series that a selector names."""
+        start_ms, end_ms = round(start_s * 1000), round(end_s * 1000)
+        expr = f"{selector}[{end_ms - start_ms + 1}ms]"  # Prometheus 2 takes the left end of a range too
+        found = self._read("/api/v1/query", {"query": expr} | _times(time=end_s), _matrix, expr)
+        kept = [(one, one.timestamps_ms >= start_ms) for one in found]
+        return tuple(Series(one.labels, one.timestamps_ms[late], one.values[late]) for one, late in kept if late.any())
+
+    def metadata(self) -> dict[str, tuple[str, str, str]]:
+        """Type, help and unit by metric, as the server's targets declared them."""
+        return self._read("/api/v1/metadata", {}, _metadata)
+
     def series(self, matchers: Sequence[str], start_s: float, end_s: float) -> tuple[Labels, ...]:
         """Label sets that had samples in the range and fit any of the selectors."""
         parameters: Parameters = {"match[]": list(matchers), **_times(start=start_s, end=end_s)}
@@ -284,6 +296,14 @@ def _series(metric: Mapping[str, str], pairs: Sequence[Sequence[Any]]) -> Series
     times_s, texts = zip(*pairs, strict=True) if pairs else ((), ())
     timestamps_ms = np.rint(np.array(times_s, dtype=np.float64) * 1000).astype(np.int64)
     return Series(from_mapping(metric), timestamps_ms, np.fromiter(map(float, texts), np.float64, len(texts)))
+
+
+def _metadata(data: Any) -> dict[str, tuple[str, str, str]]:
+    return {
+        name: (str(told[0]["type"]), str(told[0].get("help", "")), str(told[0].get("unit", "")))
+        for name, told in data.items()
+        if told
+    }
 
 
 def _target(entry: dict[str, Any]) -> Target:

@@ -255,6 +255,16 @@ def parse_text(body: bytes, content_type: str = "text/plain") -> list[tuple[Labe
     return list(zip(scrape.layout, scrape.values.tolist(), strict=True))
 
 
+def read_sample_line(line: bytes) -> tuple[Labels, float, int | None]:
+    """Labels, value and Unix milliseconds (None where it has none) of one OpenMetrics line; ValueError otherwise."""
+    match = _SERIES.match(line)
+    if match is None or match.end() == 0:
+        raise ValueError("expected a metric name or {")
+    text, stamp = _value_text(line[match.end() :], openmetrics=True)
+    labels = from_mapping(dict(_parse_labels(match[1], match[2])))
+    return labels, _number(text), None if stamp is None else round(_number(stamp) * 1000)
+
+
 class _Page:
     """What is found out while one page is read."""
 
