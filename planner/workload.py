@@ -1,12 +1,15 @@
-"""Shape a trace (cut, speed up, scale its lengths, repeat it) and describe what it asks of a server."""
+"""Shape a trace: cut, speed up, scale its lengths, repeat it; what it asks of a server is ``planner.profile``'s."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from planner.errors import WorkloadError
-from planner.trace import Flag, IntArray, Ragged, Trace
+from planner.profile import stats
+from planner.trace import Flag, IntArray, Trace
+
+__all__ = ["Shaping", "loop", "parse_window", "scale_tokens", "speed", "stats", "take", "window"]
 
 _NS = 1_000_000_000
 
@@ -135,80 +138,3 @@ def parse_window(text: str) -> tuple[float, float]:
         return float(start), float(end)
     except ValueError:
         raise WorkloadError(f"window {text!r}: must be START:END in seconds, such as 0:600") from None
-
-
-@dataclass(frozen=True, slots=True)
-class LengthStats:
-    """Token counts of one side of the requests."""
-
-    mean: float
-    p50: float
-    p90: float
-    p99: float
-    min: int
-    max: int
-    zero: int
-    sum: int
-
-    @classmethod
-    def of(cls, tokens: IntArray) -> "LengthStats":
-        """From (rows,) token counts."""
-        p50, p90, p99 = (float(v) for v in np.percentile(tokens, [50, 90, 99]))
-        return cls(
-            float(tokens.mean()),
-            p50,
-            p90,
-            p99,
-            int(tokens.min()),
-            int(tokens.max()),
-            int((tokens == 0).sum()),
-            int(tokens.sum()),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class WorkloadStats:
-    """What a trace asks: rates, burstiness and lengths.
-
-    Peaks are the fullest 1 s and 60 s bins aligned to the first arrival, as rates; a shorter trace is one bin.
-    ``gap_cv`` is the population
-    coefficient of variation of inter-arrival times; ``tie_ratio`` the share of gaps of zero; ``dispersion_1s`` the
-    variance over mean of counts per second.
-    """
-
-    rows: int
-    duration_s: float
-    mean_per_s: float
-    peak_1s_per_s: float
-    peak_60s_per_s: float
-    gap_cv: float | None
-    tie_ratio: float
-    dispersion_1s: float
-    input_tokens: LengthStats
-    output_tokens: LengthStats
-    prefix_hashes: bool
-
-
-def stats(trace: Trace) -> WorkloadStats:
-    """Describe a trace. Raises WorkloadError when it is empty."""
-    if not len(trace):
-        raise WorkloadError(f"{trace.header.source}: holds no request")
-    offset_ns = trace.arrival_ns - trace.arrival_ns[0]
-    gaps = np.diff(trace.arrival_ns)
-    per_second = np.bincount(offset_ns // _NS)
-    per_minute = np.bincount(offset_ns // (60 * _NS))
-    duration = trace.duration_s
-    mean_gap = float(gaps.mean()) if len(gaps) else 0.0
-    return WorkloadStats(
-        rows=len(trace),
-        duration_s=duration,
-        mean_per_s=len(trace) / duration if duration > 0 else float(len(trace)),
-        peak_1s_per_s=float(per_second.max()),
-        peak_60s_per_s=float(per_minute.max()) / min(60.0, max(duration, 1.0)),
-        gap_cv=float(gaps.std()) / mean_gap if mean_gap > 0 else None,
-        tie_ratio=float((gaps == 0).mean()) if len(gaps) else 0.0,
-        dispersion_1s=float(per_second.var() / per_second.mean()),
-        input_tokens=LengthStats.of(trace.input_tokens),
-        output_tokens=LengthStats.of(trace.output_tokens),
-        prefix_hashes=isinstance(trace.column("prefix_hashes"), Ragged),
-    )

@@ -1,19 +1,52 @@
 """Which format a file has, told by its content, and what is said of one that is none."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 from planner.errors import TraceError
-from planner.readers import azure, mooncake, vidur
+from planner.readers import (
+    access_log,
+    azure,
+    bailian,
+    bench,
+    burstgpt,
+    canonical,
+    litellm,
+    mooncake,
+    otlp,
+    servegen,
+    servingsim,
+    sharegpt,
+    tracelab,
+    vidur,
+)
 from planner.readers.head import Head, head_of
 from planner.readers.stream import Format
 
 FORMATS: dict[str, Format] = {
     kind.name: kind
     for kind in (
+        canonical.FORMAT,
         azure.FORMAT,
+        burstgpt.FORMAT,
         mooncake.FORMAT,
+        bailian.FORMAT,
         vidur.FORMAT,
         vidur.LENGTHS,
+        servegen.FORMAT,
+        servingsim.FORMAT,
+        servingsim.MEASURED,
+        tracelab.FORMAT,
+        otlp.FORMAT,
+        litellm.FORMAT,
+        sharegpt.FORMAT,
+        bench.GUIDELLM,
+        bench.AIBRIX,
+        bench.DETAIL_LOG,
+        access_log.JSON,
+        access_log.VLLM,
+        access_log.TEXT,
     )
 }
 
@@ -31,9 +64,28 @@ def detect(path: Path, forced: str | None = None) -> tuple[Format, Head]:
     raise TraceError(f"{path}: {_told(head)}")
 
 
+_NO_TRACES: tuple[tuple[Callable[[Head], bool], str], ...] = (
+    (
+        lambda head: any("throughput" in c for c in head.columns) and any("running" in c for c in head.columns),
+        "is telemetry of an engine by time: it has no single requests",
+    ),
+    (
+        lambda head: b"vllm" in head.text and b" INFO " in head.text,
+        "is a vLLM log without request lines: start the server with --enable-log-requests, or take its access log",
+    ),
+    (
+        lambda head: head.has("input_tokens", "output_tokens") and re.match(rb'\{\s*"\d+": \{', head.text) is not None,
+        "holds the lengths of a ServeGen client: name the -trace.csv beside it",
+    ),
+)
+
+
 def _told(head: Head) -> str:
     if not head.lines:
         return "is empty"
+    for known_as, what in _NO_TRACES:
+        if known_as(head):
+            return what
     known = "; ".join(kind.what for kind in FORMATS.values())
     shown = head.lines[0][:60].decode("utf-8", "replace")
     has = f", with the fields {', '.join(sorted(head.keys)[:12])}" if head.keys else ""

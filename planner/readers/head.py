@@ -14,11 +14,14 @@ _LOOKED_AT = 20
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a file begins with: ``lines`` (the last one may be cut), ``columns`` of a CSV header, ``keys`` of objects.
+    """What a file begins with: its ``text`` and ``lines`` (the last one may be cut), ``columns`` of a CSV header.
+
+    ``keys`` are those of its JSON objects.
 
     ``document`` is whether the whole file is one JSON value rather than one a line.
     """
 
+    text: bytes
     lines: tuple[bytes, ...]
     columns: tuple[str, ...]
     keys: frozenset[str]
@@ -45,7 +48,7 @@ def head_of(path: Path) -> Head:
     if not keys and begins_json:
         keys = {key.decode() for key in _KEY.findall(start)}
     columns = () if begins_json else tuple(n.strip().strip('"') for n in first.decode("utf-8", "replace").split(","))
-    return Head(lines, columns, frozenset(keys), document)
+    return Head(start, lines, columns, frozenset(keys), document)
 
 
 def _json(line: bytes) -> object:

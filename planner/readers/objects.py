@@ -13,22 +13,32 @@ Object = dict[str, Any]
 CHUNK_BYTES = 2**24
 
 
-def object_chunks(source: Source, parse: Callable[[Object, Source], Row]) -> Iterator[Chunk]:
+def object_chunks(
+    source: Source, parse: Callable[[Object, Source], Row], header: Callable[[Object, Source], bool] | None = None
+) -> Iterator[Chunk]:
     """Files with one request in an object; ``parse`` makes a row of it or raises BadRow."""
-    return group_chunks(source, lambda found, source: (parse(found, source),))
+    return group_chunks(source, lambda found, source: (parse(found, source),), header)
 
 
-def group_chunks(source: Source, parse: Callable[[Object, Source], Iterable[Row | BadRow]]) -> Iterator[Chunk]:
+def group_chunks(
+    source: Source,
+    parse: Callable[[Object, Source], Iterable[Row | BadRow]],
+    header: Callable[[Object, Source], bool] | None = None,
+) -> Iterator[Chunk]:
     """Files with several requests in an object.
 
     ``parse`` gives each of them as a row or as the BadRow that says what is wrong with it, or raises BadRow for all.
-    An object is accepted when one of its requests can be used.
+    An object is accepted when one of its requests can be used. ``header`` takes the first object in, if it is one.
     """
     ledger, gather, held = source.ledger, Gather(), 0
     for line, offset, raw in source.records():
         accepted, bad_parts = False, []
         try:
-            for row in parse(_object(raw), source):
+            found = _object(raw)
+            if header is not None and ledger.accepted == 0 and header(found, source):
+                ledger.header += 1
+                continue
+            for row in parse(found, source):
                 if isinstance(row, BadRow):
                     bad_parts.append(str(row))
                     continue
@@ -38,8 +48,7 @@ def group_chunks(source: Source, parse: Callable[[Object, Source], Iterable[Row 
             if not accepted and not bad_parts:
                 raise BadRow("no_request")
         except BadRow as bad:
-            ledger.set_aside(line, offset, str(bad), raw)
-            continue
+            bad_parts.append(str(bad))
         for number, reason in enumerate(bad_parts):
             ledger.set_aside(line, offset, reason, raw, part=accepted or number > 0)
         ledger.accepted += accepted

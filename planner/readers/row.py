@@ -11,7 +11,7 @@ import numpy.typing as npt
 from planner.trace import OPTIONAL_COLUMNS, BoolArray, Column, Flag, IntArray, Quality, Ragged
 
 CHUNK_ROWS = 2**16
-_NUMBERS = ("line", "time", "input", "output", "flags", "quality", "content")
+_NUMBERS = ("line", "time", "input", "output", "flags", "quality", "content", "row_id")
 
 
 @dataclass(slots=True)
@@ -19,7 +19,8 @@ class Row:
     """One request; ``None`` is what the source did not say.
 
     ``time_ns`` counts from the source's own zero. ``more`` holds optional columns by name. ``content`` tells rows of
-    equal time and lengths apart when duplicates are looked for.
+    equal time and lengths apart when duplicates are looked for. ``row_id`` and ``src_line`` are those of the file that
+    a canonical trace was made of.
     """
 
     time_ns: int | None
@@ -29,6 +30,8 @@ class Row:
     flags: int = 0
     quality: Quality = Quality.EXACT
     content: int = 0
+    row_id: int | None = None
+    src_line: int | None = None
 
 
 @dataclass(slots=True)
@@ -44,6 +47,7 @@ class Chunk:
     content: IntArray
     columns: dict[str, Column] = field(default_factory=dict)
     missing: dict[str, BoolArray] = field(default_factory=dict)
+    row_id: IntArray | None = None
 
     def __len__(self) -> int:
         return len(self.line)
@@ -68,7 +72,7 @@ class Gather:
 
     def __init__(self) -> None:
         self._numbers = {
-            name: array("q") for name in ("line", "time", "input", "output", "flags", "quality", "content")
+            name: array("q") for name in ("line", "time", "input", "output", "flags", "quality", "content", "row_id")
         }
         self._absent: dict[str, list[int]] = {"arrival_ns": [], "input_tokens": [], "output_tokens": []}
         self._more: dict[str, dict[int, Any]] = {}
@@ -80,7 +84,8 @@ class Gather:
     def add(self, line: int, row: Row) -> None:
         """Take one row in."""
         at, numbers = len(self), self._numbers
-        numbers["line"].append(line)
+        numbers["line"].append(line if row.src_line is None else row.src_line)
+        numbers["row_id"].append(-1 if row.row_id is None else row.row_id)
         numbers["time"].append(self._number("arrival_ns", at, row.time_ns))
         numbers["input"].append(self._number("input_tokens", at, row.input_tokens))
         numbers["output"].append(self._number("output_tokens", at, row.output_tokens))
@@ -115,6 +120,7 @@ class Gather:
             flags=n["flags"].astype(np.uint32),
             quality=n["quality"].astype(np.uint8),
             content=n["content"],
+            row_id=n["row_id"] if (n["row_id"] >= 0).all() else None,
         )
         for name, at in self._absent.items():
             if at:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from planner.errors import TraceError
 from planner.readers.lines import Ledger, blocks, lines_of, open_plain, typed_faults
+from planner.trace import TraceHeader
 
 _PIECE = 2**20
 _SPACE = " \t\r\n"
@@ -17,8 +18,9 @@ _SPACE = " \t\r\n"
 class Source:
     """What every reader gets: the file, its ledger, and a place for zones, digits of a second and remarks.
 
-    ``document`` is whether the file is one JSON value rather than one a line; ``seed`` is for formats that describe
-    a distribution; ``tokenizer`` names a tokenizer.json for those that hold texts.
+    ``origin`` is the header of a canonical
+    trace. ``document`` is whether the file is one JSON value rather than one a line; ``seed`` is for formats that
+    describe a distribution; ``tokenizer`` names a tokenizer.json for those that hold texts.
     """
 
     path: Path
@@ -29,6 +31,7 @@ class Source:
     zones: set[str] = field(default_factory=set)
     digits: int = 0
     remarks: dict[str, int] = field(default_factory=dict)
+    origin: TraceHeader | None = None
 
     def saw_time(self, zone: str, digits: int) -> None:
         """Note the zone that a time names and how finely it is told."""

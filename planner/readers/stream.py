@@ -35,6 +35,7 @@ class Format:
 
     ``from_first`` is whether arrivals count from the earliest one (wall clocks) or from the source's own zero. Rows
     are out of order when they are a ``tick_ns`` too early. ``draws`` are rows that may be equal without being doubtful.
+    Rows that were ``judged`` before carry their flags and quality.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Format:
     from_first: bool = False
     tick_ns: int = 1
     draws: bool = False
+    judged: bool = False
 
 
 class TraceStream:
@@ -92,7 +94,8 @@ class TraceStream:
         zone = "mixed" if len(zones) > 1 else (next(iter(zones), "") or "unstated")
         resolution_ns = 10 ** (9 - self.source.digits) if zones else self.kind.tick_ns
         counts = self.source.ledger.counts()
-        return self._header(file_sha256(self.path), zone, resolution_ns, counts)
+        found = self._header(file_sha256(self.path), zone, resolution_ns, counts)
+        return found if self.source.origin is None else replace(self.source.origin, counts=counts)
 
     def _header(self, sha256: str, zone: str, resolution_ns: int, counts: ReadCounts) -> TraceHeader:
         return TraceHeader(
@@ -111,14 +114,14 @@ class TraceStream:
         doubts, rows, header = _Doubts(self.kind), 0, self._header("", "unstated", 1, _NO_COUNTS)
         ledger = self.source.ledger
         for chunk in self.kind.chunks(self.source):
-            flags = chunk.flags | doubts.of(chunk)
+            flags = chunk.flags if self.kind.judged else chunk.flags | doubts.of(chunk)
             for flag in Flag:
                 if count := int(((flags & np.uint32(flag)) != 0).sum()):
                     ledger.flagged[str(flag.name).lower()] += count
             ledger.requests += len(chunk)
             yield Trace(
                 header=header,
-                row_id=np.arange(rows, rows + len(chunk), dtype=np.int64),
+                row_id=np.arange(rows, rows + len(chunk), dtype=np.int64) if chunk.row_id is None else chunk.row_id,
                 src_line=chunk.line,
                 arrival_ns=chunk.time_ns,
                 arrival_quality=chunk.quality,
@@ -132,6 +135,8 @@ class TraceStream:
 
     def _settle(self, first: Trace) -> None:
         """Origin and quality of arrivals, told by the first requests."""
+        if self.kind.judged:
+            return
         if self.kind.from_first and "arrival_ns" not in first.missing:
             self._origin_ns = int(first.arrival_ns[0])
         gaps = np.diff(first.arrival_ns[:QUANTISED_ROWS])
