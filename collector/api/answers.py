@@ -5,7 +5,6 @@ A range query's answer is mostly numbers, so they are rendered in bulk and joine
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from operator import add
 from typing import Any
 
 import numpy as np
@@ -81,6 +80,11 @@ def exemplar_data(found: Iterable[Exemplar]) -> bytes:
 
 def time_texts(timestamps_ms: Int64Array) -> list[bytes]:
     """Unix seconds, with three digits after the point where they are not whole."""
+    rest_ms = timestamps_ms % 1000
+    if len(timestamps_ms) and timestamps_ms[0] >= 0 and (rest_ms == rest_ms[0]).all():
+        seconds = orjson.dumps(timestamps_ms // 1000, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+        rest = b".%03d" % rest_ms[0] if rest_ms[0] else b""
+        return [whole + rest for whole in seconds.split(b",")] if rest else seconds.split(b",")
     texts = []
     for time_ms in timestamps_ms.tolist():
         sign = b"-" if time_ms < 0 else b""
@@ -99,13 +103,15 @@ def _vector(series: Sequence[Series]) -> Iterable[bytes]:
 
 
 def _matrix(series: Sequence[Series]) -> Iterable[bytes]:
-    heads_of: dict[bytes, list[bytes]] = {}
+    heads_of: dict[bytes, list[bytes]] = {}  # texts around the values, which go between them, series by series
     for one in series:
         if not len(one.values):
             continue
         key = one.timestamps_ms.tobytes()
-        heads = heads_of.get(key)
-        if heads is None:
-            heads = heads_of[key] = [b'[%b,"' % time for time in time_texts(one.timestamps_ms)]
-        points = b'"],'.join(map(add, heads, float_texts(one.values)))
-        yield b'{"metric":%b,"values":[%b"]]}' % (orjson.dumps(dict(one.labels)), points)
+        texts = heads_of.get(key)
+        if texts is None:
+            texts = heads_of[key] = [b""] * (2 * len(one.values))
+            texts[::2] = [b'"],[%b,"' % time for time in time_texts(one.timestamps_ms)]
+            texts[0] = texts[0][3:]
+        texts[1::2] = float_texts(one.values)
+        yield b'{"metric":%b,"values":[%b"]]}' % (orjson.dumps(dict(one.labels)), b"".join(texts))

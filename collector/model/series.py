@@ -1,8 +1,8 @@
 """Samples on their way through the collector, and the promise between PromQL and whatever stores them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,15 @@ class Querier(Protocol):
 
         A label set appears in exactly one group of the answer. Groups may be empty of samples.
         """
+        ...
+
+
+@runtime_checkable
+class PiecewiseQuerier(Querier, Protocol):
+    """A store that also reads a long range piece by piece, so that it is never in memory as a whole."""
+
+    def scan(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> Iterator[SeriesGroup]:
+        """What ``select`` answers, in smaller groups, each read when it is asked for."""
         ...
 
 

@@ -58,10 +58,12 @@ def aggregate(op: str, frame: Frame, grouping: Sequence[str], by_exclusion: bool
     if not frame.labels:
         return empty(frame.steps)
     groups = group(frame, grouping, by_exclusion)
-    in_order = bool((np.diff(groups.order) == 1).all())
-    values = frame.values if in_order else frame.values[groups.order]
-    present = frame.present if in_order else frame.present[groups.order]
-    if present.all():
+    values, present = frame.values, frame.present
+    everywhere = bool(present.all())
+    if not (groups.order[1:] > groups.order[:-1]).all():
+        values = values.take(groups.order, axis=0)
+        present = present if everywhere else present.take(groups.order, axis=0)
+    if everywhere:
         counts = np.broadcast_to((groups.last - groups.first)[:, None], (len(groups.labels), frame.steps))
     else:
         counts = reduce_runs(np.add, present.astype(np.int64), groups.first, groups.last)

@@ -1,10 +1,10 @@
 """Selectors: one ``select`` per selector for the whole query, one ``searchsorted`` per group of series."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
-from collector.model.series import Int64Array, SeriesGroup, is_stale
+from collector.model.series import Int64Array, PiecewiseQuerier, SeriesGroup, is_stale
 from collector.promql.ast import MatrixSelector, VectorSelector
 from collector.promql.extended import interpolated
 from collector.promql.frame import Frame, compact, stack
@@ -35,14 +35,17 @@ def select_windows(query: Query, selector: MatrixSelector, times_ms: Int64Array)
     return over_groups(groups, layout, query.delayed_names)
 
 
-def _select(query: Query, selector: VectorSelector, start_ms: int, end_ms: int, steps: int) -> Sequence[SeriesGroup]:
-    """The groups, if what becomes of them over all ``steps`` is within the limits."""
-    groups = query.querier.select(selector.matchers, start_ms + query.left_open, end_ms)
-    series = sum([len(group.labels) for group in groups])
-    query.budget.spend(sum([group.values.size for group in groups]), series)
-    query.budget.expect(series * steps)
-    query.budget.check_time()
-    return groups
+def _select(query: Query, selector: VectorSelector, start_ms: int, end_ms: int, steps: int) -> Iterator[SeriesGroup]:
+    """The groups, one read after the other, while what becomes of them over all ``steps`` is within the limits."""
+    querier = query.querier
+    read = querier.scan if isinstance(querier, PiecewiseQuerier) else querier.select
+    series = 0
+    for group in read(selector.matchers, start_ms + query.left_open, end_ms):
+        series += len(group.labels)
+        query.budget.spend(group.values.size, series)
+        query.budget.expect(series * steps)
+        query.budget.check_time()
+        yield group
 
 
 def _latest(query: Query, group: SeriesGroup, moments: Int64Array, sample_times: bool) -> Frame:
@@ -51,7 +54,7 @@ def _latest(query: Query, group: SeriesGroup, moments: Int64Array, sample_times:
     found = np.maximum(index, 0)
     oldest = moments - query.lookback_ms
     recent = (index >= 0) & (times[found] > oldest if query.left_open else times[found] >= oldest)
-    values = np.ascontiguousarray(group.values[found].T)
+    values = np.ascontiguousarray(group.values.take(found, axis=0).T)
     present = recent[None, :] & ~is_stale(values)
     if sample_times:
         values = np.broadcast_to(times[found] / 1000.0, values.shape)

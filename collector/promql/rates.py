@@ -34,8 +34,8 @@ def extrapolated(
     rows = max(1, _CACHED_NUMBERS // max(1, len(block.labels)))
     for begin in range(0, len(steps), rows):
         part = slice(begin, begin + rows)
-        start_values = block.values[first[part]]
-        rise = block.values[last[part]]
+        start_values = block.values.take(first[part], axis=0)
+        rise = block.values.take(last[part], axis=0)
         rise -= start_values
         if lost is not None:
             lost.add_to(rise, part)
@@ -100,7 +100,7 @@ class _Resets:
     def __init__(self, block: Block, first: Int64Array, last: Int64Array) -> None:
         before = block.values[:-1]
         fell = block.values[1:] < before
-        rows = np.flatnonzero(fell.any(axis=1))
+        rows = np.unique(np.flatnonzero(fell) // fell.shape[1])
         self._before, self._fell, self._rows = before, fell, rows
         self._sums: Float64Array | None = None
         if len(rows) > _FEW_RESETS:

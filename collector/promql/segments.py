@@ -10,22 +10,50 @@ from collector.model.series import BoolArray, Float64Array, Int64Array
 
 Numbers = Float64Array | Int64Array
 
+_OVERLAP = 3
+"""How many runs each row is in, on average, before rows are reduced in pieces that the runs share."""
+
+_WIDE, _LONG = 64, 8
+"""Columns, and rows of a run on average, from which on a call for each run is worth it."""
+
 _EPSILON = float(np.finfo(np.float64).eps)
 _TOLERATED_ERROR = 1e-12
 """Bound on the relative rounding error of a plain sum beyond which it is done again with compensation."""
 
 
 def reduce_runs(operation: np.ufunc, values: Numbers, first: Int64Array, last: Int64Array) -> Float64Array:
-    """``operation`` over each run, column by column: (runs, columns)."""
+    """``operation``, whose order does not matter, over each run, column by column: (runs, columns).
+
+    Where runs overlap much, as windows longer than the step do, the rows between any two neighbouring ends of runs are
+    reduced once, and the runs are put together from these.
+    """
     rows = len(values)
     if not rows or not len(first):
         return np.zeros((len(first), *values.shape[1:]))
+    work = int((last - first).sum())
+    if work > _OVERLAP * rows:
+        edges = np.unique(np.concatenate([first, last[last > first]]))
+        begins, ends = np.searchsorted(edges, first), np.searchsorted(edges, last)
+        if rows + int((ends - begins).sum()) < work / 2:
+            pieces = reduce_runs(operation, values, edges[:-1], edges[1:])
+            return reduce_runs(operation, pieces, begins, np.maximum(ends, begins))
+    if values[0].size >= _WIDE and work >= _LONG * len(first):
+        return _reduce_each(operation, values, first, last)
     if int(last.max()) >= rows:
         values = np.concatenate([values, values[-1:]])
     bounds = np.empty(2 * len(first), dtype=np.int64)
     bounds[0::2] = first
     bounds[1::2] = last
     result: Float64Array = operation.reduceat(values, bounds, axis=0)[::2]
+    return result
+
+
+def _reduce_each(operation: np.ufunc, values: Numbers, first: Int64Array, last: Int64Array) -> Float64Array:
+    """Run by run, which vectorises over the columns, where ``reduceat`` goes number by number."""
+    result = np.zeros((len(first), *values.shape[1:]), dtype=values.dtype)
+    for run, (begin, end) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
+        if begin < end:
+            operation.reduce(values[begin:end], axis=0, out=result[run])
     return result
 
 

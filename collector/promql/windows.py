@@ -1,6 +1,6 @@
 """Range vectors over all steps of a query at once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,10 +39,12 @@ class Block:
 class Windows:
     """A range vector at every step: ``starts_ms`` and ``ends_ms`` (steps,) bound the windows.
 
+    ``blocks`` can be gone through once: each is read from the store when its turn comes.
+
     With an ``extension`` the blocks hold the lookback before each window too, and after it where ``smoothed``.
     """
 
-    blocks: tuple[Block, ...]
+    blocks: Iterable[Block]
     starts_ms: Int64Array
     ends_ms: Int64Array
     range_ms: int
@@ -65,9 +67,9 @@ class Layout:
     after_ms: int = 0
 
 
-def over_groups(groups: Sequence[SeriesGroup], layout: Layout, delayed_names: bool) -> Windows:
+def over_groups(groups: Iterable[SeriesGroup], layout: Layout, delayed_names: bool) -> Windows:
     """Windows over what a store returned, stale markers left out."""
-    pieces = [
+    pieces = (
         piece
         for group in groups
         if len(group.timestamps_ms)
@@ -78,7 +80,7 @@ def over_groups(groups: Sequence[SeriesGroup], layout: Layout, delayed_names: bo
             _holes(group.values),
             np.zeros(len(group.labels), dtype=np.bool_) if delayed_names else None,
         )
-    ]
+    )
     return _windows(pieces, layout)
 
 
@@ -139,18 +141,18 @@ def _without_holes(
     return pieces
 
 
-def _windows(pieces: Sequence[Piece], layout: Layout) -> Windows:
-    ends_ms, starts_ms = layout.ends_ms, layout.ends_ms - layout.range_ms
-    seen_from_ms, seen_to_ms = starts_ms - layout.before_ms, ends_ms + layout.after_ms
-    blocks = tuple(
-        Block(
-            labels,
-            times_ms,
-            values,
-            np.searchsorted(times_ms, seen_from_ms, side="right" if layout.left_open else "left"),
-            np.searchsorted(times_ms, seen_to_ms, side="right"),
-            drops,
-        )
-        for labels, times_ms, values, drops in pieces
-    )
-    return Windows(blocks, starts_ms, ends_ms, layout.range_ms, layout.extension)
+def _windows(pieces: Iterable[Piece], layout: Layout) -> Windows:
+    starts_ms = layout.ends_ms - layout.range_ms
+    return Windows(_blocks(pieces, layout), starts_ms, layout.ends_ms, layout.range_ms, layout.extension)
+
+
+def _blocks(pieces: Iterable[Piece], layout: Layout) -> Iterator[Block]:
+    seen_from_ms = layout.ends_ms - layout.range_ms - layout.before_ms
+    seen_to_ms = layout.ends_ms + layout.after_ms
+    times_before: Int64Array | None = None
+    for labels, times_ms, values, drops in pieces:
+        if times_ms is not times_before:  # pieces of one scrape group share their times
+            first = times_ms.searchsorted(seen_from_ms, side="right" if layout.left_open else "left")
+            last = times_ms.searchsorted(seen_to_ms, side="right")
+            times_before = times_ms
+        yield Block(labels, times_ms, values, first, last, drops)

@@ -150,20 +150,25 @@ class _Column:
         return self.timestamps_ms[: self.length], self.values[: self.length]
 
 
-class _Block:
-    """Samples of a batch that repeats itself: every series has one in each row, at a time of its own."""
+class Block:
+    """Samples of a batch that repeats itself: every series has one in each row, at a time of its own.
 
-    __slots__ = ("ids", "length", "position", "start", "timestamps_ms", "values")
+    ``even``: in each row all series have the same time.
+    """
+
+    __slots__ = ("even", "ids", "length", "position", "start", "timestamps_ms", "values")
 
     def __init__(self, ids: Int64Array) -> None:
         self.ids = ids
         self.position = {int(series_id): column for column, series_id in enumerate(ids)}
         self.start = np.zeros(len(ids), np.int64)  # rows before it are in tiles
+        self.even = True
         self.length = 0
         self.timestamps_ms = np.empty((_FIRST_ROWS, len(ids)), np.int64)
         self.values = np.empty((_FIRST_ROWS, len(ids)), np.float64)
 
     def extend(self, timestamps_ms: Int64Array, values: Float64Array) -> None:
+        """Add (rows, series) samples."""
         length = self.length + len(values)
         if length > len(self.values):
             rows = max(length, len(self.values) + len(self.values) // 4, _FIRST_ROWS)
@@ -172,13 +177,24 @@ class _Block:
         self.timestamps_ms[self.length : length] = timestamps_ms
         self.values[self.length : length] = values
         self.length = length
+        self.even = self.even and bool((timestamps_ms == timestamps_ms[:, :1]).all())
+
+    def rows(self) -> Rows | None:
+        """A snapshot, where the series share all their times; otherwise None."""
+        first = int(self.start[0])
+        if not self.even or (self.start != first).any():
+            return None
+        rows = slice(first, self.length)
+        return Rows(self.ids, self.timestamps_ms[rows, 0], self.values[rows], False)
 
     def points(self, series_id: int) -> Points:
+        """Snapshot of one series' samples."""
         column = self.position[series_id]
         rows = slice(int(self.start[column]), self.length)
         return self.timestamps_ms[rows, column], self.values[rows, column]
 
     def drop_until(self, series_id: int, end_ms: int) -> None:
+        """Forget one series' samples up to ``end_ms``."""
         column = self.position[series_id]
         times = self.timestamps_ms[self.start[column] : self.length, column]
         self.start[column] += np.searchsorted(times, end_ms, "right")
@@ -197,25 +213,41 @@ class RaggedHead:
     """Samples that came in order but not by scrape, since the last cut: a column per series, blocks for batches."""
 
     def __init__(self) -> None:
+        self.changes = 0  # rises when a series gets or loses a column or a block
         self._columns: dict[int, _Column] = {}
-        self._blocks: dict[bytes, _Block] = {}
-        self._blocks_of: dict[int, list[_Block]] = {}
+        self._blocks: dict[bytes, Block] = {}
+        self._blocks_of: dict[int, tuple[Block, ...]] = {}
 
     def append(self, series_id: int, timestamps_ms: Int64Array, values: Float64Array) -> None:
         """Add samples that are after those of the series already here."""
         column = self._columns.get(series_id)
         if column is None:
             column = self._columns[series_id] = _Column()
+            self.changes += 1
         column.extend(timestamps_ms, values)
 
     def append_batch(self, key: bytes, ids: Int64Array, timestamps_ms: Int64Array, values: Float64Array) -> None:
         """Add (rows, series) samples, all after those of their series; ``key`` are the bytes of ``ids``."""
         block = self._blocks.get(key)
         if block is None:
-            block = self._blocks[key] = _Block(ids)
+            block = self._blocks[key] = Block(ids)
+            self._move(block)
             for series_id in ids.tolist():
-                self._blocks_of.setdefault(series_id, []).append(block)
+                self._blocks_of[series_id] = (*self._blocks_of.get(series_id, ()), block)
+            self.changes += 1
         block.extend(timestamps_ms, values)
+
+    def knows(self, key: bytes) -> bool:
+        """Whether there is a block of these ids already."""
+        return key in self._blocks
+
+    def has_column(self, series_id: int) -> bool:
+        """Whether some of the series' samples are not in a block."""
+        return series_id in self._columns
+
+    def blocks_of(self, series_id: int) -> tuple[Block, ...]:
+        """The blocks that the series is in."""
+        return self._blocks_of.get(series_id, ())
 
     def points(self, series_id: int) -> Points | None:
         """Snapshot of one series' timestamps and values, or None."""
@@ -240,6 +272,7 @@ class RaggedHead:
             timestamps_ms, values = column.points()
             first = int(np.searchsorted(timestamps_ms, end_ms, "right"))
             del self._columns[series_id]
+            self.changes += 1
             if first < len(values):
                 self.append(series_id, timestamps_ms[first:], values[first:])
 
@@ -250,10 +283,24 @@ class RaggedHead:
             if block.length:
                 continue
             del self._blocks[key]
+            self.changes += 1
             for series_id in block.ids.tolist():
-                self._blocks_of[series_id].remove(block)
-                if not self._blocks_of[series_id]:
+                left = tuple([one for one in self._blocks_of[series_id] if one is not block])
+                if left:
+                    self._blocks_of[series_id] = left
+                else:
                     del self._blocks_of[series_id]
+
+    def _move(self, block: Block) -> None:
+        """Take the first samples of a batch that has come to repeat itself from columns into its block."""
+        columns = [self._columns.get(series_id) for series_id in block.ids.tolist()]
+        known = [column for column in columns if column is not None]
+        if len(known) < len(columns) or len({column.length for column in known}) > 1:
+            return
+        points = [column.points() for column in known]
+        block.extend(np.stack([times for times, _ in points], axis=1), np.stack([some for _, some in points], axis=1))
+        for series_id in block.ids.tolist():
+            del self._columns[series_id]
 
     @property
     def samples(self) -> int:
@@ -272,12 +319,14 @@ class LateHead:
     """Samples that came after later ones of their series, since they were last put into tiles."""
 
     def __init__(self) -> None:
+        self.changes = 0  # rises when a series comes or goes
         self._points: dict[int, Points] = {}
 
     def append(self, series_id: int, timestamps_ms: Int64Array, values: Float64Array) -> None:
         """Add samples at times that the series does not have."""
         known = self._points.get(series_id)
         fresh = (timestamps_ms, values)
+        self.changes += known is None
         self._points[series_id] = joined([fresh] if known is None else [known, fresh])
 
     def points(self, series_id: int) -> Points | None:
@@ -290,6 +339,7 @@ class LateHead:
 
     def drop(self, snapshot: Mapping[int, Points]) -> None:
         """Forget what was there when the snapshot was taken."""
+        self.changes += 1
         for series_id, (timestamps_ms, _) in snapshot.items():
             times, values = self._points.pop(series_id)
             fresh = ~np.isin(times, timestamps_ms)

@@ -15,11 +15,15 @@ from collector.model.series import BoolArray, Int64Array
 
 
 class LabelIndex:
-    """Label sets by number and numbers by label; ``removals`` counts how often some were forgotten. Thread-safe."""
+    """Label sets by number, numbers by label; ``removals`` counts when some were forgotten, ``changes`` any change.
+
+    Thread-safe.
+    """
 
     def __init__(self) -> None:
         self.next_id = 1
         self.removals = 0
+        self.changes = 0
         self._labels: dict[int, Labels] = {}
         self._ids: dict[Labels, int] = {}
         self._postings: dict[str, dict[str, list[int]]] = {}
@@ -49,6 +53,7 @@ class LabelIndex:
     def add(self, series: Iterable[tuple[int, Labels]]) -> None:
         """Add series under numbers not below ``next_id``."""
         with self._lock:
+            self.changes += 1
             for series_id, labels in series:
                 self._labels[series_id] = labels
                 self._ids[labels] = series_id
@@ -70,6 +75,7 @@ class LabelIndex:
                 if not self._postings[name]:
                     del self._postings[name]
             self.removals += bool(gone)
+            self.changes += bool(gone)
             for series_id in gone:
                 del self._ids[self._labels.pop(series_id)]
 

@@ -115,6 +115,12 @@ def _replay_scrape(state: State, group_id: int, row: _Row) -> bool:
 
 
 def _replay_batch(state: State, batch: Batch) -> bool:
+    if _repeats(state, batch):
+        rows = int(batch.counts[0])
+        times, values = batch.timestamps_ms.reshape(-1, rows).T, batch.values.reshape(-1, rows).T
+        state.ragged.append_batch(batch.ids.tobytes(), batch.ids, times, values)
+        state.last_ms[batch.ids] = times[-1]
+        return True
     live = False
     for series_id, timestamps_ms, values in _runs(state, batch):
         later = int(np.searchsorted(timestamps_ms, state.last_ms[series_id], "right"))  # the others are in tiles
@@ -123,6 +129,17 @@ def _replay_batch(state: State, batch: Batch) -> bool:
             state.ragged.append(series_id, timestamps_ms[later:], values[later:])
             state.last_ms[series_id] = timestamps_ms[-1]
     return live
+
+
+def _repeats(state: State, batch: Batch) -> bool:
+    """Whether a batch is of the series of the one before, as many samples of each, all of them later."""
+    key = batch.ids.tobytes()
+    repeats = key == state.last_batch or state.ragged.knows(key)
+    state.last_batch = key
+    if not repeats or (batch.counts != batch.counts[0]).any() or not all(map(state.index.has, batch.ids.tolist())):
+        return False
+    times = batch.timestamps_ms.reshape(len(batch.ids), -1)
+    return bool((times[:, 0] > state.last_ms[batch.ids]).all() and (times[:, 1:] > times[:, :-1]).all())
 
 
 def _replay_late(state: State, batch: Batch) -> bool:

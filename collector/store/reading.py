@@ -1,36 +1,32 @@
 """Answers: series and samples by matcher and time, merged from heads and tiles into one matrix per scrape group.
 
 A snapshot of heads and chunks is taken under the state's lock, then everything is read without it. Series of one
-scrape group stay together in one matrix. Series that came one at a time are joined where their timestamps are equal.
-A series that several groups know is merged into one.
+scrape group stay together in one matrix, pushed ones where their timestamps are equal. A series that several groups
+know is merged into one.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from collector.model.labels import Labels
 from collector.model.matchers import Matcher
-from collector.model.series import BoolArray, Float64Array, Int64Array, SeriesGroup, is_stale
+from collector.model.series import BoolArray, Int64Array, SeriesGroup, is_stale
 from collector.store.cache import TileCache
 from collector.store.database import Database
-from collector.store.head import Points, Rows, joined
-from collector.store.holes import HOLE, fill_holes, is_hole
-from collector.store.schema import LATE, RAGGED
-from collector.store.state import MANY, NOWHERE, Chunk, State
-from collector.store.tiles import TILE_SERIES, ChunkMoved, TileReader
+from collector.store.gathering import Matrix, Part, View, add_part, gather, parts_of
+from collector.store.head import Points, joined
+from collector.store.holes import fill_holes, is_hole
+from collector.store.schema import LATE
+from collector.store.selection import Selection, Selections, Wanted
+from collector.store.state import Chunk, State
+from collector.store.tiles import ChunkMoved, TileReader
 
 _ATTEMPTS = 5
-TILES_AT_ONCE = 8
-"""Tiles of a chunk that are decoded before they are copied: bounds memory beside the answer and the cache."""
 
-
-@dataclass(frozen=True, slots=True)
-class _GroupView:
-    wanted: Int64Array
-    chunks: tuple[Chunk, ...]
-    rows: list[Rows]
+PIECE_VALUES = 1 << 18
+"""Values of a matrix that ``scan`` gives at a time: 2 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,34 +39,11 @@ class _RaggedView:
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """What a select reads: label sets by number, scrape groups, ragged series, and the series that several know."""
+    """What a query reads: scrape groups, pushed series that share their timestamps, and those that may not."""
 
-    labels: dict[int, Labels]
-    groups: list[_GroupView]
+    scraped: list[tuple[Wanted, View]]
+    alike: list[tuple[Wanted, View]]
     ragged: _RaggedView
-    shared: Int64Array
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Some columns of a chunk or of head rows: ``ids`` (columns,), ``rows`` first and last step."""
-
-    source: Chunk | Rows
-    ids: Int64Array
-    columns: Int64Array
-    timestamps_ms: Int64Array
-    first: int
-    last: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Matrix:
-    """``ids`` (series,), ``timestamps_ms`` (steps,), ``values`` (steps, series) with holes where ``holes``."""
-
-    ids: Int64Array
-    timestamps_ms: Int64Array
-    values: Float64Array
-    holes: bool
 
 
 class Reader:
@@ -80,24 +53,41 @@ class Reader:
         self._database = database
         self._state = state
         self._cache = cache
+        self._selections = Selections(state)
 
     def select(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> list[SeriesGroup]:
         """See ``Store.select``."""
-        ids = self._state.index.match(matchers)
         for attempt in range(_ATTEMPTS):
-            snapshot = self._snapshot(ids)
             try:
-                return self._select(snapshot, start_ms, end_ms)
+                return list(self._read(matchers, start_ms, end_ms, None))
             except ChunkMoved:
                 if attempt + 1 == _ATTEMPTS:
                     raise
         raise AssertionError("unreachable")
 
+    def scan(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> Iterator[SeriesGroup]:
+        """See ``Store.scan``."""
+        told: set[Labels] = set()
+        for attempt in range(_ATTEMPTS):
+            try:
+                for group in self._read(matchers, start_ms, end_ms, PIECE_VALUES):
+                    fresh = _untold(group, told) if attempt else group
+                    if fresh is not None:
+                        yield fresh
+                        told.update(fresh.labels)
+                return
+            except ChunkMoved:
+                if attempt + 1 == _ATTEMPTS:
+                    raise
+
     def series(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> tuple[Labels, ...]:
         """See ``Store.series``."""
-        snapshot = self._snapshot(self._state.index.match(matchers))
-        seen = _seen(snapshot, start_ms, end_ms)
-        return tuple(sorted(labels for series_id, labels in snapshot.labels.items() if series_id in seen))
+        selection = self._selections.of(matchers)
+        with self._state.lock:
+            views = [View(group.chunks, group.head.rows()) for group in selection.groups]
+            ragged = self._ragged_view(selection.pushed)
+        seen = _seen(views, ragged, start_ms, end_ms)
+        return tuple(sorted(labels for series_id, labels in selection.labels.items() if series_id in seen))
 
     def points(self, ids: Int64Array, start_ms: int, end_ms: int) -> dict[int, Points]:
         """Samples of these series that did not come by scrape, without decoding what is cached."""
@@ -114,75 +104,82 @@ class Reader:
                     raise
         raise AssertionError("unreachable")
 
-    def _ragged_view(self, alone: Int64Array) -> _RaggedView:
-        state = self._state
-        return _RaggedView(
-            alone,
-            {i: state.ragged_chunks[i] for i in alone.tolist() if i in state.ragged_chunks},
-            {i: points for i in alone.tolist() if (points := state.ragged.points(i)) is not None},
-            {i: points for i in alone.tolist() if (points := state.late.points(i)) is not None},
-        )
-
-    def _snapshot(self, ids: Int64Array) -> _Snapshot:
-        state = self._state
-        with state.lock:
-            labels = state.index.known(ids.tolist())
-            if len(labels) < len(ids):
-                ids = np.fromiter(labels, np.int64, len(labels))
-            homes = state.homes(ids)
-            shared = ids[homes == MANY]
-            groups = []
-            for number, wanted in _by_group(ids, homes, state.groups_by_id if len(shared) else ()):
-                group = state.groups_by_id[number]
-                groups.append(_GroupView(wanted, group.chunks, group.head.rows()))
-            ragged = self._ragged_view(ids[(homes == RAGGED) | (homes == MANY)])
-        return _Snapshot(labels, groups, ragged, shared)
-
-    def _select(self, snapshot: _Snapshot, start_ms: int, end_ms: int) -> list[SeriesGroup]:
-        answer: list[SeriesGroup] = []
-        pieces: dict[int, list[Points]] = {series_id: [] for series_id in snapshot.shared.tolist()}
+    def _read(
+        self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, most_values: int | None
+    ) -> Iterator[SeriesGroup]:
+        """The answer, in matrices of about ``most_values``. Raises ChunkMoved."""
+        selection = self._selections.of(matchers)
+        snapshot = self._snapshot(selection)
+        labels = selection.labels
+        pieces: dict[int, list[Points]] = {series_id: [] for series_id in selection.shared.tolist()}
         with self._database.reader() as connection:
             tiles = TileReader(connection, self._cache, self._state.damage)
-            for view in snapshot.groups:
-                matrix = _gather(_parts(tiles, view, start_ms, end_ms), tiles)
-                if matrix is not None:
-                    _add_group(answer, matrix, pieces, snapshot.labels)
-            points = _ragged_points(tiles, snapshot.ragged, start_ms, end_ms)
+            for wanted, view in snapshot.scraped:
+                parts = parts_of(tiles, view, wanted, start_ms, end_ms)
+                for matrix in gather(parts, wanted, tiles, most_values):
+                    yield from _scraped(matrix, pieces)
+            points: dict[int, Points] = {}
+            for wanted, view in snapshot.alike:
+                parts = parts_of(tiles, view, wanted, start_ms, end_ms)
+                for matrix in gather(parts, wanted, tiles, most_values):
+                    if matrix.holes:
+                        points.update(_columns(matrix))
+                    else:
+                        yield SeriesGroup(matrix.labels, matrix.timestamps_ms, matrix.values)
+            points.update(_ragged_points(tiles, snapshot.ragged, start_ms, end_ms))
         for series_id in list(points):
             if series_id in pieces:
                 pieces[series_id].append(points.pop(series_id))
         points.update({series_id: _merge(parts) for series_id, parts in pieces.items() if parts})
-        _add_ragged(answer, points, snapshot.labels)
-        return answer
+        yield from _grouped(points, labels)
+
+    def _snapshot(self, selection: Selection) -> _Snapshot:
+        alone = [selection.alone]
+        alike = []
+        with self._state.lock:
+            scraped = [(selection.scraped, View(group.chunks, group.head.rows())) for group in selection.groups]
+            for some in selection.alike:
+                rows = [block.rows() for block in some.blocks if block.length]
+                if len(rows) > 1 or None in rows or any(chunk.holes for chunk in some.chunks):
+                    alone.append(some.wanted.ids)
+                else:
+                    alike.append((some.wanted, View(some.chunks, [one for one in rows if one is not None])))
+            ragged = self._ragged_view(alone[0] if len(alone) == 1 else np.concatenate(alone))
+        return _Snapshot(scraped, alike, ragged)
+
+    def _ragged_view(self, alone: Int64Array) -> _RaggedView:
+        state = self._state
+        ids = alone.tolist()
+        return _RaggedView(
+            alone,
+            {i: state.ragged_chunks[i] for i in ids if i in state.ragged_chunks},
+            {i: points for i in ids if (points := state.ragged.points(i)) is not None},
+            {i: points for i in ids if (points := state.late.points(i)) is not None},
+        )
 
 
-def _by_group(ids: Int64Array, homes: Int64Array, everywhere: Iterable[int]) -> list[tuple[int, Int64Array]]:
-    """Scrape groups with the series to look for in each; those of several groups are looked for ``everywhere``."""
-    order = np.argsort(homes, kind="stable")
-    numbers, begins = np.unique(homes[order], return_index=True)
-    own = dict(zip(numbers.tolist(), np.split(ids[order], begins[1:]), strict=True)) if len(ids) else {}
-    shared = own.pop(MANY, None)
-    own.pop(NOWHERE, None)
-    own.pop(RAGGED, None)
-    if shared is None:
-        return list(own.items())
-    return [(number, np.concatenate([own.get(number, ids[:0]), shared])) for number in everywhere]
+def _untold(group: SeriesGroup, told: set[Labels]) -> SeriesGroup | None:
+    """The series of a group that were not told before a chunk moved."""
+    fresh = [column for column, labels in enumerate(group.labels) if labels not in told]
+    if not fresh:
+        return None
+    return SeriesGroup(tuple(group.labels[column] for column in fresh), group.timestamps_ms, group.values[:, fresh])
 
 
-def _seen(snapshot: _Snapshot, start_ms: int, end_ms: int) -> set[int]:
+def _seen(views: Sequence[View], ragged: _RaggedView, start_ms: int, end_ms: int) -> set[int]:
     """Series that belong to a chunk or head with samples in the range."""
     seen: set[int] = set()
-    for view in snapshot.groups:
+    for view in views:
         layouts = {c.layout.id: c.layout.ids for c in view.chunks if c.start_ms <= end_ms and c.end_ms >= start_ms}
         for columns in layouts.values():
             seen.update(columns.tolist())
         for rows in view.rows:
             if _overlaps(rows.timestamps_ms, start_ms, end_ms):
                 seen.update(rows.ids.tolist())
-    for series_id, chunks in snapshot.ragged.chunks.items():
+    for series_id, chunks in ragged.chunks.items():
         if any(chunk.start_ms <= end_ms and chunk.end_ms >= start_ms for chunk in chunks):
             seen.add(series_id)
-    for series_id, (timestamps_ms, _) in (*snapshot.ragged.heads.items(), *snapshot.ragged.late.items()):
+    for series_id, (timestamps_ms, _) in (*ragged.heads.items(), *ragged.late.items()):
         if _overlaps(timestamps_ms, start_ms, end_ms):
             seen.add(series_id)
     return seen
@@ -192,140 +189,47 @@ def _overlaps(timestamps_ms: Int64Array, start_ms: int, end_ms: int) -> bool:
     return bool(np.searchsorted(timestamps_ms, start_ms) < np.searchsorted(timestamps_ms, end_ms, "right"))
 
 
-def _add_group(
-    answer: list[SeriesGroup], matrix: _Matrix, pieces: dict[int, list[Points]], labels: dict[int, Labels]
-) -> None:
-    """Add a matrix to the answer, less the series that other groups know as well, which go to ``pieces``."""
-    ids, values = matrix.ids, matrix.values
+def _scraped(matrix: Matrix, pieces: dict[int, list[Points]]) -> Iterator[SeriesGroup]:
+    """What a matrix of a scrape group adds to the answer; series that others know as well go to ``pieces``."""
+    labels, values = matrix.labels, matrix.values
+    own: BoolArray | None = None
     if pieces:
-        own = np.array([series_id not in pieces for series_id in ids.tolist()], np.bool_)
+        own = np.array([series_id not in pieces for series_id in matrix.ids.tolist()], np.bool_)
         for column in np.flatnonzero(~own).tolist():
             there = ~is_hole(values[:, column])
             if there.any():
-                pieces[int(ids[column])].append((matrix.timestamps_ms[there], values[there, column]))
-        ids, values = ids[own], values[:, own]
+                pieces[int(matrix.ids[column])].append((matrix.timestamps_ms[there], values[there, column]))
     if matrix.holes:
-        some = ~is_hole(values).all(axis=0)
-        if not some.all():
-            ids, values = ids[some], np.ascontiguousarray(values[:, some])
+        some: BoolArray = np.logical_not(is_hole(values).all(axis=0))
+        own = some if own is None else np.logical_and(own, some)
+    if own is not None and not own.all():
+        kept = np.flatnonzero(own)
+        labels, values = tuple([labels[column] for column in kept.tolist()]), values[:, kept]
+    if matrix.holes:
         fill_holes(values)
-    if len(ids):
-        answer.append(SeriesGroup(tuple(labels[i] for i in ids.tolist()), matrix.timestamps_ms, values))
+    if labels:
+        yield SeriesGroup(labels, matrix.timestamps_ms, values)
 
 
-def _add_ragged(answer: list[SeriesGroup], points: dict[int, Points], labels: dict[int, Labels]) -> None:
-    """Add series that stand alone, those of equal timestamps in one group."""
+def _columns(matrix: Matrix) -> Iterator[tuple[int, Points]]:
+    """Each series of a matrix without its holes, if anything is left."""
+    for column, series_id in enumerate(matrix.ids.tolist()):
+        timestamps_ms, values = matrix.timestamps_ms, matrix.values[:, column]
+        if matrix.holes:
+            there = ~is_hole(values)
+            timestamps_ms, values = timestamps_ms[there], values[there]
+        if len(values):
+            yield series_id, (timestamps_ms, values)
+
+
+def _grouped(points: dict[int, Points], labels: dict[int, Labels]) -> Iterator[SeriesGroup]:
+    """Series that stand alone, those of equal timestamps in one group."""
     alike: dict[bytes, list[int]] = {}
     for series_id, (timestamps_ms, _) in points.items():
         alike.setdefault(timestamps_ms.tobytes(), []).append(series_id)
     for ids in alike.values():
         values = np.stack([points[series_id][1] for series_id in ids], axis=1)
-        answer.append(SeriesGroup(tuple(labels[i] for i in ids), points[ids[0]][0], values))
-
-
-def _parts(tiles: TileReader, view: _GroupView, start_ms: int, end_ms: int) -> list[_Part]:
-    """The pieces of one scrape group that hold wanted columns and steps, oldest first."""
-    if not len(view.wanted):
-        return []
-    mask = np.zeros(int(view.wanted.max()) + 1, np.bool_)
-    mask[view.wanted] = True
-    chosen: dict[int, tuple[Int64Array, Int64Array]] = {}
-    parts: list[_Part] = []
-    for chunk in view.chunks:
-        if chunk.end_ms < start_ms or chunk.start_ms > end_ms:
-            continue
-        layout = chunk.layout
-        if layout.id not in chosen:
-            columns = _columns(mask, layout.ids)
-            chosen[layout.id] = (columns, layout.ids[columns])
-        columns, ids = chosen[layout.id]
-        if len(columns):
-            _add_part(parts, chunk, ids, columns, tiles.timestamps(chunk), start_ms, end_ms)
-    for rows in view.rows:
-        columns = _columns(mask, rows.ids)
-        if len(columns):
-            _add_part(parts, rows, rows.ids[columns], columns, rows.timestamps_ms, start_ms, end_ms)
-    return parts
-
-
-def _columns(mask: BoolArray, ids: Int64Array) -> Int64Array:
-    small = ids < len(mask)
-    return np.flatnonzero(small & mask[np.where(small, ids, 0)])
-
-
-def _add_part(
-    parts: list[_Part],
-    source: Chunk | Rows,
-    ids: Int64Array,
-    columns: Int64Array,
-    timestamps_ms: Int64Array,
-    start_ms: int,
-    end_ms: int,
-) -> None:
-    first = int(np.searchsorted(timestamps_ms, start_ms))
-    last = int(np.searchsorted(timestamps_ms, end_ms, "right"))
-    if first < last:
-        parts.append(_Part(source, ids, columns, timestamps_ms[first:last], first, last))
-
-
-def _gather(parts: list[_Part], tiles: TileReader) -> _Matrix | None:
-    """Stack parts below each other over the union of their columns."""
-    if not parts:
-        return None
-    ids, places = _union([part.ids for part in parts])
-    values = np.empty((sum(len(part.timestamps_ms) for part in parts), len(ids)), np.float64)
-    holes = False
-    row = 0
-    for part, place in zip(parts, places, strict=True):
-        out = values[row : row + len(part.timestamps_ms)]
-        row += len(out)
-        if len(part.ids) < len(ids):
-            out[:] = HOLE
-            holes = True
-        holes |= part.source.holes
-        if isinstance(part.source, Rows):
-            block = np.take(part.source.values[part.first : part.last], part.columns, axis=1)
-            out[:, slice(0, len(part.ids)) if place is None else place] = block
-        else:
-            holes |= _read_tiles(tiles, part, part.source, place, out)
-    timestamps_ms = np.concatenate([part.timestamps_ms for part in parts])
-    return _Matrix(ids, timestamps_ms, values, holes)
-
-
-def _union(columns: list[Int64Array]) -> tuple[Int64Array, list[Int64Array | None]]:
-    """All ids in order of appearance, and for each part where its columns go; None for "the first ones, in order"."""
-    first = columns[0]
-    others = {id(ids) for ids in columns if ids is not first and not np.array_equal(ids, first)}
-    if not others:
-        return first, [None] * len(columns)
-    position = {series_id: column for column, series_id in enumerate(first.tolist())}
-    places: list[Int64Array | None] = []
-    for ids in columns:
-        if id(ids) not in others:
-            places.append(None)
-        else:
-            places.append(np.array([position.setdefault(i, len(position)) for i in ids.tolist()], np.int64))
-    return np.fromiter(position, np.int64, len(position)), places
-
-
-def _read_tiles(tiles: TileReader, part: _Part, chunk: Chunk, place: Int64Array | None, out: Float64Array) -> bool:
-    """Copy a chunk's columns to ``out``; tell whether damage left holes."""
-    numbers, begins = np.unique(part.columns // TILE_SERIES, return_index=True)
-    ends = [*begins[1:].tolist(), len(part.columns)]
-    bounds = dict(zip(numbers.tolist(), zip(begins.tolist(), ends, strict=True), strict=True))
-    damaged = False
-    for count in range(0, len(numbers), TILES_AT_ONCE):
-        some = numbers[count : count + TILES_AT_ONCE].tolist()
-        for number, step, values in tiles.parts(chunk, some, part.first, part.last):
-            begin, end = bounds[number]
-            first, last = max(part.first, step), min(part.last, step + len(values))
-            block = values[first - step : last - step]
-            damaged |= bool(is_hole(block[0]).any())
-            if end - begin < block.shape[1]:
-                block = block[:, part.columns[begin:end] - number * TILE_SERIES]
-            rows = slice(first - part.first, last - part.first)
-            out[rows, slice(begin, end) if place is None else place[begin:end]] = block
-    return damaged
+        yield SeriesGroup(tuple([labels[i] for i in ids]), points[ids[0]][0], values)
 
 
 def _ragged_points(tiles: TileReader, view: _RaggedView, start_ms: int, end_ms: int) -> dict[int, Points]:
@@ -340,18 +244,12 @@ def _ragged_points(tiles: TileReader, view: _RaggedView, start_ms: int, end_ms: 
     parts: dict[int, list[Points]] = {}
     for chunk in sorted(chunks.values(), key=lambda one: (one.group_id == LATE, one.start_ms, one.id)):
         columns = np.array(sorted(chunk.layout.position[series_id] for series_id in wanted[chunk.id]), np.int64)
-        found: list[_Part] = []
-        _add_part(found, chunk, chunk.layout.ids[columns], columns, tiles.timestamps(chunk), start_ms, end_ms)
-        matrix = _gather(found, tiles)
-        if matrix is None:
-            continue
-        for column, series_id in enumerate(matrix.ids.tolist()):
-            timestamps_ms, values = matrix.timestamps_ms, matrix.values[:, column]
-            if matrix.holes:
-                there = ~is_hole(values)
-                timestamps_ms, values = timestamps_ms[there], values[there]
-            if len(values):
-                parts.setdefault(series_id, []).append((timestamps_ms, values))
+        ids = chunk.layout.ids[columns]
+        found: list[Part] = []
+        add_part(found, chunk, ids, columns, tiles.timestamps(chunk), start_ms, end_ms)
+        for matrix in gather(found, Wanted(ids), tiles):
+            for series_id, points in _columns(matrix):
+                parts.setdefault(series_id, []).append(points)
     for series_id, (timestamps_ms, values) in (*view.heads.items(), *view.late.items()):
         first, last = np.searchsorted(timestamps_ms, start_ms), np.searchsorted(timestamps_ms, end_ms, "right")
         if first < last:

@@ -92,15 +92,22 @@ class State:
         self.ragged = RaggedHead()
         self.ragged_chunks: dict[int, tuple[Chunk, ...]] = {}
         self.ragged_sequence = 1
+        self.last_batch = b""  # ids of the batch that was replayed last
         self.late = LateHead()
         self.late_sequence = 1
         self.dead_rows: list[int] = []  # write-ahead rows found at open of which every sample was in tiles already
         self.metadata: dict[str, Metadata] = {}
         self.home = np.full(1024, NOWHERE, np.int32)
         self.last_ms = np.full(1024, NEVER, np.int64)  # by series: its latest sample of those that came in order
+        self._changes = 0  # of where series are: homes, and chunks of pushed series
         self.next_layout = 1
         self.next_group = RAGGED + 1
         self.next_chunk = 1
+
+    @property
+    def version(self) -> int:
+        """Rises when a series comes, goes, or is somewhere else: in another group, another chunk of pushed series."""
+        return self._changes + self.index.changes + self.ragged.changes + self.late.changes
 
     def add_layout(self, layout: Layout) -> None:
         """Make a layout known."""
@@ -112,6 +119,7 @@ class State:
         """Make a group known."""
         self.groups[group.key] = group
         self.groups_by_id[group.id] = group
+        self._changes += 1
         self.next_group = max(self.next_group, group.id + 1)
 
     def cover(self, ids: Int64Array) -> None:
@@ -132,7 +140,10 @@ class State:
         if most >= len(self.home):
             self.home = np.concatenate([self.home, np.full(most + len(self.home) // 2, NOWHERE, np.int32)])
         here = self.home[ids]
-        self.home[ids] = np.where((here == NOWHERE) | (here == group_id), group_id, MANY)
+        now = np.where((here == NOWHERE) | (here == group_id), group_id, MANY)
+        if (now != here).any():
+            self.home[ids] = now
+            self._changes += 1
 
     def homes(self, ids: Int64Array) -> Int64Array:
         """For each series the group that holds it, MANY or NOWHERE. Under ``lock``."""
@@ -147,6 +158,7 @@ class State:
             group = self.groups_by_id[chunk.group_id]
             group.chunks = _with(group.chunks, chunk)
             return
+        self._changes += 1
         for series_id in chunk.layout.ids.tolist():
             self.ragged_chunks[series_id] = _with(self.ragged_chunks.get(series_id, ()), chunk)
         if chunk.group_id == RAGGED:
@@ -160,6 +172,7 @@ class State:
             group = self.groups_by_id[group_id]
             group.chunks = tuple(chunk for chunk in group.chunks if chunk.id not in removed)
         alone = [chunk.layout.ids for chunk in removed.values() if chunk.group_id in (RAGGED, LATE)]
+        self._changes += bool(alone)
         for series_id in {series_id for ids in alone for series_id in ids.tolist()}:
             left = tuple(chunk for chunk in self.ragged_chunks[series_id] if chunk.id not in removed)
             if left:
@@ -182,6 +195,7 @@ class State:
     def forget(self, series: Iterable[int], layouts: Iterable[Layout], groups: Iterable[Group]) -> None:
         """Drop what nothing refers to any more. Under ``lock``."""
         gone = list(series)
+        self._changes += 1
         self.index.remove(gone)
         self.last_ms[[series_id for series_id in gone if series_id < len(self.last_ms)]] = NEVER
         for layout in layouts:

@@ -1,6 +1,6 @@
 """The store of one data directory: what the rest of the collector calls."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -29,6 +29,7 @@ OUT_OF_ORDER_MS = 600_000
 CACHE_BYTES = 64 << 20
 MIN_BLOCK_MS = 1_000
 _ATTEMPTS = 5
+_TOO_FAST = "its chunks are replaced faster than they can be read"
 
 
 class Store:
@@ -176,7 +177,15 @@ class Store:
                 return self._reader.select(matchers, start_ms, end_ms)
             except ChunkMoved:  # the writer, another process, was faster: look again
                 continue
-        raise StoreError(f"{self.database.directory}: its chunks are replaced faster than they can be read")
+        raise StoreError(f"{self.database.directory}: {_TOO_FAST}")
+
+    def scan(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> Iterator[SeriesGroup]:
+        """What ``select`` answers, in groups of about 2 MiB of samples, each read when it is asked for."""
+        self._refresh()
+        try:
+            yield from self._reader.scan(matchers, start_ms, end_ms)
+        except ChunkMoved as error:
+            raise StoreError(f"{self.database.directory}: {_TOO_FAST}") from error
 
     def series(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> tuple[Labels, ...]:
         """Label sets that satisfy every matcher and were there in the range, sorted.

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from collector.model.series import Float64Array, Int64Array
 from collector.store.cache import TileCache
@@ -26,6 +27,9 @@ from collector.store.state import Chunk, Layout
 TILE_SERIES = 16
 PART_STEPS = 2048
 """Steps that are decoded together: a longer tile is packed from parts, so that an hour of a day costs no day."""
+
+TilePart = Float64Array | npt.NDArray[np.int32] | npt.NDArray[np.int16]
+"""Values of a tile, (steps, up to 16): float64 with holes, or integers that equal them."""
 
 _PARTS = 16  # parts of the longest chunk
 _TIMESTAMPS = -1  # the tile number under which a chunk's timestamps are cached
@@ -141,20 +145,18 @@ class TileReader:
 
     def tiles(self, chunk: Chunk, numbers: Sequence[int]) -> dict[int, Float64Array]:
         """Whole tiles by number, each (steps, up to 16) float64 with holes. Raises ChunkMoved."""
-        parts: dict[int, list[Float64Array]] = {number: [] for number in numbers}
+        parts: dict[int, list[TilePart]] = {number: [] for number in numbers}
         for number, _, part in self.parts(chunk, numbers, 0, chunk.steps):
             parts[number].append(part)
-        return {number: some[0] if len(some) == 1 else np.concatenate(some) for number, some in parts.items()}
+        return {number: np.concatenate(some, dtype=np.float64) for number, some in parts.items()}
 
-    def parts(
-        self, chunk: Chunk, numbers: Sequence[int], first: int, last: int
-    ) -> Iterator[tuple[int, int, Float64Array]]:
+    def parts(self, chunk: Chunk, numbers: Sequence[int], first: int, last: int) -> Iterator[tuple[int, int, TilePart]]:
         """Parts of tiles that hold some of the steps from ``first`` to before ``last``.
 
-        For each the tile's number, the part's first step and (steps, up to 16) float64 with holes. Raises ChunkMoved.
+        For each the tile's number, the part's first step and (steps, up to 16) values. Raises ChunkMoved.
         """
         wanted = range(first // PART_STEPS, -(-last // PART_STEPS))
-        found: dict[tuple[int, int], Float64Array] = {}
+        found: dict[tuple[int, int], TilePart] = {}
         for key in ((number, part) for number in numbers for part in wanted):
             cached = self._cache.get((chunk.id, key[0] * _PARTS + key[1]))
             if cached is not None:
@@ -190,7 +192,7 @@ class TileReader:
             return None
         return row[0] if row else None
 
-    def _decode(self, chunk: Chunk, number: int, part: int, data: bytes | None) -> Float64Array:
+    def _decode(self, chunk: Chunk, number: int, part: int, data: bytes | None) -> TilePart:
         columns = min(TILE_SERIES, len(chunk.layout.ids) - number * TILE_SERIES)
         first = part * PART_STEPS
         steps = min(PART_STEPS, chunk.steps - first)
@@ -208,5 +210,16 @@ class TileReader:
         except CodecError as error:
             self._damage.add(f"chunk {chunk.id} of group {chunk.group_id}, tile {number}: {error}")
             tile = np.full((steps, columns), HOLE)
-        self._cache.put((chunk.id, number * _PARTS + part), tile)
-        return tile
+        small = _narrowed(tile)
+        self._cache.put((chunk.id, number * _PARTS + part), small)
+        return small
+
+
+def _narrowed(values: Float64Array) -> TilePart:
+    """The same numbers as small integers, where all of them are, bit for bit: a half or a quarter of the memory."""
+    with np.errstate(invalid="ignore"):
+        whole = values.astype(np.int32)
+    if not np.array_equal(whole.astype(np.float64).view(np.uint64), values.view(np.uint64)):
+        return values
+    short = whole.astype(np.int16)
+    return short if np.array_equal(short, whole) else whole
