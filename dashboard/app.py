@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dash import ClientsideFunction, Dash, Input, Output, html
+from flask import jsonify
 
 from dashboard.page import Page
 from dashboard.parts.icon import hyphened
@@ -83,6 +84,7 @@ def create_app(
     _route(app, pages, path_prefix)
     for page in pages:
         page.wire(app, site)
+    app.server.add_url_rule(f"{path_prefix}data/names", "names", lambda: jsonify(source.names()))
     app.index_string = INDEX.replace("PRE_PAINT", PRE_PAINT).replace("FAVICON", app.get_asset_url("favicon.svg"))
     hashes = [script_hash(PRE_PAINT), *app.csp_hashes()]
     protect(app.server, token=token, open_path=path_prefix + HEALTH, script_hashes=hashes)

@@ -169,7 +169,7 @@ def trailing(values: Sequence[float | None], holds: Callable[[float], bool]) -> 
     return held
 
 
-def why_empty(answer: Answer, rows: Rows) -> str:
+def why_empty(answer: Answer, rows: Rows, view: View | None = None) -> str:
     """Why a panel has nothing to draw, in a few words."""
     if answer.absent:
         return answer.absent
@@ -178,5 +178,7 @@ def why_empty(answer: Answer, rows: Rows) -> str:
     if answer.lines and not rows:
         return "the pools chosen have no such series"
     if answer.lines:
-        return "idle: no requests in this time"
+        return "idle: nothing happened in this time"
+    if view is not None and view.where:
+        return f"no series with {view.where.replace('instance', 'replica')} in this time"
     return "no samples in this time"

@@ -1,6 +1,6 @@
 """The questions that pages ask, in signals; the vocabulary turns them into the PromQL of the engines at hand."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from collector.model.labels import get
 from collector.signals import Present, SignalAbsent, SignalError, Vocabulary
@@ -143,6 +143,21 @@ def by_pool(answer: Answer, view: View) -> Rows:
     one, named ``all``."""
     rows = {get(line.labels, "pool") or "all": line.values for line in answer.lines}
     return {pool: rows[pool] for pool in sorted(rows) if view.wants(pool)}
+
+
+def by_labels(answer: Answer, labels: Sequence[str]) -> Rows:
+    """Lines of an answer by the values of ``labels``, by name; those that have none of them are named ``all``."""
+    rows = {
+        " ".join(filter(None, (get(line.labels, label) for label in labels))) or "all": line.values
+        for line in answer.lines
+    }
+    return {name: rows[name] for name in sorted(rows)}
+
+
+def total(answer: Answer) -> list[float | None]:
+    """The sum of all lines by step; None where none has a value."""
+    steps = zip(*(line.values for line in answer.lines), strict=True)
+    return [sum(known) if (known := [value for value in step if value is not None]) else None for step in steps]
 
 
 def pools(answers: Mapping[str, Answer]) -> tuple[str, ...]:

@@ -211,6 +211,10 @@ class Source:
         """Any other answer through the same cache, such as the planner's."""
         return self._one(Wanted(name, name, load, ttl_s), deadline_s)
 
+    def kept_all(self, loads: Mapping[str, Callable[[], Any]], ttl_s: float) -> dict[str, Held]:
+        """Several such answers at once, by name."""
+        return self._cache.get({name: Wanted(name, name, load, ttl_s) for name, load in loads.items()})
+
     def close(self) -> None:
         """Stop fetching and close the connections."""
         self._executor.shutdown()

@@ -131,7 +131,7 @@
     if (link && !event.metaKey && !event.ctrlKey && !event.shiftKey && event.button === 0) {
       event.preventDefault(); const to = new URL(link.href); go(to.pathname, to.searchParams); scrollTo(0, 0); byId('main').focus({ preventScroll: true }); return;
     }
-    const button = event.target.closest('[data-act]'); if (button) ACTS[button.dataset.act](button);
+    const button = event.target.closest('[data-act]'); if (button && ACTS[button.dataset.act]) ACTS[button.dataset.act](button);
     const range = event.target.closest('[data-range]'); if (range) setRange(range.dataset.range);
     document.querySelectorAll('details[open]').forEach(d => { if (!d.contains(event.target)) d.open = false; });
   });
@@ -154,7 +154,7 @@
     else if (event.key === 'f') { const menu = byId('pools'); menu.open = true; (menu.querySelector('input') || menu.querySelector('summary')).focus(); }
   });
 
-  window.loadline = { go, change, setFixed, fixed, shown, live: ACTS.live, age, say, kept, moment, seconds };
+  window.loadline = { go, change, copy, stored, store, setFixed, fixed, shown, live: ACTS.live, age, say, kept, moment, seconds };
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
     loadline: {
       ask() { setTimeout(paint); return next(); },
@@ -162,7 +162,7 @@
         if (!data) return;
         waiting = false; stamp = data; stampedAt = performance.now();
         if (data.soon) setTimeout(() => { if (!waiting) refresh(); }, 1500);
-        paint(); paintAge(); window.loadline.charts.bind();
+        paint(); paintAge(); window.loadline.charts.bind(); document.dispatchEvent(new Event('loadline:stamped'));
       },
     },
   });

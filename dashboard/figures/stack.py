@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from dashboard import theme
 from dashboard.figures import chart
-from dashboard.figures.chart import SECONDS, Clock, Figure, Mark
+from dashboard.figures.chart import SECONDS, Axis, Clock, Figure, Mark
 
 PHASES = ("queue", "prefill", "decode", "other")
 
@@ -22,16 +22,29 @@ def phases(
     rows: Mapping[str, Sequence[float | None]], clock: Clock, *, height: int, marks: Sequence[Mark] = ()
 ) -> Figure:
     """Mean seconds per request by phase, stacked; ``rows`` by name of PHASES, those that are known."""
-    drawn = chart.layout(clock, SECONDS, height=height)
-    present = [name for name in PHASES if name in rows]
-    totals = [sum(value or 0.0 for value in step) for step in zip(*(rows[name] for name in present), strict=True)]
+    present = {name: rows[name] for name in PHASES if name in rows}
+    return stacked(present, theme.PHASES, clock, SECONDS, height=height, marks=marks)
+
+
+def stacked(
+    rows: Mapping[str, Sequence[float | None]],
+    palette: Mapping[str, str],
+    clock: Clock,
+    axis: Axis,
+    *,
+    height: int,
+    marks: Sequence[Mark] = (),
+) -> Figure:
+    """``rows`` upon each other, the first lowest."""
+    drawn = chart.layout(clock, axis, height=height)
+    totals = [sum(value or 0.0 for value in step) for step in zip(*rows.values(), strict=True)]
     chart.span_y(drawn, chart.top_of([totals]))
     traces = [
         chart.line(
-            clock, name, rows[name], theme.PHASES[name], SECONDS, width=0.8, stackgroup="phases",
-            fillcolor=theme.PHASES[name] + "99",
+            clock, name, values, palette.get(name, theme.OTHER), axis, width=0.8, stackgroup="parts",
+            fillcolor=palette.get(name, theme.OTHER) + "99",
         )
-        for name in present
+        for name, values in rows.items()
     ]  # fmt: skip
     chart.mark(drawn, clock, marks)
     return {"data": traces, "layout": drawn}

@@ -32,8 +32,10 @@ def draw_fan(
     *,
     name_pool: bool,
     pool: str | None = None,
+    write: quantity.Formatter | None = None,
 ) -> Drawn:
-    """``answers`` by p50, p95 and p99; of ``pool``, or of the one whose p95 is worst."""
+    """``answers`` by p50, p95 and p99; of ``pool``, or of the one whose p95 is worst. With ``write``, the values are no
+    latencies, and this writes them."""
     by_quantile = {name: queries.by_pool(answer, begun.view) for name, answer in answers.items()}
     asked = list(answers.values())
     shown = pool if pool is not None else judge.worst(by_quantile["p95"], highest=True)
@@ -43,11 +45,15 @@ def draw_fan(
     if limit_s is not None:
         sub.append(chip(f"SLO p95 {quantity.threshold_s(limit_s)}", "bad"))
     if not known:
-        return empty(panel, begun.clock, asked, judge.why_empty(answers["p95"], by_quantile["p95"]), sub)
-    factor, axis = scale(max(*known, limit_s or 0.0))
+        why = judge.why_empty(answers["p95"], by_quantile["p95"], begun.view)
+        return empty(panel, begun.clock, asked, why, sub)
+    factor, axis = (1.0, chart.PLAIN) if write is not None else scale(max(*known, limit_s or 0.0))
     figure = series.fan(
         series.scaled(rows, factor), begun.clock, axis, height=panel.height,
         limit=None if limit_s is None else limit_s * factor, marks=marks,
     )  # fmt: skip
-    figure["layout"]["meta"] = {"pool": shown}
-    return Drawn(figure, sub, legend(rows, SWATCHES, quantity.duration), stale(asked, begun.now_s), texts(asked))
+    if write is None:
+        figure["layout"]["meta"] = {"pool": shown}
+    return Drawn(
+        figure, sub, legend(rows, SWATCHES, write or quantity.duration), stale(asked, begun.now_s), texts(asked)
+    )

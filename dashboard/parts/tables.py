@@ -38,6 +38,23 @@ def alert_rows(alerts: Sequence[Mapping[str, Any]], now_s: float) -> Node:
     )
 
 
+def simple_table(
+    label: str, headings: Sequence[Node], rows: Sequence[Sequence[Node]], numeric: Sequence[int] = ()
+) -> Node:
+    """A table that scrolls sideways where it must; ``numeric`` are the columns set to the right."""
+    kinds = ["num" if index in numeric else "" for index in range(len(headings))]
+    head = html.Thead(
+        html.Tr([html.Th(one, scope="col", className=kind) for one, kind in zip(headings, kinds, strict=True)])
+    )
+    body = html.Tbody(
+        [html.Tr([html.Td(cell, className=kind) for cell, kind in zip(row, kinds, strict=True)]) for row in rows]
+    )
+    return html.Div(
+        html.Table([head, body], className="tb"), className="ox", tabIndex=0, role="region",
+        **hyphened(aria_label=f"{label}, table"),
+    )  # fmt: skip
+
+
 def _alert(alert: Mapping[str, Any], now_s: float) -> Node:
     labels: Mapping[str, str] = alert.get("labels", {})
     firing = alert.get("state") == "firing"

@@ -63,7 +63,8 @@ CALM = (Pool("llama-8b", 1, 12, 0.08, 0.011, 120, 0.35),)
 class Fleet:
     """Raw series of ``pools`` under one dialect's names, scraped every 5 s until ``now_s``; also a Querier.
 
-    ``firing`` are alert names that fire since the trouble began; ``down`` are instances whose scrapes fail at the end.
+    ``firing`` are alert names that fire since the trouble began; ``down`` are instances whose scrapes fail at the end;
+    ``lame`` is one whose queue is long.
     """
 
     pools: Sequence[Pool] = POOLS
@@ -71,6 +72,7 @@ class Fleet:
     now_s: int = NOW_S
     firing: Sequence[str] = ()
     down: Sequence[str] = ()
+    lame: str = ""
     groups: list[SeriesGroup] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -143,7 +145,7 @@ class Fleet:
         prompt = PROMPT_TOKENS * (1 + 0.3 * seed.uniform(-1, 1, count))
         prefill_share = 0.2 * rate * prompt / (usual * PROMPT_TOKENS)
         itl = 0.4 * pool.itl_s / (1 - prefill_share - 0.4 * rate / usual)
-        ttft = pool.ttft_s * wobble * (1 + 1.6 * trouble)
+        ttft = pool.ttft_s * wobble * (1 + 1.6 * trouble) * (3 if instance == self.lame else 1)
         queue, prefill, decode = 0.25 * ttft * (1 + 1.2 * trouble), 0.7 * ttft, itl * pool.tokens
         latencies = {
             "ttft": (ttft, rate), "itl": (itl, rate * pool.tokens), "tpot": (itl, rate),
