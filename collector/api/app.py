@@ -23,6 +23,7 @@ from collector.api import (
     status,
     targets,
 )
+from collector.api.direct import Direct
 from collector.api.errors import ApiError, as_api_error
 from collector.api.parts import Parts
 from collector.model.errors import CollectorError
@@ -38,7 +39,8 @@ def create_app(parts: Parts, token: str | None = None) -> ASGIApp:
     app = _application("Loadline collector")
     for kind in (queries, series, targets, rules, spans, logs, feedback, pushes, federate, status, own_metrics):
         app.include_router(kind.routes(parts))
-    return Guard(app, token) if token else app
+    direct = Direct(app, queries.direct(parts))
+    return Guard(direct, token) if token else direct
 
 
 def create_otlp_app(parts: Parts, token: str | None = None) -> ASGIApp:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from collector.api.pace import Pace
 from collector.forward.forwarding import Forwarding
 from collector.ingest.feedback import FeedbackReceiver, Requests
 from collector.ingest.feedback_metrics import FeedbackMetrics
@@ -57,6 +58,7 @@ class Parts:
     max_body_bytes: int = 64 << 20
     now_s: Callable[[], float] = time.time
     counts: Counts = field(default_factory=Counts)
+    pace: Pace = field(default_factory=Pace)
     started_s: float = field(default_factory=time.time)
 
     def __post_init__(self) -> None:

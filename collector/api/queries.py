@@ -1,8 +1,9 @@
 """Prometheus's query API: instant and range queries, formatting, exemplars."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
+from functools import partial
 
 from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
@@ -10,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from collector.api import answers
+from collector.api.direct import Handler
 from collector.api.errors import ApiError, bad_parameter
 from collector.api.parameters import EARLIEST_MS, LATEST_MS, Parameters, read_parameters
 from collector.api.parts import Parts
@@ -30,33 +32,13 @@ def routes(parts: Parts) -> APIRouter:
     @router.post("/query", operation_id="query_by_form")
     async def query(request: Request) -> Response:
         """Evaluate an expression at one moment."""
-        parameters = await read_parameters(request)
-        moment_ms = parameters.time_ms("time", parts.now_ms())
-        text = parameters.text("query")
-        return await _answer(
-            parts, request, parameters, "instant", lambda engine: engine.instant(parts.store, text, moment_ms)
-        )
+        return await _instant(parts, request)
 
     @router.get("/query_range", operation_id="query_range")
     @router.post("/query_range", operation_id="query_range_by_form")
     async def query_range(request: Request) -> Response:
         """Evaluate an expression at every step of a range."""
-        parameters = await read_parameters(request)
-        start_ms, end_ms = parameters.time_ms("start"), parameters.time_ms("end")
-        if end_ms < start_ms:
-            raise bad_parameter("end", "end timestamp must not be before start time")
-        step_ms = parameters.step_ms("step")
-        if (end_ms - start_ms) // step_ms > MAX_POINTS:
-            reason = f"exceeded maximum resolution of {MAX_POINTS:,} points per timeseries"
-            raise ApiError(400, "bad_data", f"{reason}. Try decreasing the query resolution (?step=XX)")
-        text = parameters.text("query")
-        return await _answer(
-            parts,
-            request,
-            parameters,
-            "range",
-            lambda engine: engine.range(parts.store, text, start_ms, end_ms, step_ms),
-        )
+        return await _range(parts, request)
 
     @router.get("/format_query", operation_id="format_query")
     @router.post("/format_query", operation_id="format_query_by_form")
@@ -89,9 +71,48 @@ def routes(parts: Parts) -> APIRouter:
     return router
 
 
+def direct(parts: Parts) -> dict[str, Handler]:
+    """The queries by path, to be called without a way through the framework."""
+    return {"/api/v1/query": partial(_instant, parts), "/api/v1/query_range": partial(_range, parts)}
+
+
+async def _instant(parts: Parts, request: Request) -> Response:
+    parameters = await read_parameters(request)
+    moment_ms = parameters.time_ms("time", parts.now_ms())
+    text = parameters.text("query")
+
+    def evaluate(engine: Engine) -> Result:
+        return engine.instant(parts.store, text, moment_ms)
+
+    return await _answer(parts, request, parameters, "instant", (text,), evaluate)
+
+
+async def _range(parts: Parts, request: Request) -> Response:
+    parameters = await read_parameters(request)
+    start_ms, end_ms = parameters.time_ms("start"), parameters.time_ms("end")
+    if end_ms < start_ms:
+        raise bad_parameter("end", "end timestamp must not be before start time")
+    step_ms = parameters.step_ms("step")
+    if (end_ms - start_ms) // step_ms > MAX_POINTS:
+        reason = f"exceeded maximum resolution of {MAX_POINTS:,} points per timeseries"
+        raise ApiError(400, "bad_data", f"{reason}. Try decreasing the query resolution (?step=XX)")
+    text = parameters.text("query")
+
+    def evaluate(engine: Engine) -> Result:
+        return engine.range(parts.store, text, start_ms, end_ms, step_ms)
+
+    return await _answer(parts, request, parameters, "range", (text, end_ms - start_ms, step_ms), evaluate)
+
+
 async def _answer(
-    parts: Parts, request: Request, parameters: Parameters, kind: str, evaluate: Callable[[Engine], Result]
+    parts: Parts,
+    request: Request,
+    parameters: Parameters,
+    kind: str,
+    asked: Hashable,
+    evaluate: Callable[[Engine], Result],
 ) -> Response:
+    """``asked``: what the time that the query takes depends on."""
     limit = parameters.count("limit", 0)
     limits, lookback_ms = parts.limits, parts.lookback_ms
     if parameters.text("timeout"):
@@ -107,7 +128,7 @@ async def _answer(
     parts.counts.queries[kind] += 1
     began_s = time.perf_counter()
     try:
-        return await run_query(parts, request, limits.timeout_s, work)
+        return await run_query(parts, request, limits.timeout_s, work, asked)
     except QueryError as error:
         parts.counts.query_failures += 1
         if error.kind == "bad_data":
