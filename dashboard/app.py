@@ -1,11 +1,14 @@
 """The dashboard as a Dash application: registers pages, routes on the path alone, and guards every request."""
 
 from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from dash import ClientsideFunction, Dash, Input, Output, html
-from flask import jsonify
+from flask import Response, jsonify
 
+import planner
 from dashboard.page import Page
 from dashboard.parts.icon import hyphened
 from dashboard.parts.shell import Grafana, shell
@@ -16,6 +19,10 @@ from dashboard.source import Source
 from planner.slo import Slo
 
 HEALTH = "healthz"
+CHARTS = "data/charts.js"
+BUNDLE = Path(planner.__file__).parent / "assets" / "plotly-cartesian.min.js"
+"""Plotly's cartesian bundle, which the planner's reports hold too."""
+
 ASSET_MAX_AGE_S = 31_536_000
 """Dash adds each asset's time of change to its address, so browsers may keep it."""
 
@@ -65,6 +72,7 @@ def create_app(
     shown = load_groups() if groups is None else groups
     pages = pages_of(shown)
     site = Site(source, slo, path_prefix)
+    bundle = BUNDLE.read_bytes()
     app = Dash(
         __name__,
         title="Loadline",
@@ -76,8 +84,8 @@ def create_app(
         health_endpoint=HEALTH,
         enable_mcp=False,
         add_log_handler=False,
-        # the vendored bundle lies in assets; Dash would add its own, four times the size
-        external_scripts=[],
+        # the vendored bundle; Dash would load its own, four times the size
+        external_scripts=[f"{path_prefix}{CHARTS}?v={sha256(bundle).hexdigest()[:12]}"],
     )
     app.server.config["SEND_FILE_MAX_AGE_DEFAULT"] = ASSET_MAX_AGE_S
     app.layout = shell(shown, path_prefix, grafana or Grafana())
@@ -85,6 +93,7 @@ def create_app(
     for page in pages:
         page.wire(app, site)
     app.server.add_url_rule(f"{path_prefix}data/names", "names", lambda: jsonify(source.names()))
+    app.server.add_url_rule(f"{path_prefix}{CHARTS}", "charts", lambda: _script(bundle))
     app.index_string = INDEX.replace("PRE_PAINT", PRE_PAINT).replace("FAVICON", app.get_asset_url("favicon.svg"))
     hashes = [script_hash(PRE_PAINT), *app.csp_hashes()]
     protect(app.server, token=token, open_path=path_prefix + HEALTH, script_hashes=hashes)
@@ -105,6 +114,13 @@ def _route(app: Dash, pages: Sequence[Page], prefix: str) -> None:
         Input("url", "pathname"),
         Input("url", "search"),
     )
+
+
+def _script(content: bytes) -> Response:
+    answer = Response(content, mimetype="text/javascript")
+    answer.cache_control.max_age = ASSET_MAX_AGE_S
+    answer.cache_control.public = True
+    return answer
 
 
 def not_found(pathname: str | None, prefix: str) -> Any:

@@ -39,6 +39,12 @@ def serve(
     source_token_file: Annotated[
         Path | None, option("source_token_file", "File with the bearer token of the source.")
     ] = None,
+    grafana_url: Annotated[
+        str | None, option("grafana_url", "Address of a Grafana; panels then offer to open their queries there.")
+    ] = None,
+    grafana_datasource: Annotated[
+        str | None, option("grafana_datasource", "Uid of Grafana's data source (its default one).")
+    ] = None,
     threads: Annotated[int | None, option("threads", "Requests answered at once (8).")] = None,
     ttft_p95_s: Annotated[float | None, option("ttft_p95_s", "SLO: 95th percentile of TTFT, seconds.")] = None,
     itl_p95_s: Annotated[float | None, option("itl_p95_s", "SLO: 95th percentile between tokens, seconds.")] = None,

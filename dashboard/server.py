@@ -15,6 +15,7 @@ from waitress import create_server
 from collector.client import Client
 from dashboard.app import create_app
 from dashboard.errors import SettingsError
+from dashboard.parts.shell import Grafana
 from dashboard.settings import DashboardSettings
 from dashboard.source import Source, Warnings
 from dashboard.twin import Twin
@@ -37,7 +38,8 @@ def serve(settings: DashboardSettings, promise: dict[str, float], said: TextIO =
     client = Client(settings.source, token=source_token, timeout_s=SOURCE_TIMEOUT_S, on_warning=warnings.__setitem__)
     source = Source(client, twin.headroom, warnings=warnings)
     try:
-        app = create_app(source, slo, path_prefix=settings.path_prefix, token=token)
+        grafana = Grafana(settings.grafana_url, settings.grafana_datasource)
+        app = create_app(source, slo, path_prefix=settings.path_prefix, token=token, grafana=grafana)
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         server = create_server(app.server, sockets=[listener], threads=settings.threads, ident="loadline")
         signal.signal(signal.SIGTERM, _stop)

@@ -17,6 +17,8 @@ class DashboardSettings(BaseModel):
     path_prefix: str = Field("/", description="path under which a proxy serves the dashboard")
     auth_token_file: Path | None = Field(None, description="file with the token that viewers need")
     source_token_file: Path | None = Field(None, description="file with the token that the source needs")
+    grafana_url: str = Field("", description="address of a Grafana in which queries can be opened too")
+    grafana_datasource: str = Field("", description="uid of its data source; its default one if empty")
     threads: int = Field(8, ge=1, le=64, description="requests answered at once")
 
     @field_validator("path_prefix")
@@ -25,6 +27,13 @@ class DashboardSettings(BaseModel):
         if any(character in prefix for character in "?#\\ \"'<>") or "//" in prefix:
             raise ValueError("a path prefix looks like /loadline/")
         return f"/{prefix.strip('/')}/" if prefix.strip("/") else "/"
+
+    @field_validator("grafana_url")
+    @classmethod
+    def _grafana(cls, address: str) -> str:
+        if address and not address.startswith(("http://", "https://")):
+            raise ValueError("a Grafana looks like http://127.0.0.1:3000")
+        return address.rstrip("/")
 
     @field_validator("source")
     @classmethod

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from planner.headroom import PoolHeadroom
 
 KV_EVICTS_AT = 0.9
+HEADROOM_AGED_S = 90.0
+"""Load lines older than this tell their age while new ones are worked out; the usual time to live is 30 s."""
+
+HEADROOM_TOO_OLD_S = 600.0
+"""Load lines older than this are of another load, and are not shown."""
 
 HERO = Panel("ov-load", "Load against the load line", "req/s", span=8, height=272, legend=False)
 TTFT = Panel("ov-ttft", "TTFT")
@@ -50,6 +55,7 @@ class Seen:
     promises: Sequence[judge.Promise]
     headroom: Sequence["PoolHeadroom"]
     headroom_error: Exception | None
+    headroom_age_s: float
     alerts: Held
     changes: Sequence[Mark]
     pools: Sequence[str]
@@ -131,7 +137,9 @@ def see(begun: Refresh, vocabulary: Vocabulary, source: Source, slo: Slo) -> See
     budgets = source.instants(queries.budgets(vocabulary, slo, window, where), window.end_s)
     promises = judge.promises(answers, budgets, slo, begun.view, window)
     held = source.headroom(slo, window)
-    headroom = [one for one in held.value or () if begun.view.wants(one.pool)]
+    age_s = begun.now_s - held.fetched_s if held.fetched_s is not None else 0.0
+    known = () if age_s > HEADROOM_TOO_OLD_S else held.value or ()
+    headroom = [one for one in known if begun.view.wants(one.pool)]
     measured = {name: one for name, one in answers.items() if name not in ("alerts", "up", "info", "replicas")}
     pools = sorted({*begun.scope.pools, *queries.pools(measured)})
     return Seen(
@@ -140,6 +148,7 @@ def see(begun: Refresh, vocabulary: Vocabulary, source: Source, slo: Slo) -> See
         promises,
         headroom,
         held.error,
+        age_s,
         source.alerts(),
         changes.changes(answers, window),
         pools,
@@ -179,7 +188,7 @@ def _known(seen: Seen, site: Site) -> list[Any]:
     return [
         *boxes,
         *(value for drawn in panels for value in drawn.values()),
-        begun.stamp(seen.pools, soon=isinstance(seen.headroom_error, Late) and not seen.headroom),
+        begun.stamp(seen.pools, soon=isinstance(seen.headroom_error, Late)),
     ]
 
 
@@ -221,7 +230,7 @@ def _tiles(seen: Seen, prefix: str) -> Node:
 def _bars(seen: Seen, prefix: str) -> Node:
     if not seen.headroom:
         return html.P(_headroom_note(seen), className="none")
-    return bars.bars(seen.headroom, seen.refresh.view, prefix)
+    return [bars.bars(seen.headroom, seen.refresh.view, prefix), html.Div(_aged(seen), className="b-aged")]
 
 
 def _headroom_note(seen: Seen) -> str:
@@ -237,8 +246,17 @@ def _hero(seen: Seen, slo: Slo) -> Drawn:
     if pool not in rows:
         return empty(HERO, begun.clock, [answer], judge.why_empty(answer, rows))
     figure = load_line.load_line(rows[pool], headroom, begun.clock, slo, height=HERO.height, marks=seen.changes)
-    sub = _hero_chips(pool, headroom, seen)
+    sub = [*_hero_chips(pool, headroom, seen), _aged(seen)]
     return Drawn(figure, sub, None, stale([answer], begun.now_s), texts([answer]))
+
+
+def _aged(seen: Seen) -> Node:
+    """The age of load lines that are not of now, as after a long pause."""
+    if not seen.headroom or seen.headroom_age_s <= HEADROOM_AGED_S:
+        return None
+    return html.Span(
+        f"line {quantity.span(seen.headroom_age_s)} old", className="hd-w", title="a new one is worked out"
+    )
 
 
 def _hero_chips(pool: str, headroom: "PoolHeadroom | None", seen: Seen) -> Node:
