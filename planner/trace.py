@@ -219,9 +219,9 @@ class Trace:
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """Those of arrivals, prompt lengths and answer lengths that some request lacks, in words."""
+        """Those of arrival times, prompt lengths and answer lengths that no request tells, in words."""
         words = {"arrival_ns": "arrival times", "input_tokens": "prompt lengths", "output_tokens": "answer lengths"}
-        return tuple(word for name, word in words.items() if name in self.missing and self.missing[name].any())
+        return tuple(word for name, word in words.items() if name in self.missing and self.missing[name].all())
 
     @property
     def duration_s(self) -> float:
