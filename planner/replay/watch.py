@@ -20,6 +20,7 @@ from planner.result import STEP_SIGNALS, Observation
 
 STEP_FIELDS = ("wall_s", *STEP_SIGNALS)
 MAX_STEPS = 20_000
+STRETCH = 500
 HISTOGRAM_SIGNALS = {"step_time": ("wall_s", "steps"), "ttft": ("ttft_sum_s", "ttft_count")}
 
 
@@ -67,11 +68,13 @@ def observations(readings: Sequence[Reading]) -> tuple[Observation, ...]:
 def with_steps(summed: Sequence[Observation], steps: Sequence[Observation]) -> tuple[Observation, ...]:
     """Single steps instead of sums over intervals, where the server lists them: a fit tells more from them.
 
-    Of more than ``MAX_STEPS``, every k-th is kept. The engine's own TTFT over all intervals stands in the last one.
+    Of more than ``MAX_STEPS``, every k-th stretch of ``STRETCH`` steps is kept, so that what follows what stays known.
+    The engine's own TTFT over all intervals stands in the last one.
     """
     if not steps:
         return tuple(summed)
-    kept = list(steps[:: -(-len(steps) // MAX_STEPS)])
+    every = -(-len(steps) // MAX_STEPS)
+    kept = [step for number, step in enumerate(steps) if number // STRETCH % every == 0]
     counted = [one for one in summed if one.ttft_count]
     if counted:
         total = {
@@ -98,6 +101,7 @@ class Watch:
         self._readings: list[Reading] = []
         self._steps: list[Observation] = []
         self._next_step: int | None = None
+        self._ahead_s = float("inf")  # the run's clock less the engine's: at most this, and so much when it is busy
 
     async def run(self, every_s: float = 1.0) -> tuple[Observation, ...]:
         """Watch until cancelled; then look once more and answer with what was seen."""
@@ -106,7 +110,11 @@ class Watch:
                 await self._look()
                 await asyncio.sleep(every_s - self._clock() % every_s)
         await self._look()
-        return with_steps(observations(self._readings), self._steps)
+        return self.observations()
+
+    def observations(self) -> tuple[Observation, ...]:
+        """What has been seen so far, on the run's clock."""
+        return with_steps(observations(self._readings), [_shifted(step, self._ahead_s) for step in self._steps])
 
     async def _look(self) -> None:
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
@@ -127,8 +135,22 @@ class Watch:
             if response.status != 200:
                 return
             document = orjson.loads(await response.read())
+        found = [_step(entry) for entry in document.get("steps", ())]
+        if found and found[-1].end_s is not None:
+            self._ahead_s = min(self._ahead_s, self._clock() - found[-1].end_s)
         if self._next_step is not None:
-            self._steps += [
-                Observation(**{field: step[field] for field in STEP_FIELDS}) for step in document.get("steps", ())
-            ]
+            self._steps += found
         self._next_step = document.get("next", self._next_step)
+
+
+def _step(entry: Mapping[str, float]) -> Observation:
+    """One listed step, on the engine's clock where it tells when it was."""
+    start_s = entry.get("start_s")
+    times = {} if start_s is None else {"start_s": start_s, "end_s": start_s + entry["wall_s"]}
+    return Observation(**{field: entry[field] for field in STEP_FIELDS}, **times)
+
+
+def _shifted(step: Observation, by_s: float) -> Observation:
+    if step.start_s is None or step.end_s is None:
+        return step
+    return step.model_copy(update={"start_s": step.start_s + by_s, "end_s": step.end_s + by_s})

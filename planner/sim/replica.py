@@ -1,7 +1,7 @@
 """One replica of the twin: the engine's scheduler, a step-time model, and a log of its steps."""
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -59,6 +59,7 @@ class Replica:
     request arrives. ``hull`` holds the largest step sizes that the model was fitted on, by name; steps beyond are
     counted in the log. ``noise`` are factors to multiply a step's time with, drawn from ``generator``; empty for none.
     ``settled`` is the tick from which gaps between tokens are logged. Times are ticks (``planner.sim.pace``).
+    ``watch``, where it is set, is told each run's first step as it begins.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Replica:
         self.due: int | None = None
         self.started = 0
         self.stopped: int | None = None
+        self.watch: Callable[[SchedulerOutput], None] | None = None
         self._pace = Pace(model)
         self._skip = skip and self._pace.kv_ticks is not None
         self._settled = settled
@@ -110,6 +112,8 @@ class Replica:
         if output is None:
             self.due = None
             return None
+        if self.watch is not None:
+            self.watch(output)
         stats = output.stats
         self._begun = now
         self._first = self._pace.ticks(stats)

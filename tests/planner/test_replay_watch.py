@@ -1,7 +1,12 @@
 """The server's own step counters: read in any dialect, as growth between two readings."""
 
+import asyncio
+
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestServer
+
 from collector.signals import load_dialects
-from planner.replay.watch import MAX_STEPS, Reading, observations, read_page, with_steps
+from planner.replay.watch import MAX_STEPS, STRETCH, Reading, Watch, observations, read_page, with_steps
 from planner.result import Observation
 
 PAGE = b"""# TYPE loadline_num_requests_running gauge
@@ -59,7 +64,36 @@ def test_single_steps_stand_for_sums_where_the_server_lists_them():
     assert [one.ttft_count for one in kept] == [None, 2]
 
 
-def test_of_very_many_steps_every_kth_is_kept():
-    kept = with_steps((), [step(number) for number in range(MAX_STEPS + 2)])
-    assert [one.prefill_tokens for one in kept[:3]] == [0, 2, 4]
-    assert len(kept) == MAX_STEPS // 2 + 1
+def test_of_very_many_steps_every_kth_stretch_is_kept_whole():
+    kept = with_steps((), [step(number) for number in range(MAX_STEPS + STRETCH)])
+    tokens = [one.prefill_tokens for one in kept]
+    assert tokens[: STRETCH + 1] == [*range(STRETCH), 2 * STRETCH]
+    assert len(kept) <= MAX_STEPS
+
+
+def test_listed_steps_are_put_on_the_runs_clock_by_the_look_that_came_soonest_after_one():
+    engine = [
+        {"step": 0, "start_s": 900.0, "wall_s": 0.5},
+        {"step": 1, "start_s": 901.0, "wall_s": 0.25},
+        {"step": 2, "start_s": 903.0, "wall_s": 0.5},
+    ]
+    work = {"prefill_tokens": 1, "prefill_attention": 1, "decode_seqs": 0, "decode_kv_tokens": 0}
+    looks = [(0, 1, 1.0), (1, 2, 1.75), (2, 3, 4.0)]  # steps listed from, to, and when on the run's clock
+
+    async def answer(request: web.Request) -> web.Response:
+        first = int(request.query["since"])
+        last = next(until for since, until, _ in looks if since == first)
+        return web.json_response({"steps": [step | work for step in engine[first:last]], "next": last})
+
+    async def look() -> tuple[Observation, ...]:
+        app = web.Application()
+        app.router.add_get("/steps", answer)
+        async with TestServer(app) as server, ClientSession() as session:
+            times = iter([at for _, _, at in looks])
+            watch = Watch(session, str(server.make_url("")), (), lambda: next(times))
+            for _ in looks:
+                await watch._read_steps()
+            return watch.observations()
+
+    found = asyncio.run(look())
+    assert [(one.start_s, one.end_s) for one in found] == [(1.5, 1.75), (3.5, 4.0)]
