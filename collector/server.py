@@ -62,10 +62,14 @@ def configuration_of(settings: CollectorSettings) -> Configuration:
     return with_fixed(read, targets)
 
 
-def forward_of(settings: CollectorSettings) -> ForwardSettings:
+def forward_of(settings: CollectorSettings, configuration: Configuration) -> ForwardSettings:
     """Where to pass on what is received; ConfigError where it cannot be used."""
     return forward_settings(
-        settings.forward_remote_write, settings.forward_otlp, settings.forward_token_file, settings.forward_config
+        settings.forward_remote_write,
+        settings.forward_otlp,
+        settings.forward_token_file,
+        settings.forward_config,
+        configuration.remote_write,
     )
 
 
@@ -115,8 +119,7 @@ async def serve(settings: CollectorSettings, say: Callable[[str], None]) -> None
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     token = token_of(settings)
-    configuration_of(settings)
-    forward_of(settings)
+    forward_of(settings, configuration_of(settings))
     with contextlib.ExitStack() as sockets:
         ports = [(sockets.enter_context(listen(settings.host, settings.port)), create_app)]
         if settings.otlp_port is not None:
@@ -133,18 +136,29 @@ async def serve(settings: CollectorSettings, say: Callable[[str], None]) -> None
 async def opened(settings: CollectorSettings) -> AsyncIterator[tuple[Parts, Scraping]]:
     """The collector's parts over an open store; closed when the block ends, after every thread has."""
     retention_ms = round(seconds(settings.retention) * 1000)
-    external = configuration_of(settings).external_labels
     limits = Limits(max_samples=settings.query_max_samples, timeout_s=seconds(settings.query_timeout))
     async with httpx.AsyncClient(trust_env=False, follow_redirects=True) as http:
+        clients = Clients()
         with (
             Store.open(settings.data, retention_ms=retention_ms) as store,
-            Forwarding(forward_of(settings), settings.data / "forward", http, external) as forwarding,
+            Forwarding(settings.data / "forward", clients.open) as forwarding,
         ):
             sink, spans, logs = forwarding.tee(store), SpanStore(store.database), LogStore(store.database)
             span_metrics = SpanMetrics(sink) if settings.span_metrics else None
             requests = Requests(spans)
-            scraping = Scraping(sink, Clients())
-            configuration = LiveConfiguration(lambda: configuration_of(settings), scraping.apply)
+            scraping = Scraping(sink, clients)
+
+            async def apply(configuration: Configuration) -> None:
+                forward = forward_of(settings, configuration)
+                for to in (*forward.remote_write, *forward.otlp):
+                    clients.check(to.access)
+                await scraping.apply(configuration)
+                try:
+                    forwarding.apply(forward, configuration.external_labels)
+                except StoreError as error:
+                    raise ConfigError(str(error)) from error
+
+            configuration = LiveConfiguration(lambda: configuration_of(settings), apply)
             await configuration.load()
             try:
                 parts = Parts(

@@ -1,9 +1,12 @@
-"""All that is passed on: a queue, a sender and a tap for each destination of the settings."""
+"""All that is passed on: a queue, a sender and a tap for each destination of the settings, which may change."""
 
 import asyncio
 import hashlib
+import logging
 import re
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -13,45 +16,72 @@ from google.protobuf.message import Message
 from collector.forward.otlp import OtlpOut, enqueue
 from collector.forward.queue import DiskQueue
 from collector.forward.remote_write import RemoteWriteOut, Samples
-from collector.forward.sender import FLUSH_S, Sender
+from collector.forward.sender import FLUSH_S, Sender, Wire
 from collector.forward.settings import Destination, ForwardSettings, without_user
 from collector.forward.tee import Tee
 from collector.model.labels import Labels
+from collector.scrape.access import Access
 from collector.store import Store
+
+_log = logging.getLogger(__name__)
+
+
+Key = tuple[str, Destination, Labels]
+"""Protocol, destination and external labels: what makes a route another one."""
+
+
+@dataclass(eq=False, slots=True)
+class _Route:
+    """One destination at work; it begins once the one ``before`` it, of the same queue, has ended."""
+
+    key: Key
+    queue: DiskQueue
+    sender: Sender
+    http: httpx.AsyncClient
+    samples: Samples | None
+    before: "_Route | None" = None
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
 
 
 class Forwarding:
-    """Destinations of one collector; queues lie in ``folder``. Raises StoreError where one cannot be opened.
+    """Destinations of one collector; queues lie in ``folder``.
 
-    ``external`` labels are given to every sample that lacks them.
-
-    Read by others: ``senders``.
+    ``open_http`` makes the connections for an access. Read by others: ``senders``, the same list for ever.
     """
 
     def __init__(
-        self,
-        settings: ForwardSettings,
-        folder: Path,
-        http: httpx.AsyncClient,
-        external: Labels = (),
-        flush_s: float = FLUSH_S,
+        self, folder: Path, open_http: Callable[[Access], httpx.AsyncClient], flush_s: float = FLUSH_S
     ) -> None:
         self.senders: list[Sender] = []
-        self._queues = ExitStack()
+        self._folder, self._open_http, self._flush_s = folder, open_http, flush_s
+        self._routes: dict[str, _Route] = {}
         self._samples: list[Samples] = []
         self._otlp: list[DiskQueue] = []
-        for to in settings.remote_write:
-            queue = self._open(folder, to)
-            self._samples.append(Samples(queue, to.rules, to.max_samples, external))
-            wire = RemoteWriteOut(to.url, to.max_samples)
-            self.senders.append(Sender(without_user(to.url), queue, wire, http, to.token_file, flush_s=flush_s))
-        for backend in settings.otlp:
-            queue = self._open(folder, backend)
-            self._otlp.append(queue)
-            sender = Sender(
-                without_user(backend.url), queue, OtlpOut(backend.url), http, backend.token_file, flush_s=flush_s
-            )
-            self.senders.append(sender)
+        self._tasks: asyncio.TaskGroup | None = None
+
+    def apply(self, settings: ForwardSettings, external: Labels = ()) -> None:
+        """Follow settings; destinations that stay go on undisturbed. What waits for one that is gone stays on disk.
+
+        ``external`` labels are given to every sample that lacks them. Raises StoreError where a queue cannot be opened,
+        ConfigError where a certificate cannot be used; then nothing has changed.
+        """
+        keys: list[Key] = [("remote_write", to, external) for to in settings.remote_write]
+        keys += [("otlp", to, ()) for to in settings.otlp]
+        with ExitStack() as undo:
+            routes = {key[1].url: self._route(key, undo) for key in keys}
+            undo.pop_all()
+        ended = [route for url, route in self._routes.items() if routes.get(url) is not route]
+        begun = [route for url, route in routes.items() if self._routes.get(url) is not route]
+        self._routes = routes
+        self._samples[:] = [route.samples for route in routes.values() if route.samples is not None]
+        self._otlp[:] = [route.queue for route in routes.values() if route.samples is None]
+        self.senders[:] = [route.sender for route in routes.values()]
+        for route in ended:
+            route.stop.set()
+            if route.task is None and not self._is_used(route.queue):
+                route.queue.close()
+        self._begin(begun)
 
     def tee(self, store: Store) -> Tee:
         """What to write samples to, so that they are kept and passed on."""
@@ -59,16 +89,23 @@ class Forwarding:
 
     def pass_on(self, signal: str, request: Message) -> None:
         """Queue one OTLP request for every backend."""
-        for queue in self._otlp:
+        for queue in tuple(self._otlp):
             enqueue(queue, signal, request)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send until ``stop`` is set."""
-        await asyncio.gather(stop.wait(), *(sender.run(stop) for sender in self.senders))
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            self._begin(self._routes.values())
+            await stop.wait()
+            self._tasks = None
+            for route in self._routes.values():
+                route.stop.set()
 
     def close(self) -> None:
         """Close the queues; what waits in them is sent after the next start."""
-        self._queues.close()
+        for route in self._routes.values():
+            route.queue.close()
 
     def __enter__(self) -> "Forwarding":
         return self
@@ -78,8 +115,43 @@ class Forwarding:
     ) -> None:
         self.close()
 
-    def _open(self, folder: Path, to: Destination) -> DiskQueue:
-        return self._queues.enter_context(DiskQueue(folder / file_of(to.url), to.queue_bytes, to.queue_age_s))
+    def _route(self, key: Key, undo: ExitStack) -> _Route:
+        """The route that is there, or a new one over the queue of its address."""
+        protocol, to, external = key
+        before = self._routes.get(to.url)
+        if before is not None and before.key == key:
+            return before
+        http = self._open_http(to.access)
+        if before is None:
+            queue = undo.enter_context(DiskQueue(self._folder / file_of(to.url), to.queue_bytes, to.queue_age_s))
+        else:
+            queue = before.queue
+            queue.limit(to.queue_bytes, to.queue_age_s)
+        wire: Wire = OtlpOut(to.url) if protocol == "otlp" else RemoteWriteOut(to.url, to.max_samples)
+        samples = Samples(queue, to.rules, to.max_samples, external) if protocol == "remote_write" else None
+        name = to.name or without_user(to.url)
+        sender = Sender(name, queue, wire, http, to.access, to.timeout_s, to.flush_s or self._flush_s, to.headers)
+        return _Route(key, queue, sender, http, samples, before)
+
+    def _begin(self, routes: Iterable[_Route]) -> None:
+        if self._tasks is not None:
+            for route in routes:
+                route.task = self._tasks.create_task(self._send(route))
+
+    async def _send(self, route: _Route) -> None:
+        before, route.before = route.before, None
+        if before is not None and before.task is not None:
+            await before.task
+        try:
+            await route.sender.run(route.stop)
+        finally:
+            await route.http.aclose()
+        if not self._is_used(route.queue):
+            route.queue.close()
+            _log.info("forwarding to %s ended; what waits stays in %s", route.sender.name, self._folder)
+
+    def _is_used(self, queue: DiskQueue) -> bool:
+        return any(route.queue is queue for route in self._routes.values())
 
 
 def file_of(url: str) -> str:

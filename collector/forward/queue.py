@@ -79,6 +79,11 @@ class DiskQueue:
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"queue {path}: cannot be opened: {error}") from error
 
+    def limit(self, max_bytes: int, max_age_s: float) -> None:
+        """Other limits from now on."""
+        with self._lock:
+            self._max_bytes, self._max_age_s = max_bytes, max_age_s
+
     def append(self, kind: str, payload: bytes, items: int) -> None:
         """Put a record at the end; what goes beyond the limits is dropped at the front, or this one if it is larger."""
         with self._lock:

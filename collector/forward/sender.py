@@ -3,16 +3,16 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import httpx
 
 from collector.forward.queue import Batch, DiskQueue
 from collector.forward.retry import Verdict, delay_s, judge
-from collector.model.errors import StoreError
+from collector.model.errors import ConfigError, StoreError
+from collector.scrape.access import OPEN, Access
 
 FLUSH_S = 1.0
 """How long a batch that is not full may wait for more."""
@@ -63,16 +63,17 @@ class Sender:
         queue: DiskQueue,
         wire: Wire,
         http: httpx.AsyncClient,
-        token_file: Path | None = None,
+        access: Access = OPEN,
         timeout_s: float = TIMEOUT_S,
         flush_s: float = FLUSH_S,
+        headers: Sequence[tuple[str, str]] = (),
         now_s: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
         self.queue = queue
         self.sent = self.refused = self.retries = 0
         self.trouble = ""
-        self._wire, self._http, self._token_file = wire, http, token_file
+        self._wire, self._http, self._access, self._headers = wire, http, access, dict(headers)
         self._timeout_s, self._flush_s, self._now_s = timeout_s, flush_s, now_s
         self._failures = 0
 
@@ -117,17 +118,19 @@ class Sender:
             post = await asyncio.to_thread(self._wire.post, batch)
         except StoreError as error:
             return Attempt("refused", str(error))
-        headers = post.headers
         try:
-            if self._token_file is not None:
-                token = await asyncio.to_thread(self._token_file.read_text, encoding="utf-8")
-                headers = headers | {"Authorization": f"Bearer {token.strip()}"}
+            headers = self._headers | post.headers | await asyncio.to_thread(self._access.headers)
             answer = await self._http.post(
-                post.url, content=post.body, headers=headers, timeout=self._timeout_s, follow_redirects=False
+                post.url,
+                content=post.body,
+                headers=headers,
+                timeout=self._timeout_s,
+                follow_redirects=False,
+                extensions=self._access.extensions(),
             )
-        except (OSError, UnicodeDecodeError) as error:
-            return Attempt("retry", f"token file {self._token_file} cannot be read: {error}")
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except ConfigError as error:  # a file of credentials, or a token that is not given
+            return Attempt("retry", str(error))
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             return Attempt("retry", f"cannot be reached: {str(error) or type(error).__name__}")
         verdict = judge(answer.status_code)
         if verdict == "sent":
@@ -140,5 +143,5 @@ class Sender:
         if trouble and not self.trouble:
             _log.warning("forwarding to %s: %s", self.name, trouble)
         elif self.trouble and not trouble:
-            _log.warning("forwarding to %s: works again", self.name)
+            _log.info("forwarding to %s: works again", self.name)
         self.trouble = trouble

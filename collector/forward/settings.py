@@ -2,7 +2,9 @@
 
 remote_write:
   - url: http://127.0.0.1:8428/api/v1/write
-    bearer_token_file: /etc/loadline/token
+    bearer_token_file: /etc/loadline/token     # or basic_auth, authorization, oauth2; tls_config, proxy_url
+    remote_timeout: 30s
+    headers: {X-Scope-OrgID: team}
     max_samples_per_send: 2000
     queue_bytes: 512MB
     queue_age: 1d
@@ -10,9 +12,11 @@ remote_write:
       - {source_labels: [__name__], regex: "go_.*", action: drop}
 otlp:
   - url: http://127.0.0.1:4318
+
+``remote_write`` may stand in ``prometheus.yml`` as well, with Prometheus's keys.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +24,40 @@ import httpx
 
 from collector.forward.queue import MAX_AGE_S, MAX_BYTES
 from collector.forward.remote_write import MAX_SAMPLES
+from collector.forward.sender import FLUSH_S, TIMEOUT_S
 from collector.model.errors import ConfigError
+from collector.scrape.access import KEYS as ACCESS_KEYS
+from collector.scrape.access import OPEN, Access, Credentials, read_access
 from collector.scrape.document import Faults, Fields
 from collector.scrape.relabel import Rule, read_rules
+from collector.scrape.secret import Secret
 from collector.signals.document import parse_document
 from collector.signals.errors import DocumentError
 
-COMMON_KEYS = ("url", "bearer_token_file", "queue_bytes", "queue_age")
+COMMON_KEYS = ("url", "name", "remote_timeout", "headers", "queue_bytes", "queue_age", *ACCESS_KEYS)
 REMOTE_WRITE_KEYS = (*COMMON_KEYS, "max_samples_per_send", "write_relabel_configs")
+PROMETHEUS_KEYS = (
+    "queue_config",
+    "send_exemplars",
+    "send_native_histograms",
+    "metadata_config",
+    "protobuf_message",
+    "enable_http2",
+)
+"""Further keys of Prometheus's ``remote_write``."""
+
+QUEUE_KEYS = (
+    "max_samples_per_send",
+    "batch_send_deadline",
+    "capacity",
+    "max_shards",
+    "min_shards",
+    "min_backoff",
+    "max_backoff",
+    "retry_on_http_429",
+    "sample_age_limit",
+)
+MESSAGES = ("prometheus.WriteRequest",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +69,15 @@ class Destination:
     """
 
     url: str
-    token_file: Path | None = None
+    access: Access = OPEN
     queue_bytes: int = MAX_BYTES
     queue_age_s: float = MAX_AGE_S
     max_samples: int = MAX_SAMPLES
     rules: tuple[Rule, ...] = ()
+    name: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    timeout_s: float = TIMEOUT_S
+    flush_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +93,17 @@ def forward_settings(
     otlp: Sequence[str] = (),
     token_file: Path | None = None,
     file: Path | None = None,
+    listed: Sequence[Destination] = (),
 ) -> ForwardSettings:
-    """Receivers of the options and of the file; ConfigError where one cannot be used or is given twice."""
+    """Receivers of the options, of the file and those ``listed`` in prometheus.yml.
+
+    ConfigError where one cannot be used or is given twice.
+    """
     read = ForwardSettings() if file is None else read_forward_file(file)
+    access = OPEN if token_file is None else Access(Credentials("Bearer", Secret(file=token_file)))
     made = ForwardSettings(
-        (*(Destination(_option(url), token_file) for url in remote_write), *read.remote_write),
-        (*(Destination(_option(url), token_file) for url in otlp), *read.otlp),
+        (*(Destination(_option(url), access) for url in remote_write), *read.remote_write, *listed),
+        (*(Destination(_option(url), access) for url in otlp), *read.otlp),
     )
     urls = [to.url for to in (*made.remote_write, *made.otlp)]
     for url in urls:
@@ -83,9 +122,10 @@ def read_forward_file(path: Path) -> ForwardSettings:
         raise ConfigError(str(error)) from error
     faults = Faults()
     fields = Fields(node, "forward", ("remote_write", "otlp"), faults)
+    folder = path.parent.absolute()
     read = ForwardSettings(
-        tuple(_destinations(fields, "remote_write", REMOTE_WRITE_KEYS)),
-        tuple(_destinations(fields, "otlp", COMMON_KEYS)),
+        tuple(_destination(one, folder) for one in fields.each("remote_write", REMOTE_WRITE_KEYS)),
+        tuple(_destination(one, folder) for one in fields.each("otlp", COMMON_KEYS)),
     )
     if faults.lines:
         raise ConfigError("\n".join(faults.lines))
@@ -97,19 +137,35 @@ def without_user(url: str) -> str:
     return str(httpx.URL(url).copy_with(userinfo=b""))
 
 
-def _destinations(fields: Fields, key: str, allowed: Sequence[str]) -> Iterator[Destination]:
-    for one in fields.each(key, allowed):
-        if "url" not in one:
-            one.fault("url", "is absent; it is where to send")
-        token_file = one.text("bearer_token_file")
-        yield Destination(
-            one.read("url", "", _checked),
-            Path(token_file) if token_file else None,
-            one.size_bytes("queue_bytes") or MAX_BYTES,
-            one.duration_s("queue_age", MAX_AGE_S),
-            one.count("max_samples_per_send") or MAX_SAMPLES,
-            read_rules(one, "write_relabel_configs") if "write_relabel_configs" in allowed else (),
-        )
+def read_remote_write(fields: Fields, folder: Path) -> tuple[Destination, ...]:
+    """``remote_write`` of a prometheus.yml; relative paths begin at ``folder``."""
+    allowed = (*REMOTE_WRITE_KEYS, *PROMETHEUS_KEYS)
+    return tuple(_destination(one, folder) for one in fields.each("remote_write", allowed))
+
+
+def _destination(fields: Fields, folder: Path) -> Destination:
+    if "url" not in fields:
+        fields.fault("url", "is absent; it is where to send")
+    for key in ("send_exemplars", "send_native_histograms"):
+        if fields.boolean(key, False):
+            fields.fault(key, "true; only float samples are passed on")
+    message = fields.text("protobuf_message", MESSAGES[0])
+    if message not in MESSAGES:
+        fields.fault("protobuf_message", f'"{message}"; {MESSAGES[0]} is sent')
+    queue = fields.within("queue_config", QUEUE_KEYS)
+    in_queue = queue.count("max_samples_per_send") if queue else None
+    return Destination(
+        fields.read("url", "", _checked),
+        read_access(fields, folder),
+        fields.size_bytes("queue_bytes") or MAX_BYTES,
+        fields.duration_s("queue_age", queue.duration_s("sample_age_limit", MAX_AGE_S) if queue else MAX_AGE_S),
+        fields.count("max_samples_per_send") or in_queue or MAX_SAMPLES,
+        read_rules(fields, "write_relabel_configs"),
+        fields.text("name"),
+        tuple(fields.named("headers").items()),
+        fields.duration_s("remote_timeout", TIMEOUT_S),
+        queue.duration_s("batch_send_deadline", FLUSH_S) if queue and "batch_send_deadline" in queue else None,
+    )
 
 
 def _option(url: str) -> str:

@@ -10,29 +10,32 @@ from collector.store import AppendResult, Store
 
 
 class Tee:
-    """Takes what the store takes; what the store refuses as a whole is not passed on."""
+    """Takes what the store takes; what the store refuses as a whole is not passed on.
+
+    ``destinations`` may change meanwhile.
+    """
 
     def __init__(self, store: Store, destinations: Sequence[Samples]) -> None:
         self._store = store
-        self._destinations = tuple(destinations)
+        self._destinations = destinations
 
     def append_scrape(self, group_key: str, layout: Sequence[Labels], timestamp_ms: int, values: Float64Array) -> None:
         """See ``Store.append_scrape``."""
         self._store.append_scrape(group_key, layout, timestamp_ms, values)
-        for destination in self._destinations:
+        for destination in tuple(self._destinations):
             destination.scrape(group_key, layout, timestamp_ms, values)
 
     def mark_stale(self, group_key: str, timestamp_ms: int) -> None:
         """See ``Store.mark_stale``."""
         self._store.mark_stale(group_key, timestamp_ms)
-        for destination in self._destinations:
+        for destination in tuple(self._destinations):
             destination.stale(group_key, timestamp_ms)
 
     def append_series(self, series: Iterable[Series]) -> AppendResult:
         """See ``Store.append_series``; late samples are passed on too, for the destination to judge."""
         taken = list(series)
         result = self._store.append_series(taken)
-        for destination in self._destinations:
+        for destination in tuple(self._destinations):
             destination.series(taken)
         return result
 
@@ -43,7 +46,7 @@ class Tee:
             rows = len(values) if values.ndim > 1 else 1
             times, columns = timestamps_ms.reshape(rows, -1), values.reshape(rows, -1)
             series = [Series(labels, times[:, i], columns[:, i]) for i, labels in enumerate(layout)]
-            for destination in self._destinations:
+            for destination in tuple(self._destinations):
                 destination.series(series)
         return result
 

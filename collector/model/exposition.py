@@ -4,7 +4,6 @@ Responsible for turning the bytes of one scrape into a column of values under a 
 from the last one in little but its numbers, so the bytes before the value are kept as the key to the series and
 labels are parsed only when a key is new. A line that cannot be read becomes an error with its number; the rest goes on.
 
-Not kept: exemplars.
 Sources: Prometheus ``model/textparse``; OpenMetrics 1.0, section 5.2.
 """
 
@@ -59,6 +58,15 @@ class Metadata:
 
 
 @dataclass(frozen=True, slots=True)
+class PageExemplar:
+    """What a page tells of one observation behind a sample; ``time_ms`` is None where it does not say when."""
+
+    labels: Labels
+    value: float
+    time_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Scrape:
     """One page read.
 
@@ -68,6 +76,7 @@ class Scrape:
     ``errors``         the first bad lines; ``bad_lines`` counts all
     ``dropped``        samples whose series ``finish`` dropped
     ``timestamps_ms``  by place in the layout, for the samples to which the page gives a time of their own
+    ``exemplars``      by place in the layout, for the samples that have one
     """
 
     layout: tuple[Labels, ...]
@@ -77,6 +86,7 @@ class Scrape:
     bad_lines: int = 0
     dropped: int = 0
     timestamps_ms: dict[int, int] = field(default_factory=dict)
+    exemplars: dict[int, PageExemplar] = field(default_factory=dict)
 
 
 def _without_empty(labels: Labels) -> Labels | None:
@@ -146,6 +156,9 @@ class ScrapeParser:
             page.bad_lines,
             dropped,
             _times_ms(numbers, page) if page.stamps else {},
+            {place: page.exemplars[number] for place, number in enumerate(numbers) if number in page.exemplars}
+            if page.exemplars
+            else {},
         )
 
     def _read_line(self, line: bytes, number: int, page: "_Page") -> tuple[int, bytes] | None:
@@ -168,9 +181,11 @@ class ScrapeParser:
         rest = line[match.end() :]
         if match[2] is None and rest[:1] not in (b" ", b"\t"):
             raise ValueError("expected a metric name, perhaps {labels}, then a space and a value")
-        text, stamp = _value_text(rest, page.openmetrics)
+        text, stamp, exemplar = _value_text(rest, page.openmetrics)
         if stamp is not None:
             page.stamps[number] = stamp
+        if exemplar is not None:
+            page.exemplars[number] = exemplar
         raw = match[0]
         series = self._ids.get(raw)
         if series is None:
@@ -260,7 +275,7 @@ def read_sample_line(line: bytes) -> tuple[Labels, float, int | None]:
     match = _SERIES.match(line)
     if match is None or match.end() == 0:
         raise ValueError("expected a metric name or {")
-    text, stamp = _value_text(line[match.end() :], openmetrics=True)
+    text, stamp, _ = _value_text(line[match.end() :], openmetrics=True)
     labels = from_mapping(dict(_parse_labels(match[1], match[2])))
     return labels, _number(text), None if stamp is None else round(_number(stamp) * 1000)
 
@@ -275,6 +290,7 @@ class _Page:
         self.bad_lines = 0
         self.described: set[str] = set()
         self.stamps: dict[int, bytes] = {}  # by line number
+        self.exemplars: dict[int, PageExemplar] = {}  # by line number
 
     def refuse(self, number: int, line: bytes, reason: str) -> None:
         self.bad_lines += 1
@@ -343,8 +359,8 @@ def _number(text: bytes) -> float:
     raise ValueError(f"value {text.decode(errors='replace')!r} is not a number")
 
 
-def _value_text(rest: bytes, openmetrics: bool) -> tuple[bytes, bytes | None]:
-    """The texts of value and time in what follows a series: a value, perhaps a timestamp, perhaps an exemplar."""
+def _value_text(rest: bytes, openmetrics: bool) -> tuple[bytes, bytes | None, PageExemplar | None]:
+    """What follows a series: the text of its value, perhaps that of a timestamp, perhaps an exemplar."""
     fields, mark, exemplar = rest.partition(b"#")
     words = fields.split()
     if not words:
@@ -355,14 +371,30 @@ def _value_text(rest: bytes, openmetrics: bool) -> tuple[bytes, bytes | None]:
         raise ValueError(f"timestamp {words[1].decode(errors='replace')!r} is beyond what is kept")
     if mark and not openmetrics:
         raise ValueError("only OpenMetrics pages may carry exemplars")
-    if mark and not _EXEMPLAR.fullmatch(exemplar.strip(b" \t\r")):
+    return words[0], words[1] if len(words) == 2 else None, _read_exemplar(exemplar) if mark else None
+
+
+def _read_exemplar(raw: bytes) -> PageExemplar:
+    match = _EXEMPLAR.fullmatch(raw.strip(b" \t\r"))
+    if match is None:
         raise ValueError('an exemplar looks like # {trace_id="..."} 0.5')
-    return words[0], words[1] if len(words) == 2 else None
+    stamp = None if match[3] is None else _number(match[3])
+    if stamp is not None and not abs(stamp) < _LATEST:
+        raise ValueError(f"timestamp {match[3].decode(errors='replace')!r} of an exemplar is beyond what is kept")
+    labels = from_mapping(_pairs(match[1], {}))
+    return PageExemplar(labels, _number(match[2]), None if stamp is None else round(stamp * 1000))
 
 
 def _parse_labels(name: bytes | None, inner: bytes | None) -> Labels:
-    pairs: dict[str, str] = {METRIC_NAME: name.decode()} if name else {}
-    position, text = 0, inner or b""
+    pairs = _pairs(inner or b"", {METRIC_NAME: name.decode()} if name else {})
+    if not pairs.get(METRIC_NAME):
+        raise ValueError("the series has no metric name")
+    return tuple(sorted(pairs.items()))
+
+
+def _pairs(text: bytes, pairs: dict[str, str]) -> dict[str, str]:
+    """``pairs`` with what stands between braces."""
+    position = 0
     while position < len(text) and text[position:].strip():
         match = _LABEL.match(text, position)
         if match is None:
@@ -378,9 +410,7 @@ def _parse_labels(name: bytes | None, inner: bytes | None) -> Labels:
             raise ValueError(f"label {key!r} is given twice")
         pairs[key] = value
         position = match.end()
-    if not pairs.get(METRIC_NAME):
-        raise ValueError("the series has no metric name")
-    return tuple(sorted(pairs.items()))
+    return pairs
 
 
 def _unquote(raw: bytes) -> str:

@@ -1,4 +1,4 @@
-"""How a target is spoken to: credentials, TLS, redirects, and the connections for that.
+"""How a target is spoken to: credentials, TLS, proxy, redirects, and the connections for that.
 
 Files of passwords and tokens are read at every request, so that they may be changed under a running collector;
 certificates are read when the configuration is.
@@ -6,35 +6,32 @@ certificates are read when the configuration is.
 
 import base64
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
 
 from collector.model.errors import ConfigError
 from collector.scrape.document import Fields
+from collector.scrape.oauth2 import OAuth2, Tokens
+from collector.scrape.secret import Secret
 
-KEYS = ("basic_auth", "authorization", "bearer_token", "bearer_token_file", "tls_config", "follow_redirects")
+CREDENTIAL_KEYS = ("basic_auth", "authorization", "bearer_token", "bearer_token_file", "oauth2")
+KEYS = (*CREDENTIAL_KEYS, "tls_config", "proxy_url", "follow_redirects")
 BASIC_KEYS = ("username", "username_file", "password", "password_file")
 AUTHORIZATION_KEYS = ("type", "credentials", "credentials_file")
+OAUTH2_KEYS = (
+    "client_id",
+    "client_secret",
+    "client_secret_file",
+    "token_url",
+    "scopes",
+    "endpoint_params",
+    "tls_config",
+    "proxy_url",
+)
 TLS_KEYS = ("ca_file", "cert_file", "key_file", "server_name", "insecure_skip_verify")
-
-
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """A text that is not shown, or the file that holds it."""
-
-    text: str = field(default="", repr=False)
-    file: Path | None = None
-
-    def read(self) -> str:
-        """The text now; ConfigError where its file cannot be read."""
-        if self.file is None:
-            return self.text
-        try:
-            return self.file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{self.file}: cannot be read: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +83,23 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenAccess:
+    """A token by OAuth 2, and how the server that gives it is spoken to."""
+
+    settings: OAuth2
+    tls: Tls = Tls()
+    proxy_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Access:
     """Everything that decides how a request is made, beside its address."""
 
     credentials: Credentials | None = None
     tls: Tls = Tls()
     follow_redirects: bool = True
+    proxy_url: str | None = None
+    oauth2: TokenAccess | None = None
 
     def headers(self) -> dict[str, str]:
         """Headers to send now; ConfigError where a file of credentials cannot be read."""
@@ -109,11 +117,12 @@ OPEN = Access()
 class Clients:
     """Makes one HTTP client for each target: a pool shared by a thousand looks at every connection at each request.
 
-    Contexts of TLS are shared, and made anew once a certificate's file has changed.
+    Contexts of TLS are shared, and made anew once a certificate's file has changed; so are tokens of OAuth 2.
     """
 
     def __init__(self) -> None:
         self._contexts: dict[Tls, tuple[tuple[int, ...], ssl.SSLContext]] = {}
+        self._tokens: dict[TokenAccess, Tokens] = {}
 
     def context(self, tls: Tls) -> ssl.SSLContext:
         """The TLS context as the files are now; ConfigError naming the one that cannot be used."""
@@ -123,19 +132,43 @@ class Clients:
             known = self._contexts[tls] = (stamp, tls.context())
         return known[1]
 
-    def open(self, tls: Tls) -> httpx.AsyncClient:
+    def check(self, access: Access) -> None:
+        """ConfigError naming the certificate that cannot be used."""
+        self.context(access.tls)
+        if access.oauth2 is not None:
+            self.context(access.oauth2.tls)
+
+    def open(self, access: Access) -> httpx.AsyncClient:
         """A client that keeps its connection between requests, heeds no proxy of the environment and waits for ever."""
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=2, keepalive_expiry=300.0)
-        return httpx.AsyncClient(verify=self.context(tls), trust_env=False, limits=limits, timeout=None)  # noqa: S113
+        return httpx.AsyncClient(
+            verify=self.context(access.tls),
+            trust_env=False,
+            limits=limits,
+            timeout=None,  # noqa: S113
+            proxy=access.proxy_url,
+            auth=None if access.oauth2 is None else self._tokens_of(access.oauth2),
+        )
+
+    def _tokens_of(self, given: TokenAccess) -> Tokens:
+        if given not in self._tokens:
+            self._tokens[given] = Tokens(given.settings, partial(self.context, given.tls), given.proxy_url)
+        return self._tokens[given]
 
 
 def read_access(fields: Fields, folder: Path) -> Access:
     """The access keys of a scrape configuration or of HTTP discovery; relative paths begin at ``folder``."""
-    given = [key for key in ("basic_auth", "authorization", "bearer_token", "bearer_token_file") if key in fields]
+    given = [key for key in CREDENTIAL_KEYS if key in fields]
     if len(given) > 1:
         fields.fault(given[1], f"stands beside {given[0]}; one of the two is allowed")
     credentials = _read_basic(fields, folder) or _read_authorization(fields, folder) or _read_bearer(fields, folder)
-    return Access(credentials, _read_tls(fields, folder), fields.boolean("follow_redirects", True))
+    return Access(
+        credentials,
+        _read_tls(fields, folder),
+        fields.boolean("follow_redirects", True),
+        fields.read("proxy_url", None, _proxy),
+        _read_oauth2(fields, folder),
+    )
 
 
 def _read_basic(fields: Fields, folder: Path) -> Credentials | None:
@@ -163,6 +196,23 @@ def _read_bearer(fields: Fields, folder: Path) -> Credentials | None:
     return None if secret == Secret() else Credentials("Bearer", secret)
 
 
+def _read_oauth2(fields: Fields, folder: Path) -> TokenAccess | None:
+    given = fields.within("oauth2", OAUTH2_KEYS)
+    if given is None:
+        return None
+    for key in ("client_id", "token_url"):
+        if key not in given:
+            given.fault(key, "is absent; oauth2 needs one")
+    settings = OAuth2(
+        client_id=given.text("client_id"),
+        secret=_secret(given, "client_secret", folder),
+        token_url=given.read("token_url", "", _address),
+        scopes=given.texts("scopes"),
+        parameters=tuple(given.named("endpoint_params").items()),
+    )
+    return TokenAccess(settings, _read_tls(given, folder), given.read("proxy_url", None, _proxy))
+
+
 def _read_tls(fields: Fields, folder: Path) -> Tls:
     tls = fields.within("tls_config", TLS_KEYS)
     if tls is None:
@@ -187,3 +237,18 @@ def _secret(fields: Fields, key: str, folder: Path) -> Secret:
 def _path(fields: Fields, key: str, folder: Path) -> Path | None:
     text = fields.text(key)
     return folder / text if text else None
+
+
+def _proxy(text: str) -> str | None:
+    _address(text, "a proxy looks like http://proxy:3128")
+    return text
+
+
+def _address(text: str, allowed: str = "an address looks like https://host/token") -> str:
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL as error:
+        raise ValueError(str(error)) from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ValueError(allowed)
+    return text

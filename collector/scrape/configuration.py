@@ -1,4 +1,4 @@
-"""Read a ``prometheus.yml``: what to scrape, how, and the labels that go outside.
+"""Read a ``prometheus.yml``: what to scrape, how, where to pass it on, and the labels that go outside.
 
 What belongs to others (rules, alerting) is passed over with a remark; anything else that is not understood is an error
 with file, line and column.
@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from collector.forward.settings import Destination, read_remote_write, without_user
 from collector.model.errors import ConfigError
 from collector.model.labels import Labels, from_mapping
 from collector.scrape.access import KEYS as ACCESS_KEYS
@@ -30,7 +31,7 @@ ELSEWHERE = {
 }
 """Keys that are another process's to heed."""
 
-TOP_KEYS = ("global", "scrape_configs", "rule_files", "alerting")
+TOP_KEYS = ("global", "scrape_configs", "remote_write", "rule_files", "alerting")
 GLOBAL_KEYS = ("scrape_interval", "scrape_timeout", "evaluation_interval", "external_labels")
 LIMIT_KEYS = (
     "body_size_limit",
@@ -58,21 +59,24 @@ JOB_KEYS = (
     *ACCESS_KEYS,
 )
 STATIC_KEYS = ("targets", "labels")
-SECRETS = frozenset(("password", "credentials", "bearer_token"))
+SECRETS = frozenset(("password", "credentials", "bearer_token", "client_secret"))
+ADDRESSES = frozenset(("url", "proxy_url", "token_url"))
+"""Keys of addresses, which are shown without user and password."""
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """What to scrape.
 
-    ``external_labels`` are for what leaves this collector, such as federation. ``text`` is the file without its
-    secrets; ``remarks`` tell of keys that others heed.
+    ``external_labels`` are for what leaves this collector, such as federation; ``remote_write`` is where samples are
+    passed on to. ``text`` is the file without its secrets; ``remarks`` tell of keys that others heed.
     """
 
     jobs: tuple[Job, ...] = ()
     external_labels: Labels = ()
     text: str = ""
     remarks: tuple[str, ...] = ()
+    remote_write: tuple[Destination, ...] = ()
 
     def targets(self) -> tuple[Target, ...]:
         """Targets that are listed in the configuration itself."""
@@ -98,11 +102,12 @@ def parse_configuration(text: str, name: str, folder: Path) -> Configuration:
     top = Fields(root, "the file", TOP_KEYS, faults)
     general = top.within("global", GLOBAL_KEYS) or Fields(Node(name, 1, 1, None), "global", GLOBAL_KEYS, faults)
     jobs = tuple(_Jobs(general, folder).read(top))
+    remote_write = read_remote_write(top, folder)
     external = from_mapping(general.labels("external_labels"))
     remarks = tuple(_remark(fields, key) for fields in (top, general) for key in ELSEWHERE if key in fields)
     if faults.lines:
         raise ConfigError("\n".join(faults.lines))
-    return Configuration(jobs, external, _without_secrets(text), remarks)
+    return Configuration(jobs, external, _without_secrets(text), remarks, remote_write)
 
 
 def with_fixed(configuration: Configuration, targets: tuple[Target, ...]) -> Configuration:
@@ -214,6 +219,8 @@ def _hide(value: Any, seen: set[int]) -> None:
     for key, item in value.items() if isinstance(value, dict) else enumerate(value):
         if key in SECRETS and item:
             value[key] = "<secret>"
+        elif key in ADDRESSES and isinstance(item, str):
+            value[key] = without_user(item)
         else:
             _hide(item, seen)
 

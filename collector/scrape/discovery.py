@@ -81,7 +81,7 @@ def finder(source: FileSource | HttpSource, clients: Clients) -> Finder:
     """The finder for a source."""
     if isinstance(source, FileSource):
         return FileFinder(source)
-    return HttpFinder(source, clients.open(source.access.tls))
+    return HttpFinder(source, clients.open(source.access))
 
 
 class FileFinder:

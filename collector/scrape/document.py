@@ -136,6 +136,10 @@ class Fields:
                 found[name.text] = self._convert(name.text, value, "", str)
         return found
 
+    def named(self, key: str) -> dict[str, str]:
+        """A mapping of any names to texts."""
+        return {name.text: self._convert(name.text, value, "", str) for name, value in self.pairs(key)}
+
     def _convert(self, key: str, node: Node, default: Value, reader: Callable[[str], Value]) -> Value:
         if isinstance(node.value, dict | list) or node.value is None:
             self.faults.add(node, f"{key}: {node.shown()}; it is one value")

@@ -59,7 +59,7 @@ class Pool:
             scraper = before.get(key)
             context = self._clients.context(target.access.tls)
             if scraper is None or scraper.target != target or self._contexts.get(key) is not context:
-                scraper = Scraper(target, self._store, self._clients.open(target.access.tls))
+                scraper = Scraper(target, self._store, self._clients.open(target.access))
                 begun.append(scraper)
             contexts[key] = context
             after[key] = scraper

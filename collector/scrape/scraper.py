@@ -10,7 +10,8 @@ import httpx
 import numpy as np
 
 from collector.model.errors import CollectorError, StoreError
-from collector.model.exposition import ACCEPT, Metadata, Scrape, ScrapeParser
+from collector.model.exemplars import Exemplar
+from collector.model.exposition import ACCEPT, Metadata, PageExemplar, Scrape, ScrapeParser
 from collector.model.labels import METRIC_NAME, Labels, from_mapping, get
 from collector.model.series import Float64Array, Series
 from collector.scrape.target import ScrapeLimits, Target
@@ -40,6 +41,10 @@ class ScrapeSink(Protocol):
 
     def append_series(self, series: Iterable[Series]) -> object:
         """Store samples that have times of their own. Raises StoreError."""
+        ...
+
+    def append_exemplars(self, exemplars: Iterable[Exemplar]) -> int:
+        """Store exemplars and return how many were kept. Raises StoreError."""
         ...
 
     def mark_stale(self, group_key: str, timestamp_ms: int) -> None:
@@ -79,6 +84,7 @@ class Scraper:
         self._checked: tuple[Labels, ...] = ()
         self._known: frozenset[Labels] = frozenset()
         self._remark = ""
+        self._exemplars: dict[Labels, PageExemplar] = {}
 
     async def scrape(self, timestamp_ms: int) -> None:
         """Scrape now and store the page as of ``timestamp_ms``; every failure becomes ``up`` 0 and is said once."""
@@ -174,16 +180,29 @@ class Scraper:
         self._store.append_scrape(self.target.key, self._layout, timestamp_ms, values)
         if stamped:
             self._store.append_series(_stamped(page, stamped))
+        if page.exemplars:
+            self._append_exemplars(page, timestamp_ms)
         self.samples += kept
         for family in page.metadata:
             self.metadata[family.name] = family
             self._store.set_metadata(family.name, family.type, family.help, family.unit)
 
+    def _append_exemplars(self, page: Scrape, timestamp_ms: int) -> None:
+        """Store those that are new: a page shows the same one until there is another."""
+        shown = {page.layout[place]: exemplar for place, exemplar in page.exemplars.items()}
+        new = [(series, one) for series, one in shown.items() if self._exemplars.get(series) != one]
+        self._exemplars = shown
+        if new:
+            self._store.append_exemplars(
+                Exemplar(series, one.labels, one.value, timestamp_ms if one.time_ms is None else one.time_ms)
+                for series, one in new
+            )
+
     def _tell(self, failure: str, page: Scrape | None) -> None:
         if failure and not self.failure:
             _log.warning("target %s (job %s): %s", self.target.url, self.target.job, failure)
         elif self.failure and not failure:
-            _log.warning("target %s (job %s): answers again", self.target.url, self.target.job)
+            _log.info("target %s (job %s): answers again", self.target.url, self.target.job)
         self.failure = failure
         if page is None:
             return

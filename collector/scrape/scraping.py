@@ -37,7 +37,7 @@ class Scraping:
         """Follow a configuration; ConfigError, with nothing changed, where its certificates cannot be used."""
         jobs = {job.name: job for job in configuration.jobs}
         for access in {access for job in jobs.values() for access in job.accesses()}:
-            self._clients.context(access.tls)
+            self._clients.check(access)
         for name in self.pools.keys() - jobs.keys():
             self._follow(Change((), tuple(self.pools.pop(name).scrapers.values()), ()))
         for name, job in jobs.items():

@@ -11,7 +11,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from collector.model.errors import ExpositionError
-from collector.model.exposition import MAX_ERRORS, Metadata, ScrapeParser, parse_text
+from collector.model.exposition import MAX_ERRORS, Metadata, PageExemplar, ScrapeParser, parse_text
 from collector.model.labels import Labels, from_mapping
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -263,3 +263,30 @@ def test_nothing_counts_after_the_end_of_an_openmetrics_page() -> None:
 def test_the_plain_reader_raises_at_the_first_bad_line() -> None:
     with pytest.raises(ExpositionError, match=r"line 2: .*'two' is not a number"):
         parse_text(b"a 1\nb two\n")
+
+
+def test_exemplars_stand_by_the_place_of_their_sample() -> None:
+    parser = ScrapeParser()
+    page = b"""# TYPE d histogram
+d_bucket{le="1"} 3 # {trace_id="ab"} 0.5 1700000000.25
+d_bucket{le="+Inf"} 4
+d_bucket{le="+Inf"} 4 # {trace_id="twin"} 1
+d_count 4 # {} 2
+# EOF
+"""
+    for _ in range(2):
+        read = parser.parse(page, "application/openmetrics-text")
+        assert read.exemplars == {
+            0: PageExemplar((("trace_id", "ab"),), 0.5, 1_700_000_000_250),
+            2: PageExemplar((), 2.0, None),
+        }
+        assert read.values.tolist() == [3.0, 4.0, 4.0]
+
+
+@pytest.mark.parametrize("exemplar", ['{a="b"', "{} x", "{} 1 1e300", '{a="b",a="c"} 1', "{} 1 2 3"])
+def test_a_line_with_a_broken_exemplar_is_named_and_left_out(exemplar: str) -> None:
+    page = f"a_total 1 # {exemplar}\nb_total 2\n# EOF\n".encode()
+    read = ScrapeParser().parse(page, "application/openmetrics-text")
+    assert [error.line for error in read.errors] == [1]
+    assert read.exemplars == {}
+    assert [dict(labels)["__name__"] for labels in read.layout] == ["b_total"]

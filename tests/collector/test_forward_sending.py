@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from collector.model.errors import ConfigError
 from collector.model.labels import Labels
 from collector.model.remote_write import WriteReader
 from collector.model.series import STALE_NAN, Series, is_stale
+from collector.scrape.access import Access, Credentials
 from collector.scrape.relabel import Rule
+from collector.scrape.secret import Secret
 from collector.store import Store
 
 URL = "http://user:secret@receiver/api/v1/write"
@@ -27,6 +30,10 @@ NOW_MS = 1_700_000_000_000
 LAYOUT: tuple[Labels, ...] = tuple((("__name__", name), ("job", "x")) for name in ("a", "b", "c"))
 
 Points = dict[str, list[tuple[int, float]]]
+
+
+def bearer(path: Path) -> Access:
+    return Access(Credentials("Bearer", Secret(file=path)))
 
 
 class Receiver:
@@ -57,7 +64,8 @@ def forwarded(
 
     async def run() -> list[float]:
         async with httpx.AsyncClient(transport=httpx.MockTransport(receiver)) as http:
-            with Forwarding(settings, folder / "forward", http) as forwarding:
+            with Forwarding(folder / "forward", lambda access: http) as forwarding:
+                forwarding.apply(settings)
                 use(forwarding)
                 return [await forwarding.senders[0].step() for _ in range(steps)]
 
@@ -138,10 +146,11 @@ def test_what_is_refused_for_good_is_dropped_counted_and_said_once(
     settings = ForwardSettings((Destination(URL, max_samples=3),))
     kept: list[Forwarding] = []
     use = scrapes(store, [1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0])
-    forwarded(tmp_path, settings, receiver, lambda forwarding: (kept.append(forwarding), use(forwarding))[1], 3)
+    with caplog.at_level(logging.INFO):
+        forwarded(tmp_path, settings, receiver, lambda forwarding: (kept.append(forwarding), use(forwarding))[1], 3)
     (sender,) = kept[0].senders
     assert (sender.refused, sender.sent, sender.trouble) == (6, 3, "")
-    assert [record.message for record in caplog.records] == [
+    assert [record.message for record in caplog.records if record.name.startswith("collector")] == [
         "forwarding to http://receiver/api/v1/write: answers 400: out of order",
         "forwarding to http://receiver/api/v1/write: works again",
     ]
@@ -157,7 +166,7 @@ def test_what_waits_is_sent_by_the_next_process(store: Store, tmp_path: Path) ->
 
 def test_the_token_is_read_at_each_request_and_its_absence_is_waited_out(store: Store, tmp_path: Path) -> None:
     token, receiver = tmp_path / "token", Receiver()
-    settings = ForwardSettings((Destination("http://receiver/write", token),))
+    settings = ForwardSettings((Destination("http://receiver/write", bearer(token)),))
     forwarded(tmp_path, settings, receiver, scrapes(store, [1.0]), 1)
     assert receiver.requests == []
     token.write_text("s3cret\n")
@@ -262,7 +271,7 @@ def test_a_file_says_where_to_and_what_of_it(tmp_path: Path) -> None:
     assert [to.url for to in read.remote_write] == ["http://c/write", "http://a/write"]
     to = read.remote_write[1]
     assert (to.queue_bytes, to.queue_age_s, to.max_samples, to.rules[0].action) == (1 << 20, 3600.0, 7, "drop")
-    assert read.otlp[0].token_file == Path("/token")
+    assert read.otlp[0].access == bearer(Path("/token"))
 
 
 @pytest.mark.parametrize(

@@ -24,13 +24,13 @@ class Exporter:
     """A metrics server inside the process."""
 
     def __init__(self) -> None:
-        self.body, self.status, self.delay_s = PAGE, 200, 0.0
+        self.body, self.status, self.delay_s, self.content_type = PAGE, 200, 0.0, "text/plain"
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         await asyncio.sleep(self.delay_s)
         if self.status == 0:
             raise httpx.ConnectError("connection refused", request=request)
-        return httpx.Response(self.status, content=self.parts(), headers={"content-type": "text/plain"})
+        return httpx.Response(self.status, content=self.parts(), headers={"content-type": self.content_type})
 
     async def parts(self) -> AsyncIterator[bytes]:
         for start in range(0, len(self.body), 10):
@@ -43,9 +43,16 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-def scrape(store: Store, target: Target, pages: list[tuple[int, bytes]], status: list[int] | None = None) -> Scraper:
+def scrape(
+    store: Store,
+    target: Target,
+    pages: list[tuple[int, bytes]],
+    status: list[int] | None = None,
+    content_type: str = "text/plain",
+) -> Scraper:
     """Scrape one page after the other, each at its time in ms."""
     exporter = Exporter()
+    exporter.content_type = content_type
 
     async def run() -> Scraper:
         async with httpx.AsyncClient(transport=httpx.MockTransport(exporter)) as http:
@@ -97,12 +104,12 @@ def test_a_failing_target_is_down_and_its_series_are_stale(store: Store) -> None
 
 
 def test_a_failure_is_said_when_it_begins_and_when_it_ends(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         scrape(store, TARGET, [(time * 1000, PAGE) for time in range(1, 7)], [200, 500, 500, 0, 200, 200])
-    said = [record.getMessage() for record in caplog.records]
+    said = [(record.levelname, record.getMessage()) for record in caplog.records if "target" in record.getMessage()]
     assert said == [
-        "target http://a:1/metrics (job engine): answered 500 Internal Server Error",
-        "target http://a:1/metrics (job engine): answers again",
+        ("WARNING", "target http://a:1/metrics (job engine): answered 500 Internal Server Error"),
+        ("INFO", "target http://a:1/metrics (job engine): answers again"),
     ]
 
 
@@ -272,3 +279,18 @@ def test_a_kept_connection_that_the_target_gives_up_is_asked_once_more(store: St
     scraper = asyncio.run(run())
     assert scraper.failure == ""
     assert (scraper.failures, len(connections)) == (0, 2)
+
+
+def test_an_exemplar_is_stored_once_for_as_long_as_the_page_shows_it(store: Store) -> None:
+    def page(trace: str, stamp: str = "") -> bytes:
+        return f'd_bucket{{le="1"}} 3 # {{trace_id="{trace}"}} 0.5{stamp}\n# EOF\n'.encode()
+
+    pages = [(1000, page("a")), (2000, page("a")), (3000, page("b")), (4000, page("b", " 3.5"))]
+    scrape(store, TARGET, pages, content_type="application/openmetrics-text")
+    found = store.exemplars([Matcher("__name__", "=", "d_bucket")], 0, 10_000)
+    assert [(one.timestamp_ms, dict(one.labels), one.value) for one in found] == [
+        (1000, {"trace_id": "a"}, 0.5),
+        (3000, {"trace_id": "b"}, 0.5),
+        (3500, {"trace_id": "b"}, 0.5),
+    ]
+    assert dict(found[0].series)["instance"] == "a:1"

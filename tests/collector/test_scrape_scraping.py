@@ -12,7 +12,7 @@ import pytest
 from collector.model.errors import ConfigError
 from collector.model.matchers import Matcher
 from collector.model.series import is_stale
-from collector.scrape.access import Clients, Tls
+from collector.scrape.access import Access, Clients
 from collector.scrape.configuration import read_configuration, with_fixed
 from collector.scrape.live import LiveConfiguration
 from collector.scrape.scraping import Scraping
@@ -36,8 +36,8 @@ class FakeClients(Clients):
         super().__init__()
         self.asked: dict[str, int] = {}
 
-    def open(self, tls: Tls) -> httpx.AsyncClient:
-        self.context(tls)
+    def open(self, access: Access) -> httpx.AsyncClient:
+        self.check(access)
         return httpx.AsyncClient(transport=httpx.MockTransport(self.answer))
 
     def answer(self, request: httpx.Request) -> httpx.Response:
