@@ -61,7 +61,7 @@ def render(text: str, path: str, vocabulary: Vocabulary) -> Rendered:
             if foreign:
                 rendered.left_out.append((name, f"no dialect asked for has {', '.join(foreign)}"))
                 continue
-            kept.append(rule | {"expr": expr} | _annotations(node, rule, vocabulary))
+            kept.append(rule | {"expr": expr} | _annotations(node, rule, expr, vocabulary))
         if kept:
             rendered.groups.append(fields | {"rules": kept})
     read_rule_file(emit(rendered.groups), path)
@@ -75,11 +75,15 @@ def _selectors(node: Node, expr: str) -> tuple[VectorSelector, ...]:
         raise node.error(f"expr does not parse once rendered: {error}") from error
 
 
-def _annotations(node: Node, rule: dict[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
-    texts = rule.get("annotations")
-    if not texts:
-        return {}
-    return {"annotations": {name: _filled(node, str(text), vocabulary) for name, text in texts.items()}}
+def _annotations(node: Node, rule: dict[str, Any], expr: str, vocabulary: Vocabulary) -> dict[str, Any]:
+    """Annotations filled in; a query for signals that are not there becomes the rule's own expression."""
+    filled = {}
+    for name, text in (rule.get("annotations") or {}).items():
+        try:
+            filled[name] = _filled(node, str(text), vocabulary)
+        except SignalAbsent:
+            filled[name] = expr
+    return {"annotations": filled} if filled else {}
 
 
 def _filled(node: Node, text: str, vocabulary: Vocabulary) -> str:

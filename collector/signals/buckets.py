@@ -4,7 +4,8 @@ from bisect import bisect_left
 from math import isclose
 
 from collector.signals.dialect import Candidate
-from collector.signals.errors import SignalError
+from collector.signals.errors import SignalAbsent, SignalError
+from collector.signals.status import NotExposed
 
 Fraction = tuple[tuple[float, float], ...]
 """(bound, share) pairs: the sum of share times the bucket's cumulative count estimates the count."""
@@ -19,7 +20,7 @@ def fraction_of(signal: str, candidate: Candidate, threshold: float) -> Fraction
     """
     bounds = candidate.buckets
     if not bounds:
-        raise SignalError(f"signal {signal}: the dialect lists no buckets of {candidate.metric}")
+        raise SignalAbsent(signal, NotExposed(f"the dialect lists no bounds of the buckets of {candidate.metric}"))
     if not threshold > 0:
         raise SignalError(f"signal {signal}: threshold is {threshold}; it must be positive")
     own = threshold / candidate.factor

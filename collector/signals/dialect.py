@@ -1,4 +1,4 @@
-"""What one engine or exporter calls the signals: one YAML file each, under ``dialects/``.
+"""What one engine or exporter calls the signals, as values; ``dialects/README.md`` describes the files they come from.
 
 A dialect lists, per signal, ordered candidates; the first whose metric the source holds is used, together with those
 of the same definition (a fleet whose servers are of different versions holds several; no server shows two of them). It
@@ -6,34 +6,35 @@ also lists what it does not expose and why, and further metric names that it is 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
-from itertools import pairwise
-from pathlib import Path
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
-from collector.signals.document import Node, parse_document
-from collector.signals.signals import KINDS, SIGNALS, Kind
-
-DIALECTS_DIR = Path(__file__).parent / "dialects"
+from collector.signals.signals import Kind
 
 HISTOGRAM_SUFFIXES = ("_bucket", "_sum", "_count")
 
-_DIALECT_FIELDS = ("engine", "title", "labels", "marks", "signals", "not_exposed", "also")
-_CANDIDATE_FIELDS = (
-    "metric", "type", "unit", "factor", "where", "times", "plus", "aliases", "since", "until", "definition",
-    "default_on", "flag", "sparse", "buckets", "carries",
-)  # fmt: skip
+Shape = Literal["histogram", "summary", "sums", "counter", "gauge", "info"]
+"""What is on the wire: a histogram signal also comes as a summary, or as two counters, ``sums``; both tell its mean."""
+
+Layer = Literal["device", "engine", "router", "gateway"]
+LAYERS: tuple[Layer, ...] = get_args(Layer)
+"""Who sees a request or a device, from the inside out; of several that see the same, the innermost is asked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One way in which an engine exposes a signal.
 
-    ``metric``       name on the wire; a histogram's without ``_bucket``
+    ``metric``       name on the wire; a histogram's without ``_bucket``; of ``sums``, the counter of the sum
+    ``kind``         the signal's kind; ``shape`` is what is on the wire
     ``unit``         as exposed; ``factor`` times the raw value is the signal's canonical unit
     ``where``        matchers that pick the signal's series, such as ``finished_reason="error"``
-    ``times``        a second gauge that the first is multiplied with, series by series
+    ``count``        of ``sums``, the counter of the observations
+    ``times``        a gauge that each series is multiplied with
+    ``expr``         PromQL of a gauge that takes more than one metric; ``$where`` stands in each selector's braces
+    ``needs``        the metrics beside ``metric`` that ``expr`` names
     ``plus``         counters that are added; their label sets differ from those of ``metric``
+    ``adds``         counters that are added; their label sets are those of ``metric``
     ``aliases``      the same observation under older names; a server that has both is counted once
     ``since/until``  versions of the engine that have it
     ``definition``   tag where engines differ in what they count, such as ``total`` or ``computed`` for prompt tokens
@@ -46,10 +47,15 @@ class Candidate:
     metric: str
     kind: Kind
     unit: str
+    shape: Shape
     factor: float = 1.0
     where: str = ""
+    count: str | None = None
     times: str | None = None
+    expr: str | None = None
+    needs: tuple[str, ...] = ()
     plus: tuple[str, ...] = ()
+    adds: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     since: str | None = None
     until: str | None = None
@@ -60,23 +66,59 @@ class Candidate:
     buckets: tuple[float, ...] = ()
     carries: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Metrics that it cannot do without, beside ``metric`` or one of its aliases."""
+        single = (one for one in (self.count, self.times) if one is not None)
+        return (*single, *self.needs, *self.adds)
+
     def metrics(self) -> tuple[str, ...]:
         """Every metric name that it mentions, a histogram's without suffix."""
-        return (self.metric, *self.aliases, *self.plus, *((self.times,) if self.times else ()))
+        return (self.metric, *self.aliases, *self.plus, *self.required)
 
     def names(self) -> frozenset[str]:
         """Every series name that it mentions, a histogram's with ``_bucket``, ``_sum``, ``_count``."""
-        if self.kind != "histogram":
-            return frozenset(self.metrics())
-        return frozenset(metric + suffix for metric in self.metrics() for suffix in HISTOGRAM_SUFFIXES)
+        if self.shape == "histogram":
+            return frozenset(metric + suffix for metric in self.metrics() for suffix in HISTOGRAM_SUFFIXES)
+        if self.shape == "summary":
+            return frozenset(self.metrics()).union(
+                f"{one}{end}" for one in self.metrics() for end in ("_sum", "_count")
+            )
+        return frozenset(self.metrics())
+
+    def shown_as(self, metric: str) -> str:
+        """The series name whose presence proves ``metric``."""
+        return metric + {"histogram": "_bucket", "summary": "_count"}.get(self.shape, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Dialects of one family may show the same thing; what has the same label ``by`` is asked of one of them only."""
+
+    name: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where the engine shows its metrics by default; ``flag`` is what switches the page on, None where it is on."""
+
+    path: str | None
+    port: int | None = None
+    flag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """One engine's or exporter's names.
 
+    ``layer``        who sees what it tells: see ``LAYERS``
     ``labels``       canonical label name to own (``pool`` to ``model_name``); a label left out keeps its name
-    ``marks``        metrics any of which proves that the source holds this dialect
+    ``marks``        metrics any of which proves that the source holds this dialect, given all that it ``requires``
+    ``where``        matchers that every series of it carries
+    ``beside``       engine to matchers that keep its series apart from this dialect's where a source holds both
+    ``version``      (metric, label) that tell the engine's version, if any do
+    ``note``         what a person should do or know, in a sentence
     ``not_exposed``  signal to the reason why the engine has nothing of the kind
     ``also``         further series names that the engine is known to have
     """
@@ -88,152 +130,26 @@ class Dialect:
     signals: Mapping[str, tuple[Candidate, ...]]
     not_exposed: Mapping[str, str]
     also: frozenset[str]
+    layer: Layer = "engine"
+    family: Family | None = None
+    requires: tuple[str, ...] = ()
+    where: str = ""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    endpoint: Endpoint | None = None
+    version: tuple[str, str] | None = None
+    note: str | None = None
 
     @property
     def pool_label(self) -> str | None:
         """Own label that stands for ``pool``; None where the dialect has nothing of the kind."""
         return self.labels.get("pool")
 
+    def spoken(self, names: frozenset[str]) -> bool:
+        """Whether a source that holds series of these names speaks this dialect."""
+        return not names.isdisjoint(self.marks) and names.issuperset(self.requires)
+
     def names(self) -> frozenset[str]:
         """Every series name that the dialect knows."""
         mentioned = (candidate.names() for candidates in self.signals.values() for candidate in candidates)
-        return self.also.union(self.marks, *mentioned)
-
-
-@lru_cache(maxsize=8)
-def load_dialects(directory: Path = DIALECTS_DIR) -> tuple[Dialect, ...]:
-    """Read every dialect in ``directory``, by file name; each directory is read once.
-
-    Raises DocumentError with file, line and column.
-    """
-    return tuple(read_dialect(path.read_text(encoding="utf-8"), str(path)) for path in sorted(directory.glob("*.yaml")))
-
-
-def names_known(dialects: tuple[Dialect, ...] | None = None) -> frozenset[str]:
-    """Every metric name in any of ``dialects`` (default: all that come with Loadline).
-
-    Histograms appear by family name and with ``_bucket``, ``_sum``, ``_count``.
-    """
-    known = load_dialects() if dialects is None else dialects
-    series = series_known(known)
-    ends = len("_bucket")
-    return series.union(name[:-ends] for name in series if name.endswith("_bucket"))
-
-
-def series_known(dialects: tuple[Dialect, ...] | None = None) -> frozenset[str]:
-    """Every series name in any of ``dialects``: what a PromQL selector may ask for."""
-    known = load_dialects() if dialects is None else dialects
-    return frozenset[str]().union(*(dialect.names() for dialect in known))
-
-
-def read_dialect(text: str, path: str) -> Dialect:
-    """Read one dialect; ``path`` is what errors call it. Raises DocumentError."""
-    root = parse_document(text, path)
-    fields = root.only(_DIALECT_FIELDS, "dialect")
-    signals = {
-        _signal_name(key): _candidates(key.text, fields["signals"].mapping("signals")[key.text])
-        for key in root.need("signals", "dialect").keys
-    }
-    return Dialect(
-        engine=root.need("engine", "dialect").string("engine"),
-        title=root.need("title", "dialect").string("title"),
-        labels=_texts(fields.get("labels"), "labels"),
-        marks=_strings(root.need("marks", "dialect"), "marks"),
-        signals=signals,
-        not_exposed=_reasons(fields.get("not_exposed"), signals),
-        also=_series_names(fields.get("also")),
-    )
-
-
-def _candidates(signal: str, node: Node) -> tuple[Candidate, ...]:
-    items = node.sequence(f"signals.{signal}")
-    if not items:
-        raise node.error(f"signals.{signal}: has no candidate")
-    return tuple(_candidate(signal, index, item) for index, item in enumerate(items))
-
-
-def _candidate(signal: str, index: int, node: Node) -> Candidate:
-    what = f"signals.{signal}[{index}]"
-    fields = node.only(_CANDIDATE_FIELDS, what)
-    kind = node.need("type", what).string(f"{what}.type")
-    if kind not in KINDS:
-        raise fields["type"].error(f"{what}.type is {kind!r}; allowed are {', '.join(KINDS)}")
-    if kind != SIGNALS[signal].kind:
-        raise fields["type"].error(f"{what}.type is {kind!r}, but signal {signal} is a {SIGNALS[signal].kind}")
-    default_on = fields["default_on"].boolean(f"{what}.default_on") if "default_on" in fields else True
-    flag = _text(fields.get("flag"), f"{what}.flag")
-    if not default_on and flag is None:
-        raise node.error(f"{what}: default_on is false, so flag must say what switches it on")
-    return Candidate(
-        metric=node.need("metric", what).string(f"{what}.metric"),
-        kind=SIGNALS[signal].kind,
-        unit=node.need("unit", what).string(f"{what}.unit"),
-        factor=_factor(fields.get("factor"), f"{what}.factor"),
-        where=_text(fields.get("where"), f"{what}.where") or "",
-        times=_text(fields.get("times"), f"{what}.times"),
-        plus=_strings(fields.get("plus"), f"{what}.plus"),
-        aliases=_strings(fields.get("aliases"), f"{what}.aliases"),
-        since=_text(fields.get("since"), f"{what}.since"),
-        until=_text(fields.get("until"), f"{what}.until"),
-        definition=_text(fields.get("definition"), f"{what}.definition"),
-        default_on=default_on,
-        flag=flag,
-        sparse=fields["sparse"].boolean(f"{what}.sparse") if "sparse" in fields else False,
-        buckets=_bounds(fields.get("buckets"), f"{what}.buckets"),
-        carries=tuple(_texts(fields.get("carries"), f"{what}.carries").items()),
-    )
-
-
-def _signal_name(key: Node) -> str:
-    if key.text not in SIGNALS:
-        raise key.error(f"no signal is called {key.text!r}; collector.signals.SIGNALS lists them")
-    return key.text
-
-
-def _text(node: Node | None, what: str) -> str | None:
-    return None if node is None else node.string(what)
-
-
-def _strings(node: Node | None, what: str) -> tuple[str, ...]:
-    return () if node is None else tuple(item.string(f"{what}[{i}]") for i, item in enumerate(node.sequence(what)))
-
-
-def _texts(node: Node | None, what: str) -> dict[str, str]:
-    return {} if node is None else {key: value.string(f"{what}.{key}") for key, value in node.mapping(what).items()}
-
-
-def _factor(node: Node | None, what: str) -> float:
-    if node is None:
-        return 1.0
-    factor = node.number(what)
-    if not 0 < factor < float("inf"):
-        raise node.error(f"{what} is {node.shown()}; it must be a positive number")
-    return factor
-
-
-def _bounds(node: Node | None, what: str) -> tuple[float, ...]:
-    if node is None:
-        return ()
-    bounds = tuple(item.number(f"{what}[{index}]") for index, item in enumerate(node.sequence(what)))
-    if any(low >= high for low, high in pairwise(bounds)):
-        raise node.error(f"{what}: bounds must rise")
-    return bounds
-
-
-def _reasons(node: Node | None, signals: Mapping[str, tuple[Candidate, ...]]) -> dict[str, str]:
-    if node is None:
-        return {}
-    for key in node.keys:
-        if _signal_name(key) in signals:
-            raise key.error(f"not_exposed.{key.text}: signals.{key.text} says that it is exposed")
-    return _texts(node, "not_exposed")
-
-
-def _series_names(node: Node | None) -> frozenset[str]:
-    """``also``: counters, gauges and infos by name, histograms by name without suffix."""
-    if node is None:
-        return frozenset()
-    fields = node.only(("histograms", "others"), "also")
-    histograms = _strings(fields.get("histograms"), "also.histograms")
-    names = {name + suffix for name in histograms for suffix in HISTOGRAM_SUFFIXES}
-    return frozenset(names.union(_strings(fields.get("others"), "also.others")))
+        told = self.version[:1] if self.version else ()
+        return self.also.union(self.marks, told, *mentioned)

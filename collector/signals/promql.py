@@ -65,6 +65,15 @@ def either(parts: Sequence[str]) -> str:
     return " or ".join(parts)
 
 
+def once(parts: Mapping[str, str], identity: str) -> str:
+    """Series of all ``parts`` (by name), but what has the same ``identity`` as something in an earlier one left out.
+
+    A series without identity is like no other part's: it is given its part's name for one.
+    """
+    told = [f'label_replace({text}, "{identity}", "{name}", "{identity}", "")' for name, text in parts.items()]
+    return f" or on ({identity}) ".join(told)
+
+
 def number(value: float) -> str:
     """A number as PromQL reads it back unchanged."""
     return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(float(value))

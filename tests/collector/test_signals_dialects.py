@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from alerts.telemetry import Telemetry
-from collector.host.telemetry import METADATA
+from collector.host.catalog import METRICS as MACHINE_METRICS
 from collector.signals import SIGNALS, DocumentError, load_dialects, names_known, read_dialect, series_known
 from probe_engine.telemetry.catalog import METRICS
 
@@ -37,7 +37,7 @@ def test_every_signal_is_in_some_dialect():
 @pytest.mark.parametrize("engine", ["loadline", "vllm"])
 def test_an_engine_says_of_every_engine_signal_whether_and_why_not(engine: str):
     own = dialect(engine)
-    elsewhere = ("gpu_", "host_", "target_", "scrape_")
+    elsewhere = ("gpu_", "host_", "process_", "container_", "cache_", "vector_", "target_", "scrape_")
     wanted = {name for name in SIGNALS if not name.startswith(elsewhere)}
     assert set(own.signals) | set(own.not_exposed) == wanted
 
@@ -66,7 +66,7 @@ def test_the_collector_has_no_metric_that_is_not_known(api: httpx.Client):
 
 
 def test_host_and_gpu_telemetry_is_known():
-    assert set(METADATA) == dialect("host").names() | dialect("nvml").names()
+    assert {metric.name for metric in MACHINE_METRICS} == dialect("host").names() | dialect("nvml").names()
 
 
 def test_the_alerts_process_has_no_metric_that_is_not_known():
@@ -125,7 +125,7 @@ def test_known_names_hold_families_and_their_series():
         (("marks: [e_up]", ""), "2:1: dialect: field 'marks' is missing"),
         (("running_requests:", "runing_requests:"), "7:3: no signal is called 'runing_requests'"),
         (("type: gauge", "type: counter"), "8:33: signals.running_requests[0].type is 'counter', but signal"),
-        (("type: gauge", "type: meter"), "type is 'meter'; allowed are histogram, counter, gauge, info"),
+        (("type: gauge", "type: meter"), "type is 'meter'; allowed are histogram, summary, sums, counter, gauge, info"),
         (("unit: requests}", "unit: requests, factor: 0}"), 'factor is "0"; it must be a positive number'),
         (("unit: requests}", "unit: requests, default_on: false}"), "flag must say what switches it on"),
         (("unit: requests}", "unit: requests, sparse: 3}"), 'sparse is "3"; it must be true or false'),
