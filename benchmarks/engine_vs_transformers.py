@@ -17,53 +17,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import tokenizers
 import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import transformers
 
+from benchmarks._checkpoints import SHAPES, VOCABULARY, make_checkpoint
+from benchmarks._transformers_burst import continuous_batch
 from probe_engine.model.loading import load_model
 from probe_engine.profile.bench import bench_loaded, random_prompts
-
-VOCABULARY = 32_000
-PAGE_TOKENS = 256
-SHAPES: dict[str, dict[str, int]] = {
-    "15m": {
-        "hidden_size": 256,
-        "intermediate_size": 1024,
-        "num_hidden_layers": 6,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 4,
-    },
-    "110m": {
-        "hidden_size": 768,
-        "intermediate_size": 2048,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "num_key_value_heads": 12,
-    },
-}
-
-
-def make_checkpoint(directory: Path, size: str, dtype: str, seed: int) -> None:
-    """Write a Llama checkpoint of random weights, with a word-level stand-in for a tokenizer."""
-    torch.manual_seed(seed)
-    config = transformers.LlamaConfig(
-        vocab_size=VOCABULARY,
-        head_dim=64,
-        max_position_embeddings=2048,
-        rms_norm_eps=1e-5,
-        tie_word_embeddings=True,
-        dtype=dtype,
-        **SHAPES[size],
-    )
-    transformers.LlamaForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(directory)
-    vocabulary = {f"t{index}": index for index in range(VOCABULARY)}
-    tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="t0")).save(
-        str(directory / "tokenizer.json")
-    )
 
 
 def static_batch(model: Any, prompts: list[list[int]], count: int) -> int:
@@ -80,18 +43,6 @@ def static_batch(model: Any, prompts: list[list[int]], count: int) -> int:
             pad_token_id=0,
         )
     return int(answer[:, ids.shape[1] :].numel())
-
-
-def continuous_batch(model: Any, prompts: list[list[int]], count: int) -> int:
-    """The prompts through ``generate_batch``, transformers' continuous batching.
-
-    It gets room for all at once and our token budget; left to itself it would first fill most of the memory with cache.
-    """
-    pages = sum(-(-(len(prompt) + count) // PAGE_TOKENS) for prompt in prompts)
-    room = transformers.ContinuousBatchingConfig(page_size=PAGE_TOKENS, num_blocks=pages + 1, max_batch_tokens=2048)
-    wanted = transformers.GenerationConfig(max_new_tokens=count, do_sample=False, eos_token_id=-1, pad_token_id=0)
-    answers = model.generate_batch(inputs=prompts, generation_config=wanted, continuous_batching_config=room)
-    return sum(len(answer.generated_tokens) for answer in answers.values())
 
 
 def timed(run: Callable[[], int], expected: int) -> dict[str, Any]:

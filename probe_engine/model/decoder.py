@@ -54,11 +54,18 @@ class Model(Protocol):
     def kv_bytes_per_token(self) -> int:
         """Bytes of keys and values that one token keeps in this process."""
 
+    @property
+    def concurrent(self) -> bool:
+        """Whether threads may be in ``forward`` at once, each with requests of its own."""
+
     def new_cache(self, num_blocks: int, block_size: int) -> KVCache:
         """An empty cache for ``forward``; a parallel model has one at a time."""
 
     def forward(self, batch: StepBatch, cache: KVCache) -> torch.Tensor:
         """Logits (sampled rows, vocabulary) of the step."""
+
+    def likeliest(self, logits: torch.Tensor) -> list[int]:
+        """The first of the likeliest tokens of each row of (rows, vocabulary)."""
 
     def close(self) -> None:
         """Give up what the model holds besides memory."""
@@ -101,9 +108,18 @@ class Decoder:
         """Bytes of keys and values that one token keeps."""
         return self.config.kv_bytes_per_token(self.dtype.itemsize)
 
+    @property
+    def concurrent(self) -> bool:
+        """True on the CPU."""
+        return self.device.type == "cpu"
+
     def new_cache(self, num_blocks: int, block_size: int) -> KVCache:
         """An empty cache in the layout of the model's operations."""
         return self.ops.new_cache(num_blocks, block_size)
+
+    def likeliest(self, logits: torch.Tensor) -> list[int]:
+        """The first of the likeliest tokens of each row of (rows, vocabulary)."""
+        return self.ops.likeliest(logits)
 
     def close(self) -> None:
         """Nothing to give up."""

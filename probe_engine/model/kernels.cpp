@@ -14,9 +14,14 @@
 #include <cstring>
 #include <vector>
 
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
 namespace {
 
 constexpr int64_t LANES = 16;
+constexpr int64_t STRETCH = 512;  // of a row of logits
 constexpr int64_t WORTH_THREADS = 1 << 15;  // elements below which waking other threads costs more than it saves
 
 typedef float Floats __attribute__((vector_size(64)));
@@ -35,9 +40,13 @@ inline Floats load(const float* from) {
 }
 
 inline Floats load(const Bfloat16* from) {
+#ifdef __AVX512F__  // the general form below becomes two halves and their join
+    return (Floats)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)from)), 16);
+#else
     Halves halves;
     std::memcpy(&halves, from, sizeof halves);
     return (Floats)(__builtin_convertvector(halves, Words) << 16);
+#endif
 }
 
 inline void store(float* to, Floats value) { std::memcpy(to, &value, sizeof value); }
@@ -126,57 +135,72 @@ inline float soften(float* scores, int64_t context) {
     return sum(total);
 }
 
-// Sum of N * LANES components of the values at positions [begin, context), weighted; weights[0] is that of `begin`.
+// Adds the values of `tokens` rows, weighted, to N * LANES sums.
 template <int N, class E>
-inline void blend(const float* weights, const E* values, const int64_t* table, int64_t stride, int64_t begin,
-                  int64_t context, const Shape& shape, float scale, E* out) {
-    Floats total[N] = {};
-    for (int64_t block = begin / shape.block_size, j = begin; j < context; ++block) {
-        const E* row = values + table[block] * stride + j % shape.block_size * shape.head_dim;
-        const int64_t last = std::min((block + 1) * shape.block_size, context);
-        for (; j < last; ++j, row += shape.head_dim)
-            for (int i = 0; i < N; ++i) total[i] += weights[j - begin] * load(row + i * LANES);
+inline void blend(const float* weights, const E* values, int64_t tokens, int64_t stride, float* sums) {
+    Floats total[N];
+    for (int i = 0; i < N; ++i) total[i] = load(sums + i * LANES);
+    for (int64_t j = 0; j < tokens; ++j, values += stride)
+        for (int i = 0; i < N; ++i) total[i] += weights[j] * load(values + i * LANES);
+    for (int i = 0; i < N; ++i) store(sums + i * LANES, total[i]);
+}
+
+// One sequence's queries on kv heads [from, to). Block by block, all heads of each: a block is then read in one run of
+// memory, twice as fast as head by head. `scores` has `room` places per head, `sums` head_dim.
+template <class E>
+void attend_one(const E* qkv, const E* keys, const E* values, const int64_t* table, int64_t context, E* out,
+                int64_t from, int64_t to, const Shape& shape, int64_t window, float* queries, float* scores,
+                int64_t room, float* sums) {
+    const int64_t shared = shape.heads / shape.kv_heads, dim = shape.head_dim, width = shape.width();
+    const int64_t head_stride = shape.block_size * dim, block_stride = shape.kv_heads * head_stride;
+    const int64_t first = from * shared, last = to * shared;
+    const int64_t unseen = window && context > window ? context - window : 0;  // keys that left the window
+    const int64_t begin = unseen / width * width;
+    const float scale = 1.0f / std::sqrt(float(dim));
+    for (int64_t d = first * dim; d < last * dim; d += LANES) store(queries + d, load(qkv + d) * scale);
+    for (int64_t at = begin; at < context; at += width) {
+        const E* tile = keys + table[at / shape.block_size] * block_stride + at % shape.block_size * dim;
+        for (int64_t head = first; head < last; ++head)
+            score_tile(queries + head * dim, tile + head / shared * head_stride, dim, width,
+                       scores + head * room + at - begin);
     }
-    for (int i = 0; i < N; ++i) store(out + i * LANES, total[i] * scale);
+    for (int64_t head = first; head < last; ++head) {
+        float* own = scores + head * room;
+        std::fill(own, own + unseen - begin, -INFINITY);
+        const float weight = 1.0f / soften(own, context - begin);
+        for (int64_t j = 0; j < context - begin; ++j) own[j] *= weight;
+    }
+    std::fill(sums + first * dim, sums + last * dim, 0.0f);
+    for (int64_t at = begin; at < context;) {
+        const int64_t place = at % shape.block_size, tokens = std::min(shape.block_size - place, context - at);
+        const E* block = values + table[at / shape.block_size] * block_stride + place * dim;
+        for (int64_t head = first; head < last; ++head) {
+            const E* rows = block + head / shared * head_stride;
+            const float* weights = scores + head * room + at - begin;
+            int64_t d = 0;
+            for (; d + 4 * LANES <= dim; d += 4 * LANES) blend<4>(weights, rows + d, tokens, dim, sums + head * dim + d);
+            for (; d < dim; d += LANES) blend<1>(weights, rows + d, tokens, dim, sums + head * dim + d);
+        }
+        at += tokens;
+    }
+    for (int64_t d = first * dim; d < last * dim; d += LANES) store(out + d, load(sums + d));
 }
 
 template <class E>
 void attend(const E* qkv, const E* keys, const E* values, const int64_t* tables, const int64_t* contexts, E* out,
             int64_t sequences, int64_t table_width, Shape shape, int64_t window, int threads) {
-    const int64_t shared = shape.heads / shape.kv_heads, dim = shape.head_dim, width = shape.width();
-    const int64_t head_stride = shape.block_size * dim, block_stride = shape.kv_heads * head_stride;
-    const float scale = 1.0f / std::sqrt(float(dim));
-    const bool worth = sequences * table_width * shape.block_size * shape.heads * dim > 4 * WORTH_THREADS;
+    const int64_t size = shape.heads * shape.head_dim, room = table_width * shape.block_size + LANES;
+    const bool worth = sequences * table_width * shape.block_size * size > 4 * WORTH_THREADS;
+    const int64_t parts = std::clamp<int64_t>(worth ? 2 * threads / sequences : 1, 1, shape.kv_heads);
 #pragma omp parallel num_threads(threads) if (worth)
     {
-        std::vector<float> scores(table_width * shape.block_size + LANES), query(dim);
+        std::vector<float> queries(size), scores(shape.heads * room), sums(size);
 #pragma omp for schedule(dynamic)
-        for (int64_t task = 0; task < sequences * shape.kv_heads; ++task) {
-            const int64_t sequence = task / shape.kv_heads, kv_head = task % shape.kv_heads;
-            const int64_t* table = tables + sequence * table_width;
-            const int64_t context = contexts[sequence];
-            const int64_t unseen = window && context > window ? context - window : 0;  // keys that left the window
-            const int64_t begin = unseen / width * width;
-            for (int64_t head = kv_head * shared; head < (kv_head + 1) * shared; ++head) {
-                const E* from = qkv + sequence * shape.row() + head * dim;
-                for (int64_t d = 0; d < dim; d += LANES) store(query.data() + d, load(from + d) * scale);
-                for (int64_t first = begin; first < context; first += width) {
-                    const int64_t tile = first % shape.block_size / width;
-                    const E* block = keys + table[first / shape.block_size] * block_stride + kv_head * head_stride;
-                    score_tile(query.data(), block + tile * width * dim, dim, width, scores.data() + first - begin);
-                }
-                std::fill(scores.data(), scores.data() + unseen - begin, -INFINITY);
-                const float weight = 1.0f / soften(scores.data(), context - begin);
-                const E* heads_values = values + kv_head * head_stride;
-                E* to = out + (sequence * shape.heads + head) * dim;
-                int64_t d = 0;
-                for (; d + 4 * LANES <= dim; d += 4 * LANES)
-                    blend<4>(scores.data(), heads_values + d, table, block_stride, begin, context, shape, weight,
-                             to + d);
-                for (; d < dim; d += LANES)
-                    blend<1>(scores.data(), heads_values + d, table, block_stride, begin, context, shape, weight,
-                             to + d);
-            }
+        for (int64_t task = 0; task < sequences * parts; ++task) {
+            const int64_t sequence = task / parts, part = task % parts;
+            attend_one(qkv + sequence * shape.row(), keys, values, tables + sequence * table_width, contexts[sequence],
+                       out + sequence * size, shape.kv_heads * part / parts, shape.kv_heads * (part + 1) / parts,
+                       shape, window, queries.data(), scores.data(), room, sums.data());
         }
     }
 }
@@ -287,6 +311,33 @@ void gate(const E* gate_up, E* out, int64_t rows, int64_t size, int threads) {
         }
 }
 
+// The first of the largest of each row; NaN is never larger.
+template <class E>
+void likeliest(const E* logits, int64_t* out, int64_t rows, int64_t size, int threads) {
+#pragma omp parallel for num_threads(threads) if (rows * size > WORTH_THREADS)
+    for (int64_t row = 0; row < rows; ++row) {
+        const E* own = logits + row * size;
+        float top = -INFINITY;
+        int64_t first = 0;
+        for (int64_t begin = 0; begin < size; begin += STRETCH) {  // the stretch with the largest, then its place there
+            const int64_t end = std::min(begin + STRETCH, size);
+            Floats best = Floats{} - INFINITY;
+            int64_t d = begin;
+            for (; d + LANES <= end; d += LANES) {
+                const Floats some = load(own + d);
+                best = some > best ? some : best;
+            }
+            float lanes[LANES];
+            store(lanes, best);
+            float highest = *std::max_element(lanes, lanes + LANES);
+            for (; d < end; ++d) highest = std::max(highest, scalar(own[d]));
+            if (highest > top) top = highest, first = begin;
+        }
+        while (first < size - 1 && scalar(own[first]) != top) ++first;
+        out[row] = first;
+    }
+}
+
 }  // namespace
 
 #define KERNELS(SUFFIX, E)                                                                                            \
@@ -318,6 +369,10 @@ void gate(const E* gate_up, E* out, int64_t rows, int64_t size, int threads) {
                                     int64_t groups, int64_t bits, int64_t threads) {                                  \
         unpack((const uint8_t*)packed, (const float*)scales, (E*)out, rows, columns, groups, int(bits),               \
                int(threads));                                                                                         \
+    }                                                                                                                 \
+    extern "C" void likeliest_##SUFFIX(const void* logits, int64_t* out, int64_t rows, int64_t size,                  \
+                                       int64_t threads) {                                                             \
+        likeliest((const E*)logits, out, rows, size, int(threads));                                                   \
     }                                                                                                                 \
     extern "C" void gate_##SUFFIX(const void* gate_up, void* out, int64_t rows, int64_t size, int64_t threads) {      \
         gate((const E*)gate_up, (E*)out, rows, size, int(threads));                                                   \

@@ -33,6 +33,7 @@ _SIGNATURES: Mapping[str, tuple[type, ...]] = {
     "norm_heads": (_POINTER,) * 3 + (_COUNT,) * 4 + (_FLOAT, _COUNT),
     "unpack": (_POINTER,) * 3 + (_COUNT,) * 5,
     "gate": (_POINTER,) * 2 + (_COUNT,) * 3,
+    "likeliest": (_POINTER,) * 2 + (_COUNT,) * 3,
 }
 
 
@@ -56,6 +57,7 @@ class Kernels:
     _norm_heads: "ctypes._NamedFuncPointer"
     _unpack: "ctypes._NamedFuncPointer"
     _gate: "ctypes._NamedFuncPointer"
+    _likeliest: "ctypes._NamedFuncPointer"
 
     def attend(
         self,
@@ -149,6 +151,12 @@ class Kernels:
     def gate(self, gate_up: torch.Tensor, out: torch.Tensor) -> None:
         """``out`` becomes ``silu(gate) * up`` of rows that hold gate and up side by side."""
         self._gate(gate_up.data_ptr(), out.data_ptr(), *out.shape, torch.get_num_threads())
+
+    def likeliest(self, logits: torch.Tensor) -> torch.Tensor:
+        """The index (int64) of the first of the largest of each row."""
+        out = torch.empty(len(logits), dtype=torch.int64)
+        self._likeliest(logits.data_ptr(), out.data_ptr(), *logits.shape, torch.get_num_threads())
+        return out
 
 
 def load_kernels(dtype: torch.dtype, directory: Path | None = None, compilers: tuple[str, ...] = COMPILERS) -> Kernels:

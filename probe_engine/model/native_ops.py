@@ -10,6 +10,7 @@ from probe_engine.model.attention import ChunkSpan, StepBatch, attend_chunk, cau
 from probe_engine.model.config import ModelConfig
 from probe_engine.model.kernels import LANES, Kernels
 from probe_engine.model.layers import rotary_tables
+from probe_engine.model.sampling import greedy
 from probe_engine.runtime.kv_cache import KVCache, allocate
 
 
@@ -77,6 +78,13 @@ class NativeOps:
         out = gate_up.new_empty(len(gate_up), gate_up.shape[1] // 2)
         self._kernels.gate(gate_up, out)
         return out
+
+    def likeliest(self, logits: torch.Tensor) -> list[int]:
+        """The first of the likeliest tokens of each row of (rows, vocabulary)."""
+        if logits.dtype != self._like.dtype:  # adjusted, in float32
+            return greedy(logits)
+        chosen: list[int] = self._kernels.likeliest(logits.contiguous()).tolist()
+        return chosen
 
 
 class NativeAttention:

@@ -55,6 +55,9 @@ class Ops(Protocol):
     def gated(self, gate_up: torch.Tensor) -> torch.Tensor:
         """``silu(gate) * up`` of (rows, 2 * intermediate)."""
 
+    def likeliest(self, logits: torch.Tensor) -> list[int]:
+        """The first of the likeliest tokens of each row of (rows, vocabulary)."""
+
 
 def pick_ops(wanted: str, config: ModelConfig, like: torch.Tensor) -> Ops:
     """Operations for ``config`` in the dtype and on the device of ``like``.

@@ -4,7 +4,7 @@ Random choice is by inverse CDF from one uniform number per request and token, s
 seed draws the same tokens in whatever batch it is served.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -73,15 +73,34 @@ class SamplingParams:
         return bool(penalised or self.logit_bias or self.min_tokens)
 
 
+def greedy(logits: torch.Tensor) -> list[int]:
+    """The likeliest token of each row, the first where several are equal."""
+    if logits.device.type == "cpu":  # NumPy's float32 argmax is 3 to 20 times as fast as torch's
+        chosen: list[int] = logits.float().numpy().argmax(axis=-1).tolist()
+        return chosen
+    on_device: list[int] = logits.argmax(dim=-1).tolist()
+    return on_device
+
+
 def sample(
-    logits: torch.Tensor, params: Sequence[SamplingParams], generators: Sequence[torch.Generator | None]
+    logits: torch.Tensor,
+    params: Sequence[SamplingParams],
+    generators: Sequence[torch.Generator | None],
+    likeliest: Callable[[torch.Tensor], list[int]] = greedy,
 ) -> list[int]:
     """One token id per row of ``logits`` (batch, vocabulary).
 
-    ``generators`` holds one CPU generator per row; greedy rows don't use theirs.
+    ``generators`` holds one CPU generator per row; greedy rows don't use theirs. ``likeliest`` does what ``greedy``
+    does.
     """
+
+    def take_likeliest(
+        logits: torch.Tensor, params: Sequence[SamplingParams], generators: Sequence[torch.Generator | None]
+    ) -> list[int]:
+        return likeliest(logits)
+
     tokens = [0] * len(params)
-    for choose, wanted in ((_take_likeliest, _is_greedy), (_draw_freely, _is_free), (_draw_limited, _is_limited)):
+    for choose, wanted in ((take_likeliest, _is_greedy), (_draw_freely, _is_free), (_draw_limited, _is_limited)):
         rows = [row for row, one in enumerate(params) if wanted(one)]
         if not rows:
             continue
@@ -90,15 +109,6 @@ def sample(
         for row, token in zip(rows, chosen, strict=True):
             tokens[row] = token
     return tokens
-
-
-def greedy(logits: torch.Tensor) -> list[int]:
-    """The likeliest token of each row, the first where several are equal."""
-    if logits.device.type == "cpu":  # NumPy's float32 argmax is 3 to 20 times as fast as torch's
-        chosen: list[int] = logits.float().numpy().argmax(axis=-1).tolist()
-        return chosen
-    on_device: list[int] = logits.argmax(dim=-1).tolist()
-    return on_device
 
 
 def _is_greedy(params: SamplingParams) -> bool:
@@ -111,12 +121,6 @@ def _is_free(params: SamplingParams) -> bool:
 
 def _is_limited(params: SamplingParams) -> bool:
     return not params.greedy and not _is_free(params)
-
-
-def _take_likeliest(
-    logits: torch.Tensor, params: Sequence[SamplingParams], generators: Sequence[torch.Generator | None]
-) -> list[int]:
-    return greedy(logits)
 
 
 def _draw_freely(

@@ -13,6 +13,7 @@ from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 from probe_engine.model.attention import ChunkSpan, StepBatch, attend_chunk, causal_mask
 from probe_engine.model.config import ModelConfig
 from probe_engine.model.layers import rotary_tables, rotate
+from probe_engine.model.sampling import greedy
 from probe_engine.runtime.kv_cache import KVCache, allocate
 
 
@@ -79,6 +80,10 @@ class TorchOps:
         """``silu(gate) * up`` of (rows, 2 * intermediate)."""
         gate, up = gate_up.chunk(2, dim=-1)
         return silu(gate) * up
+
+    def likeliest(self, logits: torch.Tensor) -> list[int]:
+        """The first of the likeliest tokens of each row of (rows, vocabulary)."""
+        return greedy(logits)
 
 
 class TorchAttention:

@@ -136,6 +136,7 @@ class ParallelModel:
         self._workers = tuple(workers)
         self._lost: str | None = None
         self.kernels = own.kernels
+        self.concurrent = False  # the ranks compute the same step at the same time
         self.dtype = own.dtype
         self.device = own.device
         self.weight_bytes = own.weight_bytes
@@ -165,6 +166,10 @@ class ParallelModel:
             return self._own.forward(batch, cache)
         except Exception as error:  # whatever it was, the ranks are no longer at the same place
             raise self._give_up(error) from error
+
+    def likeliest(self, logits: torch.Tensor) -> list[int]:
+        """The first of the likeliest tokens of each row of (rows, vocabulary)."""
+        return self._own.likeliest(logits)
 
     def close(self) -> None:
         """End the workers."""

@@ -16,9 +16,13 @@ from probe_engine.model.attention import ChunkSpan, StepBatch
 from probe_engine.model.loading import LoadedModel
 from probe_engine.model.logprobs import TokenLogprobs, token_logprobs
 from probe_engine.model.sampling import SamplingParams, sample
+from probe_engine.runtime.crew import Crew
 from probe_engine.sched import Chunk, SchedulerConfig, SchedulerOutput
 
 Int64Array = npt.NDArray[np.int64]
+
+ROWS_PER_THREAD = 16  # fewer, and reading the weights once for each thread costs more than meeting at each operation
+LARGEST_SHARE = 0.7  # of a step's rows in one part; beyond it, the other threads would mostly wait
 
 
 @dataclass(slots=True)
@@ -32,6 +36,21 @@ class _Sequence:
     row: int | None = None  # in the runner's matrix of block tables, while it holds blocks
     table: list[int] = field(default_factory=list)  # the scheduler's own list, of which ...
     blocks: int = 0  # ... so many are copied to that row
+
+
+_Row = tuple[Chunk, _Sequence]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one thread computes of a step: chunks of one token by context length, then longer ones."""
+
+    singles: list[_Row]
+    longer: list[_Row]
+
+    @property
+    def rows(self) -> list[_Row]:
+        return self.singles + self.longer
 
 
 class Runner:
@@ -48,6 +67,9 @@ class Runner:
                 f"the model allows at most {loaded.config.max_tokens}"
             )
         self._model = model
+        threads = torch.get_num_threads()
+        self._crew = Crew(threads) if threads > 1 and model.concurrent else None
+        self._sampling: list[_Row] = []  # those of the last step that yield a token, in the order of its logits
         self._vocab_size = loaded.config.vocab_size
         self._block_size = config.block_size
         self._cache = model.new_cache(config.num_blocks, config.block_size)
@@ -106,29 +128,37 @@ class Runner:
         return self.record(output, self.logits(output))
 
     def logits(self, output: SchedulerOutput) -> torch.Tensor:
-        """Compute one step without sampling: logits (sampled, vocabulary) in the order of the step's sampled rows.
+        """Compute one step without sampling: logits (sampled, vocabulary), for ``record``, which knows their order.
 
-        That order is: single tokens by context length, then longer chunks as they come in ``output``.
+        Where one thread computes it all, that is: single tokens by context length, then longer chunks as they come.
         """
         for request in output.preempted:
             self._release(self._sequences[request.request_id])
-        ordered, singles = self._ordered(output)
-        for chunk, sequence in ordered:
-            self._follow_table(sequence, chunk)
-        return self._model.forward(self._batch(ordered, singles), self._cache)
+        parts = self._parts(output)
+        self._sampling = [row for part in parts for row in part.rows if row[0].samples]
+        for part in parts:
+            for chunk, sequence in part.rows:
+                self._follow_table(sequence, chunk)
+        if self._crew is None or len(parts) == 1:
+            return self._compute(parts[0])
+        return torch.cat(self._crew.each(self._compute, parts))
 
     def record(self, output: SchedulerOutput, logits: torch.Tensor) -> dict[str, int]:
         """Sample from what ``logits(output)`` gave and append each token to its request."""
-        sampling = [(chunk, sequence) for chunk, sequence in self._ordered(output)[0] if chunk.samples]
+        sampling = self._sampling
         wanted = [sequence.sampling for _, sequence in sampling]
         adjusted = self._adjusted(logits, [sequence for _, sequence in sampling])
-        tokens = sample(adjusted, wanted, [sequence.generator for _, sequence in sampling])
+        generators = [sequence.generator for _, sequence in sampling]
+        tokens = sample(adjusted, wanted, generators, self._model.likeliest)
         self.logprobs = _logprobs(logits, sampling, tokens)
         for (_, sequence), token in zip(sampling, tokens, strict=True):
             sequence.ids.append(token)
             if sequence.history is not None:
                 sequence.history.take(token)
         return {chunk.request.request_id: token for (chunk, _), token in zip(sampling, tokens, strict=True)}
+
+    def _compute(self, part: _Part) -> torch.Tensor:
+        return self._model.forward(self._batch(part), self._cache)
 
     def _adjusted(self, logits: torch.Tensor, sequences: Sequence[_Sequence]) -> torch.Tensor:
         """``logits`` with the rows of those that ask for it adjusted; the same tensor where none does."""
@@ -141,11 +171,22 @@ class Runner:
         changed = adjust(logits[index], params, histories, self._eos_ids)
         return changed if len(rows) == len(sequences) else logits.float().index_copy(0, index, changed)
 
-    def _ordered(self, output: SchedulerOutput) -> tuple[list[tuple[Chunk, _Sequence]], int]:
-        """Chunks in the order of the batch's rows, and how many of them are single tokens."""
+    def _parts(self, output: SchedulerOutput) -> list[_Part]:
+        """The step cut for the threads: one part where it is too small for several, or mostly one long chunk."""
         step = [(chunk, self._sequences[chunk.request.request_id]) for chunk in output.chunks]
-        singles = sorted((pair for pair in step if pair[0].tokens == 1), key=lambda pair: pair[0].start)
-        return singles + [pair for pair in step if pair[0].tokens > 1], len(singles)
+        singles = sorted((row for row in step if row[0].tokens == 1), key=lambda row: row[0].start)
+        longer = [row for row in step if row[0].tokens > 1]
+        threads = 1 if self._crew is None else self._crew.threads
+        rows = len(singles) + sum(chunk.tokens for chunk, _ in longer)
+        if threads == 1 or rows < threads * ROWS_PER_THREAD:
+            return [_Part(singles, longer)]
+        parts = [_Part(singles[at::threads], []) for at in range(threads)]
+        sizes = [len(part.singles) for part in parts]
+        for row in sorted(longer, key=lambda row: -row[0].tokens):
+            least = sizes.index(min(sizes))
+            parts[least].longer.append(row)
+            sizes[least] += row[0].tokens
+        return [_Part(singles, longer)] if max(sizes) > LARGEST_SHARE * rows else parts
 
     def _release(self, sequence: _Sequence) -> None:
         if sequence.row is not None:
@@ -163,8 +204,8 @@ class Runner:
             self._tables[sequence.row, sequence.blocks : len(table)] = table[sequence.blocks :]
             sequence.blocks = len(table)
 
-    def _batch(self, ordered: Sequence[tuple[Chunk, _Sequence]], singles: int) -> StepBatch:
-        size = self._block_size
+    def _batch(self, part: _Part) -> StepBatch:
+        size, ordered, singles = self._block_size, part.rows, len(part.singles)
         starts = np.array([chunk.start for chunk, _ in ordered], np.int64)
         lengths = np.array([chunk.tokens for chunk, _ in ordered], np.int64)
         table_rows = np.array([sequence.row for _, sequence in ordered], np.int64)

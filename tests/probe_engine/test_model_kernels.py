@@ -222,3 +222,12 @@ def test_a_packed_weight_gives_the_product_of_the_plain_one(dtype: torch.dtype, 
 def test_weights_that_cannot_be_packed_stay_plain() -> None:
     assert pick_linear(torch.zeros(1, dtype=torch.float16)) is PlainLinear
     assert pick_linear(torch.zeros(1, device="meta")) is PlainLinear
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 511, 512, 513, 1000])
+def test_the_likeliest_token_is_the_first_of_the_largest(size: int, dtype: torch.dtype, kernels: Kernels) -> None:
+    logits = torch.randn(9, size, generator=torch.Generator().manual_seed(size)).to(dtype)
+    logits[1] = float("-inf")
+    logits[2] = 0.5
+    logits[3, [0, -1]] = 9.0
+    assert kernels.likeliest(logits).tolist() == logits.float().numpy().argmax(axis=-1).tolist()
