@@ -92,8 +92,10 @@ def read_told(path: Path, *, strict: bool = False, kind: str | None = None, quar
 
     with quarantine_file(quarantine) if quarantine else nullcontext() as sink:
         read = read_trace(path, strict=strict, kind=kind, sink=sink)
-    for line in problems(path, read):
+    for line in problems(path, read.account):
         note(line)
+    for remark, count in read.account.remarks.items():
+        note(f"{path}: {remark}" + (f" ({count})" if count > 1 else ""))
     aside = read.counts.quarantined + read.counts.parts_quarantined
     if aside and quarantine is not None:
         note(f"{quarantine}: the {aside} rows that were set aside")
@@ -146,13 +148,20 @@ def fleet(model: "StepModel", replicas: int, router: str, noise: bool, limits: d
 
 def deliver(report: "Report", *, as_json: bool, html: Path | None) -> None:
     """Print the report on stdout and write its page. Raises PlannerError when the page cannot be written."""
-    from planner.report import to_html, to_markdown
+    from planner.report import to_markdown
 
     if html is not None:
-        page = to_html(report)
-        try:
-            html.write_text(page, encoding="utf-8")
-        except OSError as error:
-            raise PlannerError(f"{html}: cannot be written: {error.strerror}") from error
-        note(f"wrote {html}")
+        write_page(report, html)
     sys.stdout.write(report.to_json() + "\n" if as_json else to_markdown(report))
+
+
+def write_page(report: "Report", path: Path) -> None:
+    """Write the report's page. Raises PlannerError when it cannot be written."""
+    from planner.report import to_html
+
+    page = to_html(report)
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise PlannerError(f"{path}: cannot be written: {error.strerror}") from error
+    note(f"wrote {path}")

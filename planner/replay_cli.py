@@ -15,7 +15,8 @@ import typer
 
 from planner.options import AsJson, TracePath, one_line_errors, read_told
 from planner.options import shaping as shaping_of
-from planner.trace_cli import MaxRequests, Speed, TokenScale, Window, inspect
+from planner.trace_cli import convert, inspect
+from planner.trace_options import MaxRequests, Speed, TokenScale, Window
 
 if TYPE_CHECKING:
     from planner.replay.exchange import Exchange, Planned
@@ -29,6 +30,7 @@ LINE_EVERY_S = 5.0
 app = typer.Typer(no_args_is_help=True, help="Play a request trace against a server; inspect traces; compare runs.")
 
 app.command()(inspect)
+app.command()(convert)
 
 
 @app.command()

@@ -87,7 +87,9 @@ class Report(BaseModel):
 
     format: Literal["loadline-report"] = "loadline-report"
     version: Literal[1] = 1
-    kind: Literal["capacity", "cost", "simulation", "validation", "calibration", "autoscale", "mix", "fit", "forecast"]
+    kind: Literal[
+        "capacity", "cost", "simulation", "validation", "calibration", "autoscale", "mix", "fit", "forecast", "trace"
+    ]
     title: str
     findings: tuple[str, ...]
     inputs: dict[str, Any]

@@ -301,15 +301,35 @@ def _mask(part: Trace, name: str) -> BoolArray:
 
 
 @dataclass(frozen=True, slots=True)
-class TraceRead:
-    """What reading a file gave: the usable rows, those set aside, and the reckoning of its lines.
+class Account:
+    """What became of a file's lines.
 
-    ``quarantine`` holds the first 10,000 rows set aside; ``counts`` counts them all.
+    ``quarantine`` holds the first 10,000 rows set aside, ``doubts`` the first 100 flagged ones as (line, flag bits);
+    ``counts`` counts them all. ``remarks`` are what a person should know of the file, with how often.
     """
 
-    trace: Trace
-    quarantine: tuple[QuarantinedRow, ...]
     counts: ReadCounts
+    quarantine: tuple[QuarantinedRow, ...] = ()
+    doubts: tuple[tuple[int, int], ...] = ()
+    remarks: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TraceRead:
+    """What reading a file gave: the usable rows, and what became of the others."""
+
+    trace: Trace
+    account: Account
+
+    @property
+    def counts(self) -> ReadCounts:
+        """The reckoning of the lines."""
+        return self.account.counts
+
+    @property
+    def quarantine(self) -> tuple[QuarantinedRow, ...]:
+        """The first rows that were set aside."""
+        return self.account.quarantine
 
 
 def from_lengths(

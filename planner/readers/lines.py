@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import numpy as np
 import zstandard
 
 from planner.errors import TraceError
-from planner.trace import Flag, QuarantinedRow, ReadCounts, TraceRead
+from planner.trace import Account, Flag, QuarantinedRow, ReadCounts
 
 BOM = b"\xef\xbb\xbf"
 BLOCK_BYTES = 2**22
@@ -178,6 +177,7 @@ class Ledger:
         self.flagged: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
         self.quarantine: list[QuarantinedRow] = []
+        self.doubts: list[tuple[int, int]] = []
         self._sink = sink
 
     def set_aside(self, line: int, offset: int, reason: str, raw: bytes, *, part: bool = False) -> None:
@@ -231,23 +231,22 @@ def quarantine_file(path: Path) -> Iterator[Sink]:
         raise TraceError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def problems(path: Path, read: TraceRead, limit: int = 10) -> list[str]:
+def problems(path: Path, account: Account, limit: int = 10) -> list[str]:
     """Lines for a person: the reckoning, then the first ``limit`` rows with problems, in the order of the file."""
-    trace = read.trace
-    found = [(row.line, f"set aside: {row.reason}: {row.raw[:60]!r}") for row in read.quarantine[:limit]]
-    doubtful = trace.flags.nonzero()[0]
-    for index in doubtful[np.argsort(trace.src_line[doubtful])[:limit]]:
-        names = ", ".join(str(flag.name).lower() for flag in Flag(int(trace.flags[index])))
-        found.append((int(trace.src_line[index]), f"kept, flagged: {names}"))
+    counts = account.counts
+    found = [(row.line, f"set aside: {row.reason}: {row.raw[:60]!r}") for row in account.quarantine[:limit]]
+    for line, flags in account.doubts[:limit]:
+        names = ", ".join(str(flag.name).lower() for flag in Flag(flags))
+        found.append((line, f"kept, flagged: {names}"))
     if not found:
         return []
     found.sort()
-    counts = read.counts
-    total = counts.quarantined + counts.parts_quarantined + len(doubtful)
-    shown = [f"{path}:{line}: {what}" for line, what in found[:limit]]
-    if total > limit:
-        shown.append(f"{path}: and {total - limit} more rows with problems")
-    return [reckoning(path, counts), *shown]
+    lines = [reckoning(path, counts), *(f"{path}:{line}: {what}" for line, what in found[:limit])]
+    if len(found) > limit or counts.quarantined + counts.parts_quarantined > limit:
+        by_reason = {**counts.reasons, **counts.flagged}
+        told = ", ".join(f"{count} {reason}" for reason, count in sorted(by_reason.items(), key=lambda one: -one[1]))
+        lines.append(f"{path}: in all: {told}")
+    return lines
 
 
 def reckoning(path: Path, counts: ReadCounts) -> str:
@@ -256,8 +255,8 @@ def reckoning(path: Path, counts: ReadCounts) -> str:
         f"{path}: {counts.lines} lines = {counts.header} header + {counts.blank} blank "
         f"+ {counts.accepted} accepted + {counts.quarantined} set aside"
     )
-    if counts.requests not in (None, counts.accepted) or counts.parts_quarantined:
+    if counts.requests not in (None, counts.accepted):
         text += f"; the accepted ones hold {counts.requests} requests"
     if counts.parts_quarantined:
-        text += f" beside {counts.parts_quarantined} set aside"
+        text += f"; {counts.parts_quarantined} more requests in them are set aside"
     return text

@@ -10,11 +10,24 @@ from planner.errors import TraceError
 from planner.readers.head import Head
 from planner.readers.row import Chunk
 from planner.readers.source import Source, check_usable
-from planner.trace import Flag, IntArray, Quality, ReadCounts, Trace, TraceHeader, TraceRead, concatenate, file_sha256
+from planner.trace import (
+    Account,
+    Flag,
+    IntArray,
+    Quality,
+    ReadCounts,
+    Trace,
+    TraceHeader,
+    TraceRead,
+    concatenate,
+    file_sha256,
+)
 
 VERSION = 2
 HELD_ROWS = 2**17
 """Rows that are held back to be put in order; one that is further out of its place than this stops a stream."""
+
+TOLD_DOUBTS = 100
 
 QUANTISED_TIES = 0.2
 """Above this share of arrivals at the same moment, the source rounded its clock."""
@@ -86,7 +99,13 @@ class TraceStream:
             whole = whole.rows(order)
         self._settle(whole)
         trace = replace(self._settled(whole), header=self.header())
-        return TraceRead(trace, tuple(self.source.ledger.quarantine), trace.header.counts)
+        return TraceRead(trace, self.account())
+
+    def account(self) -> Account:
+        """What became of the lines that were read."""
+        ledger = self.source.ledger
+        remarks = dict(self.source.remarks)
+        return Account(ledger.counts(), tuple(ledger.quarantine), tuple(ledger.doubts), remarks)
 
     def header(self) -> TraceHeader:
         """Origin of what was read; its counts reconcile."""
@@ -119,6 +138,8 @@ class TraceStream:
                 if count := int(((flags & np.uint32(flag)) != 0).sum()):
                     ledger.flagged[str(flag.name).lower()] += count
             ledger.requests += len(chunk)
+            for row in np.flatnonzero(flags)[: max(0, TOLD_DOUBTS - len(ledger.doubts))]:
+                ledger.doubts.append((int(chunk.line[row]), int(flags[row])))
             yield Trace(
                 header=header,
                 row_id=np.arange(rows, rows + len(chunk), dtype=np.int64) if chunk.row_id is None else chunk.row_id,

@@ -37,6 +37,11 @@ def window(trace: Trace, start_s: float, end_s: float | None) -> Trace:
     )
 
 
+def named(trace: Trace, column: str, wanted: Collection[str]) -> BoolArray:
+    """(rows,) whether a request's ``model`` or ``tenant`` is one of ``wanted``."""
+    return np.array([value in wanted for value in _texts(trace, column)], dtype=np.bool_)
+
+
 def take(trace: Trace, count: int) -> Trace:
     """The first ``count`` requests. Raises WorkloadError when ``count`` is below 1."""
     if count < 1:
@@ -46,10 +51,9 @@ def take(trace: Trace, count: int) -> Trace:
 
 def only(trace: Trace, column: str, wanted: Collection[str]) -> Trace:
     """Requests whose ``model`` or ``tenant`` is one of ``wanted``. Raises WorkloadError when there is none."""
-    values = _texts(trace, column)
-    kept = np.array([value in wanted for value in values], dtype=np.bool_)
+    kept = named(trace, column, wanted)
     if not kept.any():
-        there = sorted({str(value) for value in values if value is not None})
+        there = sorted({value for value in _texts(trace, column) if value is not None})
         told = f"it has {', '.join(there[:8])}" + (" …" if len(there) > 8 else "") if there else "it names none"
         raise WorkloadError(f"{column} {', '.join(wanted)}: no request of {trace.header.source}; {told}")
     return trace.take_rows(np.flatnonzero(kept), name="only", column=column, wanted=sorted(wanted))

@@ -154,7 +154,7 @@ def test_the_quarantine_file_gives_the_bytes_back(tmp_path: Path) -> None:
 
 def test_problems_are_told_with_their_lines(tmp_path: Path) -> None:
     path = written(tmp_path, b"2023-11-16 18:17:03,1,1", b"x,1,1", b"2023-11-16 18:17:04,0,1")
-    told = problems(path, read_trace(path))
+    told = problems(path, read_trace(path).account)
     assert told[0].endswith("4 lines = 1 header + 0 blank + 2 accepted + 1 set aside")
     assert told[1].endswith("trace.csv:3: set aside: bad_timestamp: b'x,1,1'")
     assert told[2].endswith("trace.csv:4: kept, flagged: zero_input")
