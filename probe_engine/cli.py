@@ -15,13 +15,18 @@ import typer
 from pydantic import ValidationError
 
 from probe_engine.errors import EngineError
+from probe_engine.experiment_cli import experiment
 from probe_engine.sched import SchedulerError
 from probe_engine.settings import EngineSettings
 
 app = typer.Typer(help="Serve a model; bench and profile it.", no_args_is_help=True, pretty_exceptions_enable=False)
+app.command()(experiment)
 
 DEFAULTS = EngineSettings()
-ONEDNN_PRIMITIVES = "16"  # read when torch is imported; the library's 1,024 hold a kernel for every batch size seen
+BEFORE_TORCH = {  # read when torch is imported
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16",  # the library's 1,024 hold a kernel for every batch size seen
+    "OMP_WAIT_POLICY": "passive",  # threads that spin take the cores that the server and the others need
+}
 
 
 def option(name: str, text: str, flag: str | None = None) -> Any:
@@ -37,6 +42,12 @@ def gateway_option(name: str, text: str) -> Any:
 def bench_option(name: str, text: str) -> Any:
     """A typer option of the measuring commands, with its environment variable."""
     return typer.Option(f"--{name.replace('_', '-')}", help=text, envvar=f"LOADLINE_ENGINE_BENCH_{name.upper()}")
+
+
+def prepare_torch() -> None:
+    """Set what torch's libraries read from the environment, where nobody has; before torch is imported."""
+    for name, value in BEFORE_TORCH.items():
+        os.environ.setdefault(name, value)
 
 
 @contextmanager
@@ -124,7 +135,7 @@ def serve(
     arguments = dict(locals())
     for name in ("preferred_batch_sizes", "length_buckets"):
         arguments[name] = tuple(arguments[name] or ())
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", ONEDNN_PRIMITIVES)
+    prepare_torch()
     with refusals():
         settings = EngineSettings.model_validate(arguments)
         from probe_engine.server.address import bind, read_token
@@ -282,6 +293,7 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Measure output tokens per second on a burst of equal requests, without the server."""
+    prepare_torch()
     with refusals():
         from probe_engine.profile.bench import run_bench
 
@@ -312,6 +324,7 @@ def profile(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Measure single steps over a grid of sizes; the planner fits its step-time model to the JSON."""
+    prepare_torch()
     with refusals():
         memory_bytes = EngineSettings(kv_memory=kv_memory).kv_memory_bytes
         from probe_engine.profile.steps import profile_steps

@@ -4,6 +4,7 @@ EngineError
 ├── ModelError        a model directory, setting or prompt cannot be used by the model
 ├── WorkerLost        a process that shares the model has ended: nothing can be computed any more
 ├── SettingsError     a setting of the server cannot be used (exit code 2)
+├── ExperimentError   an experiment's trace or option cannot be used (exit code 2)
 ├── QueueFull         too many requests wait already (429)
 ├── Stopping          the engine is shutting down and takes nothing new (503)
 └── ApiError          a request over HTTP is refused; carries the status and OpenAI's error fields
@@ -24,6 +25,10 @@ class WorkerLost(EngineError):
 
 class SettingsError(EngineError):
     """A setting cannot be used; the message names it, its value and what is allowed."""
+
+
+class ExperimentError(EngineError):
+    """A trace or an option of an experiment cannot be used; the message names it, its value and what is allowed."""
 
 
 class QueueFull(EngineError):

@@ -1,0 +1,1 @@
+"""What paging, batching, priorities, prefix reuse and limits do to latency and cost: one experiment a file."""
