@@ -69,7 +69,7 @@ class Use:
             return one(self.candidate.count or "" if suffix == "_count" else self.candidate.metric)
         texts = [one(metric + suffix) for metric in self.metrics]
         if self.candidate.adds:
-            return f"({' + '.join([texts[0], *map(one, self.candidate.adds)])})"
+            texts = [f"({' + '.join([texts[0], *map(one, self.candidate.adds)])})"]
         if self.candidate.times is not None:
             factor = promql.selector(self.candidate.times, *matchers)
             texts = [f"{text} * {factor}" for text in texts]

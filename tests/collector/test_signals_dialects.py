@@ -5,6 +5,7 @@ import pytest
 
 from alerts.telemetry import Telemetry
 from collector.host.catalog import METRICS as MACHINE_METRICS
+from collector.promql import parse, selectors
 from collector.signals import SIGNALS, DocumentError, load_dialects, names_known, read_dialect, series_known
 from probe_engine.telemetry.catalog import METRICS
 
@@ -76,7 +77,7 @@ def test_the_alerts_process_has_no_metric_that_is_not_known():
     for count in (telemetry.sent, telemetry.failed, telemetry.dropped):
         count("r", 1)
     page = telemetry.page({"firing": 0}, {"r": 0}, 0).decode()
-    assert shown_on(page) == dialect("alerts").names()
+    assert {name for name in shown_on(page) if name.startswith("loadline_")} == dialect("alerts").names()
 
 
 def test_vllms_dialect_names_only_what_a_real_server_shows(shared_data: Path):
@@ -141,4 +142,53 @@ def test_what_is_wrong_in_a_dialect_is_told_with_its_place(change: tuple[str, st
     with pytest.raises(DocumentError) as caught:
         read_dialect(MINIMAL.replace(*change), "e.yaml")
     assert str(caught.value).startswith("e.yaml:")
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["dynamo-1.6.1-frontend", "dynamo-1.6.1-mocker-worker", "litellm-1.99.4"])
+def test_bucket_bounds_and_types_are_those_of_a_real_server(file: str, shared_data: Path):
+    page = (shared_data / "expositions" / f"{file}.prom").read_text()
+    types = {line.split()[2]: line.split()[3] for line in page.splitlines() if line.startswith("# TYPE")}
+    bounds: dict[str, set[float]] = {}
+    for line in page.splitlines():
+        name, _, rest = line.partition("_bucket{")
+        if rest and 'le="+Inf"' not in rest:
+            bounds.setdefault(name, set()).add(float(rest.split('le="')[1].split('"')[0]))
+    compared = 0
+    for candidate in (one for each in load_dialects() for found in each.signals.values() for one in found):
+        if candidate.metric in bounds and candidate.buckets and not candidate.metric.startswith("vllm:"):
+            assert tuple(sorted(bounds[candidate.metric])) == candidate.buckets, candidate.metric
+        if candidate.metric in types:
+            assert types[candidate.metric] == candidate.shape, candidate.metric
+            compared += 1
+    assert compared >= 5
+
+
+def test_every_expression_of_a_gauge_names_what_the_candidate_says():
+    for each in load_dialects():
+        for candidate in (one for found in each.signals.values() for one in found if one.expr):
+            for where in ("", 'a="b"'):
+                named = {selector.name for selector in selectors(parse(candidate.expr.replace("$where", where)))}
+                assert named == {candidate.metric, *candidate.needs}, each.engine
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("engine: e\ntitle: E\nlike: nothing\nmarks: [x]", 'like is "nothing"; no dialect is called so'),
+        (MINIMAL + "layer: cloud", 'layer is "cloud"; allowed are device, engine, router, gateway'),
+        (MINIMAL + "family: {name: f}", "family: field 'by' is missing"),
+        (MINIMAL + "endpoint: {port: high}", 'endpoint.port is "high"; it must be a number'),
+        (MINIMAL.replace("unit: requests}", "unit: requests, count: c}"), "count names the counter of observations"),
+        (
+            MINIMAL.replace("running_requests:", "errors:").replace(
+                "type: gauge, unit: requests}", "type: counter, unit: requests, expr: e}"
+            ),
+            "expr is for gauges",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_dialects_relations_is_told(text: str, reason: str):
+    with pytest.raises(DocumentError) as caught:
+        read_dialect(text, "e.yaml")
     assert reason in str(caught.value)
