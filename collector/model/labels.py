@@ -4,12 +4,17 @@ A label set is a tuple of (name, value) pairs sorted by name, without empty valu
 comparable and cheap. The metric name is the label ``__name__``, as in Prometheus.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import TypeVar
 
 Labels = tuple[tuple[str, str], ...]
 
+T = TypeVar("T")
+
 METRIC_NAME = "__name__"
 EMPTY: Labels = ()
+
+_MOST_MADE = 16
 
 
 def from_mapping(mapping: Mapping[str, str]) -> Labels:
@@ -46,3 +51,21 @@ def render(labels: Labels) -> str:
 
 def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+class LabelSets(tuple[Labels, ...]):
+    """Label sets of several series, which remember what was made of them: a store gives the same ones many times."""
+
+    def derived(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What ``make()`` made of these label sets the last time it was asked for under this ``key``."""
+        made: dict[Hashable, T] = self.__dict__.setdefault("made", {})
+        if key not in made:
+            if len(made) >= _MOST_MADE:
+                made.clear()
+            made[key] = make()
+        return made[key]
+
+
+def derived(labels: tuple[Labels, ...], key: Hashable, make: Callable[[], T]) -> T:
+    """``make()``, remembered where the label sets do so; it may depend on nothing but them and ``key``."""
+    return labels.derived(key, make) if isinstance(labels, LabelSets) else make()

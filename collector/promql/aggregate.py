@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from collector.model.labels import Labels, from_mapping
+from collector.model.labels import Labels, LabelSets, derived, from_mapping
 from collector.model.series import BoolArray, Float64Array, Int64Array
 from collector.promql.frame import METADATA_LABELS, Frame, empty
 from collector.promql.printer import format_number
@@ -40,17 +40,22 @@ class Groups:
 
 def group(frame: Frame, grouping: Sequence[str], by_exclusion: bool) -> Groups:
     """Group the series ``by`` some labels or, with ``by_exclusion``, ``without`` them."""
+    key = ("group", tuple(grouping), by_exclusion)
+    return derived(frame.labels, key, lambda: _grouped(frame.labels, grouping, by_exclusion))
+
+
+def _grouped(every: tuple[Labels, ...], grouping: Sequence[str], by_exclusion: bool) -> Groups:
     rows: dict[Labels, list[int]] = {}
     named = frozenset((*METADATA_LABELS, *grouping) if by_exclusion else grouping)
     if not named:
-        rows[()] = list(range(len(frame.labels)))
-    for row, labels in enumerate(frame.labels if named else ()):
+        rows[()] = list(range(len(every)))
+    for row, labels in enumerate(every if named else ()):
         key = tuple([pair for pair in labels if (pair[0] in named) != by_exclusion])
         rows.setdefault(key, []).append(row)
     last = np.cumsum([len(members) for members in rows.values()], dtype=np.int64)
     first = np.concatenate([np.zeros(1, dtype=np.int64), last[:-1]])
     order = np.array([row for members in rows.values() for row in members], dtype=np.int64)
-    return Groups(tuple(rows), order, first, last)
+    return Groups(LabelSets(rows), order, first, last)
 
 
 def aggregate(op: str, frame: Frame, grouping: Sequence[str], by_exclusion: bool) -> Frame:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from collector.model.labels import METRIC_NAME, Labels, from_mapping, get
+from collector.model.labels import METRIC_NAME, Labels, derived, from_mapping, get
 from collector.model.series import BoolArray, Float64Array, Int64Array
 from collector.promql import extended, histograms, over_time, rates, regression
 from collector.promql.ast import Call, Expr, MatrixSelector, VectorSelector
@@ -56,7 +56,7 @@ def _extrapolated(counter: bool, per_second: bool) -> Handler:
                 else rates.extrapolated(block, every, counter=counter, per_second=per_second, classic=classic)
             ),
         )
-        for name in {get(labels, METRIC_NAME) for labels in frame.labels} if counter else ():
+        for name in derived(frame.labels, "names", lambda: _names(frame.labels)) if counter else ():
             if name and not name.endswith(_COUNTER_SUFFIXES):
                 evaluator.query.notes.inform(
                     f'metric might not be a counter, name does not end in _total/_sum/_count/_bucket: "{name}"',
@@ -65,6 +65,10 @@ def _extrapolated(counter: bool, per_second: bool) -> Handler:
         return without_names(frame)
 
     return call
+
+
+def _names(labels: tuple[Labels, ...]) -> frozenset[str]:
+    return frozenset(get(one, METRIC_NAME) for one in labels)
 
 
 def _instant_change(per_second: bool) -> Handler:

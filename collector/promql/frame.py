@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
 from collector.model.errors import QueryError
-from collector.model.labels import METRIC_NAME, Labels, render, without
+from collector.model.labels import METRIC_NAME, Labels, LabelSets, derived, render, without
 from collector.model.series import BoolArray, Float64Array, Int64Array
 
 METADATA_LABELS = (METRIC_NAME, "__type__", "__unit__")
@@ -63,8 +64,10 @@ def stack(frames: Sequence[Frame], steps: int) -> Frame:
     drops = None
     if any(frame.drops is not None for frame in frames):
         drops = np.concatenate([dropped_names(frame) for frame in frames])
+    first, *rest = [frame.labels for frame in frames]
+    _, labels = derived(first, ("stack", *map(id, rest)), lambda: (rest, LabelSets(chain(first, *rest))))
     return Frame(
-        tuple(labels for frame in frames for labels in frame.labels),
+        labels,
         np.concatenate([frame.values for frame in frames]),
         np.concatenate([frame.present for frame in frames]),
         drops,
@@ -107,10 +110,16 @@ def without_names(frame: Frame) -> Frame:
     """``frame`` less metric names, at once or at the end of the query; series that become equal are merged."""
     if frame.drops is not None:
         return Frame(frame.labels, frame.values, frame.present, np.ones(len(frame.labels), dtype=np.bool_))
-    if all(map(_only_named, frame.labels)):
-        bare = Frame(tuple([labels[1:] for labels in frame.labels]), frame.values, frame.present)
-        return bare if len({labels[0] for labels in frame.labels}) <= 1 else merged(bare)
-    return merged(Frame(tuple(drop_metadata(labels) for labels in frame.labels), frame.values, frame.present))
+    bare, differ = derived(frame.labels, "bare", lambda: _bare(frame.labels))
+    nameless = Frame(bare, frame.values, frame.present)
+    return nameless if differ else merged(nameless)
+
+
+def _bare(labels: tuple[Labels, ...]) -> tuple[LabelSets, bool]:
+    """``labels`` less names, and whether they surely still differ."""
+    if all(map(_only_named, labels)):
+        return LabelSets([one[1:] for one in labels]), len({one[0] for one in labels}) <= 1
+    return LabelSets(map(drop_metadata, labels)), False
 
 
 def merged(frame: Frame, message: str = "vector cannot contain metrics with the same labelset") -> Frame:

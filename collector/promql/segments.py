@@ -16,6 +16,9 @@ _OVERLAP = 3
 _WIDE, _LONG = 64, 8
 """Columns, and rows of a run on average, from which on a call for each run is worth it."""
 
+_FOLDED, _SIDE_BY_SIDE = 1024, 32
+"""Rows of a run from which on it is folded, and how many of its rows are laid side by side."""
+
 _EPSILON = float(np.finfo(np.float64).eps)
 _TOLERATED_ERROR = 1e-12
 """Bound on the relative rounding error of a plain sum beyond which it is done again with compensation."""
@@ -35,15 +38,17 @@ def reduce_runs(operation: np.ufunc, values: Numbers, first: Int64Array, last: I
         edges = np.unique(np.concatenate([first, last[last > first]]))
         begins, ends = np.searchsorted(edges, first), np.searchsorted(edges, last)
         if rows + int((ends - begins).sum()) < work / 2:
-            pieces = reduce_runs(operation, values, edges[:-1], edges[1:])
+            pieces = operation.reduceat(values[: edges[-1]], edges[:-1], axis=0)
             return reduce_runs(operation, pieces, begins, np.maximum(ends, begins))
-    if values[0].size >= _WIDE and work >= _LONG * len(first):
+    if work >= _LONG * len(first) and (values[0].size >= _WIDE or work >= _FOLDED * len(first)):
         return _reduce_each(operation, values, first, last)
-    if int(last.max()) >= rows:
+    if int(last[:-1].max(initial=0)) >= rows:
         values = np.concatenate([values, values[-1:]])
     bounds = np.empty(2 * len(first), dtype=np.int64)
-    bounds[0::2] = first
+    bounds[0::2] = np.minimum(first, rows - 1)  # empty runs may begin where the rows end
     bounds[1::2] = last
+    if bounds[-1] == len(values):  # the last run ends where the rows do
+        bounds = bounds[:-1]
     result: Float64Array = operation.reduceat(values, bounds, axis=0)[::2]
     return result
 
@@ -51,9 +56,15 @@ def reduce_runs(operation: np.ufunc, values: Numbers, first: Int64Array, last: I
 def _reduce_each(operation: np.ufunc, values: Numbers, first: Int64Array, last: Int64Array) -> Float64Array:
     """Run by run, which vectorises over the columns, where ``reduceat`` goes number by number."""
     result = np.zeros((len(first), *values.shape[1:]), dtype=values.dtype)
+    columns = values[0].size
     for run, (begin, end) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
+        rows = values[begin:end]
+        if columns < _WIDE and end - begin >= _FOLDED:  # narrow rows are laid side by side first
+            whole = len(rows) // _SIDE_BY_SIDE * _SIDE_BY_SIDE
+            wide = operation.reduce(rows[:whole].reshape(-1, _SIDE_BY_SIDE * columns), axis=0)
+            rows = np.concatenate([wide.reshape(_SIDE_BY_SIDE, *rows.shape[1:]), rows[whole:]])
         if begin < end:
-            operation.reduce(values[begin:end], axis=0, out=result[run])
+            operation.reduce(rows, axis=0, out=result[run])
     return result
 
 

@@ -14,7 +14,7 @@ from collector.store.head import Rows
 from collector.store.holes import HOLE, is_hole
 from collector.store.selection import Place, Wanted
 from collector.store.state import Chunk
-from collector.store.tiles import TILE_SERIES, TileReader
+from collector.store.tiles import TILE_SERIES, TilePart, TileReader
 
 TILES_AT_ONCE = 8
 """Tiles of a chunk that are decoded before they are copied: bounds memory beside the answer and the cache."""
@@ -105,7 +105,7 @@ def gather(
             out = values[row : row + len(part.timestamps_ms)]
             row += len(out)
             holes |= _fill(tiles, part, place, first, out)
-        yield Matrix(union.ids[first:last], union.labels[first:last], timestamps_ms, values, holes)
+        yield Matrix(union.ids[first:last], union.some(first, last), timestamps_ms, values, holes)
 
 
 def _fill(tiles: TileReader, part: Part, place: Place, first: int, out: Float64Array) -> bool:
@@ -150,7 +150,15 @@ def _read_tiles(
             block = values[first - step : last - step]
             damaged |= block.dtype == np.float64 and bool(is_hole(block[0]).any())
             if end - begin < block.shape[1]:
-                block = block[:, columns[begin:end] - number * TILE_SERIES]
+                block = _some(block, columns[begin:end] - number * TILE_SERIES)
             rows = slice(first - part.first, last - part.first)
             out[rows, slice(begin, end) if isinstance(target, slice) else target[begin:end]] = block
     return damaged
+
+
+def _some(block: TilePart, columns: Int64Array) -> TilePart:
+    """Some columns, rising; neighbouring ones without a copy."""
+    first, last = int(columns[0]), int(columns[-1]) + 1
+    if last - first == len(columns):
+        return block[:, first:last]
+    return block.take(columns, axis=1)

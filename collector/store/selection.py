@@ -11,7 +11,7 @@ from threading import Lock
 
 import numpy as np
 
-from collector.model.labels import Labels
+from collector.model.labels import Labels, LabelSets
 from collector.model.matchers import Matcher
 from collector.model.series import Int64Array
 from collector.store.head import Block
@@ -32,8 +32,14 @@ class Union:
     """Columns of several parts: all ``ids`` and their ``labels`` (columns,), and for each part where its go."""
 
     ids: Int64Array
-    labels: tuple[Labels, ...]
+    labels: LabelSets
     places: list[Place]
+
+    def some(self, first: int, last: int) -> LabelSets:
+        """Labels of neighbouring columns, the same object each time."""
+        if last - first == len(self.labels):
+            return self.labels
+        return self.labels.derived((first, last), lambda: LabelSets(self.labels[first:last]))
 
 
 class Wanted:
@@ -64,7 +70,7 @@ class Wanted:
             if len(self._unions) >= _KEPT_UNIONS:
                 self._unions.clear()
             ids, places = _union(columns)
-            labels = () if self._labels is None else tuple([self._labels[i] for i in ids.tolist()])
+            labels = LabelSets() if self._labels is None else LabelSets([self._labels[i] for i in ids.tolist()])
             union = self._unions[key] = Union(ids, labels, places)
         return union
 
