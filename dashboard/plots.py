@@ -87,10 +87,16 @@ def lines(
 
 
 def shares(
-    panel: Panel, build: Build, *, by: tuple[str, ...] = POOL, limit: Limit | None = None, why: Why = why_empty
+    panel: Panel,
+    build: Build,
+    *,
+    by: tuple[str, ...] = POOL,
+    limit: Limit | None = None,
+    sub: str | None = None,
+    why: Why = why_empty,
 ) -> Plot:
     """Lines of shares, from nothing to all."""
-    return lines(panel, build, by=by, write=quantity.percent, axis=chart.PERCENT, limit=limit, why=why)
+    return lines(panel, build, by=by, write=quantity.percent, axis=chart.PERCENT, limit=limit, sub=sub, why=why)
 
 
 def fan(panel: Panel, signal: str, *, write: quantity.Formatter | None = None, limit_s: float | None = None) -> Plot:

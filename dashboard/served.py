@@ -18,6 +18,7 @@ CACHED = "gen_ai.usage.cache_read.input_tokens"
 OUTPUT = "gen_ai.usage.output_tokens"
 PREEMPTIONS = "loadline.preemptions"
 GAPS = "loadline.token_gaps_ms"
+TENANT = "loadline.tenant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,12 @@ class Served:
     cached_tokens: int
     preemptions: int
     failed: bool
+    tenant: str = ""
+
+    @property
+    def wait_s(self) -> float:
+        """Time to the first token, or the whole where that is not told."""
+        return self.ttft_s if self.ttft_s is not None else self.e2e_s
 
     @property
     def pace_s(self) -> float | None:
@@ -63,13 +70,14 @@ def served(span: Span) -> Served:
         cached_tokens=_count(told, CACHED) or 0,
         preemptions=_count(told, PREEMPTIONS) or 0,
         failed=span.status == "error",
+        tenant=str(told.get(TENANT) or ""),
     )
 
 
 def slowest(spans: Sequence[Span]) -> list[Served]:
     """Requests among ``spans``, slowest first token first."""
     found = [served(span) for span in spans if MODEL in span.attributes]
-    return sorted(found, key=lambda one: -(one.ttft_s if one.ttft_s is not None else one.e2e_s))
+    return sorted(found, key=lambda one: -one.wait_s)
 
 
 def gaps_s(spans: Sequence[Span]) -> list[float]:

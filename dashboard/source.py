@@ -207,9 +207,11 @@ class Source:
 
         return live_headroom(self.client, self.vocabulary(), slo, at_s)
 
-    def kept(self, name: str, load: Callable[[], Any], ttl_s: float, deadline_s: float | None = None) -> Held:
-        """Any other answer through the same cache, such as the planner's."""
-        return self._one(Wanted(name, name, load, ttl_s), deadline_s)
+    def kept(
+        self, name: str, load: Callable[[], Any], ttl_s: float, deadline_s: float | None = None, *, kin: str = ""
+    ) -> Held:
+        """Any other answer through the same cache, such as the planner's; ``kin`` as the cache has it."""
+        return self._one(Wanted(name, kin or name, load, ttl_s), deadline_s)
 
     def kept_all(self, loads: Mapping[str, Callable[[], Any]], ttl_s: float) -> dict[str, Held]:
         """Several such answers at once, by name."""

@@ -64,12 +64,13 @@
     document.querySelectorAll('.side a[data-path], a.brand').forEach(a => {
       const path = a.dataset.path || a.pathname, text = keep.toString();
       a.setAttribute('href', path + (text ? '?' + text : ''));
-      if (a.dataset.path === location.pathname) { a.setAttribute('aria-current', 'page'); document.title = `${a.textContent} – Loadline`; } else a.removeAttribute('aria-current');
+      if (a.dataset.path === location.pathname) { a.setAttribute('aria-current', 'page'); reveal(a); document.title = `${a.textContent} – Loadline`; } else a.removeAttribute('aria-current');
     });
     const select = byId('refresh');
     if (select) select.value = stored('loadline-refresh', '10');
     window.loadline.menus.paint(stamp, params());
   }
+  function reveal(link) { const side = link.parentElement; if (side.scrollWidth > side.clientWidth) side.scrollLeft = link.offsetLeft - side.clientWidth / 2 + link.offsetWidth / 2; }
   function age(s) { return s < 60 ? `${Math.round(s)} s` : s < 3600 ? `${Math.round(s / 60)} m` : s < 172800 ? `${Math.round(s / 3600)} h` : `${Math.round(s / 86400)} d`; }
   function paintAge() {
     const text = byId('fresh'), dot = byId('fresh-dot'); if (!text || !stamp) return;

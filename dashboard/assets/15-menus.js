@@ -60,6 +60,21 @@
   document.addEventListener('toggle', event => { if (event.target.id === 'absolute' && event.target.open) form(); }, true);
   document.addEventListener('keydown', event => { if (event.key === 'Enter' && event.target.closest && event.target.closest('#abs-form')) byId('abs-form').querySelector('button').click(); });
 
+  /* a control named param-NAME writes NAME into the address and follows it */
+  function follow() {
+    const query = new URLSearchParams(location.search);
+    document.querySelectorAll('[id^="param-"]').forEach(control => {
+      const value = query.get(control.id.slice(6)) || '';
+      if (control === document.activeElement || control.value === value) return;
+      if (control.tagName === 'SELECT') control.value = value; else dash_clientside.set_props(control.id, { value });
+    });
+  }
+  document.addEventListener('change', event => {
+    const id = event.target.id || '';
+    if (id.startsWith('param-')) window.loadline.change(q => { const value = event.target.value.trim(); if (value) q.set(id.slice(6), value); else q.delete(id.slice(6)); });
+  });
+  document.addEventListener('loadline:stamped', follow);
+
   function help() {
     const box = byId('help'); box.hidden = !box.hidden;
     if (!box.hidden) box.querySelector('button').focus(); else byId('main').focus({ preventScroll: true });

@@ -26,11 +26,22 @@
   }
   /* a point of a latency chart leads to the requests of its moment and pool */
   function toRequests(event) {
-    const point = event.points[0], plot = event.event.target.closest('.js-plotly-plot'), meta = plot && plot.layout.meta;
-    const link = document.querySelector('.side a[data-key=r]'); if (!meta || !link) return;
+    const request = event.points.find(one => /^[0-9a-f]{32}$/.test(one.customdata || '') && near(one, event.event));
+    if (request) { toTrace(request.customdata); return; }
+    const point = event.points.find(one => !one.customdata), plot = event.event.target.closest('.js-plotly-plot'), meta = plot && plot.layout.meta;
+    const link = document.querySelector('.side a[data-key=r]'); if (!point || !meta || !link) return;
     const at = unix(point.x), half = Math.max(30, (point.data.dx || 0) / 1000), query = new URLSearchParams();
     query.set('from', Math.round(at - half)); query.set('to', Math.round(at + half)); query.append('pool', meta.pool || point.data.name);
     window.loadline.go(link.dataset.path, query);
+  }
+  function near(point, click) {  /* of all points at this moment, the one that was meant */
+    const box = click.target.closest('.js-plotly-plot').getBoundingClientRect(), x = point.xaxis, y = point.yaxis;
+    return Math.abs(x._offset + x.d2p(point.x) - (click.clientX - box.left)) < 14 && Math.abs(y._offset + y.d2p(point.y) - (click.clientY - box.top)) < 14;
+  }
+  function toTrace(id) {
+    const link = document.querySelector('.side a[data-key=r]'); if (!link) return;
+    const query = location.pathname === link.dataset.path ? new URLSearchParams(location.search) : window.loadline.kept();
+    query.set('trace', id); window.loadline.go(link.dataset.path, query);
   }
   function bindOne(plot) {
     if (plot.__loadline || !plot.on) return;

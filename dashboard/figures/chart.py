@@ -163,7 +163,8 @@ def span_y(drawn: Layout, top: float) -> None:
 
 
 def mark(drawn: Layout, clock: Clock, marks: Sequence[Mark], *, words: bool = False) -> None:
-    """Dotted hairlines where something happened within the window; with ``words`` on the one chart that has room."""
+    """Dotted hairlines where something happened within the window, which say what when pointed at; with ``words`` on
+    the one chart that has room."""
     for one in marks:
         if not clock.window.start_s <= one.time_s <= clock.window.end_s:
             continue
@@ -179,6 +180,8 @@ def mark(drawn: Layout, clock: Clock, marks: Sequence[Mark], *, words: bool = Fa
                 "line": {"color": color, "width": 1, "dash": "1px 2px"},
             }
         )
+        tip = {"hovertext": one.text, "captureevents": True, "bgcolor": "rgba(0,0,0,0)", "xanchor": "center"}
+        drawn["annotations"].append(label(x, 1, "▾", color, yref="paper", yanchor="top", **tip))
         if words and one.kind == "deploy":
             drawn["annotations"].append(
                 label(x, 1, one.text, theme.EVENT, yref="paper", yanchor="top", xshift=3, size=10)

@@ -8,8 +8,10 @@ from dash import html
 from dashboard import judge, quantity, queries, theme
 from dashboard.figures import chart, series
 from dashboard.figures.chart import Axis, Mark
+from dashboard.figures.points import exemplars
 from dashboard.parts.panel import Drawn, Panel, chip, empty, legend, stale, texts
 from dashboard.refresh import Refresh
+from dashboard.served import Served
 from dashboard.source import Answer
 
 SWATCHES = {
@@ -33,9 +35,10 @@ def draw_fan(
     name_pool: bool,
     pool: str | None = None,
     write: quantity.Formatter | None = None,
+    requests: Sequence[Served] = (),
 ) -> Drawn:
     """``answers`` by p50, p95 and p99; of ``pool``, or of the one whose p95 is worst. With ``write``, the values are no
-    latencies, and this writes them."""
+    latencies, and this writes them. ``requests`` are drawn as points that lead to their traces."""
     by_quantile = {name: queries.by_pool(answer, begun.view) for name, answer in answers.items()}
     asked = list(answers.values())
     shown = pool if pool is not None else judge.worst(by_quantile["p95"], highest=True)
@@ -52,6 +55,7 @@ def draw_fan(
         series.scaled(rows, factor), begun.clock, axis, height=panel.height,
         limit=None if limit_s is None else limit_s * factor, marks=marks,
     )  # fmt: skip
+    figure["data"] += [exemplars(requests, begun.clock, axis, factor)] if requests else []
     if write is None:
         figure["layout"]["meta"] = {"pool": shown}
     return Drawn(

@@ -65,6 +65,7 @@ def devices(ask: Ask) -> dict[str, Question]:
     return {
         "count": queries.question(lambda: vocabulary.gauge("gpu_devices", by=("instance",))),
         "info": queries.question(lambda: vocabulary.info("gpu_info")),
+        "use": queries.question(lambda: vocabulary.gauge("gpu_utilization", agg="max", by=BY)),
     }
 
 
@@ -87,14 +88,21 @@ def listed(scene: Scene) -> tuple[Node, Node]:
         return simple_table("Devices", ("Host", "GPU", "Name", *columns), cells), f"{len(rows)} devices"
     if counted.lines and not total:
         hosts = ", ".join(sorted(dict(line.labels).get("instance", "") for line in counted.lines))
-        told = (
-            f"No GPU on this host: the collector looked through NVML on {hosts} and found no device. What follows "
-            "stays empty until a host with a GPU is scraped, by Loadline's collector or NVIDIA's DCGM exporter."
-        )
-        return html.P(told, className="none"), "0 devices"
-    return html.P(
-        f"No device is known: {counted.absent or info.absent or plots.why_empty(scene, info)}.", className="none"
-    ), None
+        return _none(
+            f"No GPU on this host: the collector looked through NVML on {hosts} and found no device."
+        ), "0 devices"
+    if scene.answers["use"].lines:
+        return html.P("The exporter does not say what its devices are.", className="none"), None
+    failed = counted.error or info.error
+    if failed:
+        return html.P(failed, className="none"), None
+    return _none(f"No GPU is measured: {scene.site.source.address} holds no metric of a GPU."), None
+
+
+def _none(why: str) -> Node:
+    """Said once for the whole page, whose charts the stylesheet then leaves out."""
+    todo = " Scrape a host that has one, through Loadline's collector or NVIDIA's DCGM exporter, to fill this page."
+    return html.P([html.B(why), todo], className="none alone")
 
 
 def _counted(plot: Plot) -> Plot:
@@ -103,16 +111,16 @@ def _counted(plot: Plot) -> Plot:
 
 
 def _share(key: str, title: str, build: plots.Build) -> Plot:
-    return _counted(plots.shares(Panel(f"gp-{key}", title, "%"), build, by=BY, why=why))
+    return _counted(plots.shares(Panel(f"gp-{key}", title, "%"), build, by=BY, sub="by device", why=why))
 
 
 def _line(
     key: str, title: str, build: plots.Build, unit: str = "", *, axis: Axis = chart.PLAIN,
     write: quantity.Formatter = quantity.count, limit: plots.Limit | None = None, floor_top: float = 0.0,
-    by: tuple[str, ...] = BY,
+    by: tuple[str, ...] = BY, sub: str = "by device",
 ) -> Plot:  # fmt: skip
     panel = Panel(f"gp-{key}", title, unit)
-    plot = plots.lines(panel, build, by=by, write=write, axis=axis, limit=limit, floor_top=floor_top, why=why)
+    plot = plots.lines(panel, build, by=by, write=write, axis=axis, limit=limit, sub=sub, floor_top=floor_top, why=why)
     return _counted(plot)
 
 
@@ -134,7 +142,7 @@ BOARD = Board(
         _line("power", "Power", gauge("gpu_power"), axis=WATTS, write=watts),
         _share("share", "Power, of what is allowed", power_share),
         _line("clock", "SM clock", clock, "GHz"),
-        _line("throttled", "Runs slower than it could", throttled, by=(*BY, "reason"), floor_top=1),
+        _line("throttled", "Runs slower than it could", throttled, by=(*BY, "reason"), sub="by reason", floor_top=1),
         _line("corrected", "Memory errors, corrected", rate("gpu_ecc_corrected"), "/s", floor_top=0.01),
         _line("uncorrected", "Memory errors, not corrected", rate("gpu_ecc_uncorrected"), "/s", floor_top=0.01),
         _line("xid", "Xid errors", rate("gpu_xid_errors"), "/s", floor_top=0.01),

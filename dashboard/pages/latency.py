@@ -9,7 +9,7 @@ from dash.exceptions import PreventUpdate
 
 from collector.model.labels import get
 from collector.signals import Vocabulary
-from dashboard import judge, quantity, queries, theme
+from dashboard import journal, judge, quantity, queries, theme
 from dashboard.board import stamped, told
 from dashboard.changes import changes
 from dashboard.figures import heat, series, stack
@@ -19,6 +19,7 @@ from dashboard.pages.fan import draw_fan, scale
 from dashboard.parts.icon import Node
 from dashboard.parts.panel import Drawn, Panel, chip, empty, legend, solid, stale, texts
 from dashboard.refresh import Refresh, begin
+from dashboard.served import Served
 from dashboard.site import Site
 from dashboard.source import Answer, Source
 from planner.slo import Slo
@@ -43,6 +44,7 @@ class Seen:
     pool: str | None
     marks: Sequence[Mark]
     pools: Sequence[str]
+    exemplars: Sequence[Served]
 
 
 def layout() -> Node:
@@ -91,7 +93,7 @@ def see(begun: Refresh, vocabulary: Vocabulary, source: Source) -> Seen:
     hot = source.ranges({"heat": queries.heat(vocabulary, "ttft", window, where)}, window)["heat"]
     measured = queries.pools({name: one for name, one in answers.items() if name.startswith("ttft")})
     pools = sorted({*begun.scope.pools, *measured})
-    return Seen(begun, answers, hot, pool, changes(answers, window), pools)
+    return Seen(begun, answers, hot, pool, changes(answers, window), pools, journal.exemplars(begun, source, pool))
 
 
 def draw(seen: Seen, slo: Slo) -> list[Drawn]:
@@ -105,8 +107,9 @@ def draw(seen: Seen, slo: Slo) -> list[Drawn]:
 def _fan(signal: str, limit_s: float | None, seen: Seen) -> Drawn:
     answers = {q: seen.answers[f"{signal}.{q}"] for q in series.FAN_STYLES}
     return draw_fan(
-        FANS[signal], answers, seen.refresh, limit_s, seen.marks, name_pool=len(seen.pools) > 1, pool=seen.pool
-    )
+        FANS[signal], answers, seen.refresh, limit_s, seen.marks, name_pool=len(seen.pools) > 1, pool=seen.pool,
+        requests=seen.exemplars if signal == "ttft" else (),
+    )  # fmt: skip
 
 
 def _heat(seen: Seen, limit_s: float) -> Drawn:

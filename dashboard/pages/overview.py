@@ -8,7 +8,7 @@ from dash import Dash, Input, Output, dcc, html
 from dash.exceptions import PreventUpdate
 
 from collector.signals import Vocabulary
-from dashboard import changes, judge, quantity, queries, theme, verdict
+from dashboard import changes, journal, judge, quantity, queries, theme, verdict
 from dashboard.board import stamped
 from dashboard.cache import Held, Late
 from dashboard.figures import chart, load_line, series
@@ -177,7 +177,7 @@ def _blank_tile(title: str) -> Node:
 
 def _known(seen: Seen, site: Site) -> list[Any]:
     begun, slo, prefix = seen.refresh, site.slo, site.prefix
-    panels = (_hero(seen, slo), _ttft(seen, slo), _waiting(seen), _kv(seen), _preemptions(seen))
+    panels = (_hero(seen, slo), _ttft(seen, slo, site.source), _waiting(seen), _kv(seen), _preemptions(seen))
     boxes = [
         _verdict(seen, site.source, prefix),
         _tiles(seen, prefix),
@@ -276,10 +276,14 @@ def _hero_chips(pool: str, headroom: "PoolHeadroom | None", seen: Seen) -> Node:
     return chips
 
 
-def _ttft(seen: Seen, slo: Slo) -> Drawn:
+def _ttft(seen: Seen, slo: Slo, source: Source) -> Drawn:
     begun = seen.refresh
+    pool = judge.worst(queries.by_pool(seen.answers["ttft.p95"], begun.view), highest=True)
+    requests = journal.exemplars(begun, source, pool)
     answers = {q: seen.answers[f"ttft.{q}"] for q in series.FAN_STYLES}
-    return draw_fan(TTFT, answers, begun, slo.ttft_p95_s, seen.changes, name_pool=len(seen.pools) > 1)
+    return draw_fan(
+        TTFT, answers, begun, slo.ttft_p95_s, seen.changes, name_pool=len(seen.pools) > 1, requests=requests
+    )
 
 
 def _waiting(seen: Seen) -> Drawn:

@@ -8,27 +8,28 @@ from typing import Any
 from dash import Dash, Input, Output, dcc, html
 from dash.exceptions import PreventUpdate
 
-from collector.model.errors import SourceError
 from collector.model.spans import Span
-from dashboard import quantity
+from dashboard import journal, quantity, queries
 from dashboard.board import stamped
 from dashboard.cache import Held
+from dashboard.errors import ViewError
+from dashboard.figures.points import points
 from dashboard.page import Page
+from dashboard.pages.fan import scale
 from dashboard.parts.icon import Node, hyphened
-from dashboard.parts.panel import loading
+from dashboard.parts.panel import Drawn, Panel, chip, empty, loading
 from dashboard.parts.waterfall import phase_bar, waterfall
 from dashboard.refresh import Refresh, begin
-from dashboard.served import MODEL, Served, gaps_s, slowest
+from dashboard.served import Served, gaps_s, slowest
 from dashboard.site import Site
 from dashboard.source import Source
+from dashboard.view import promql_duration
 from planner.slo import Slo
 
-LIMIT = 500
-"""Newest requests of each pool that are looked at."""
 SHOWN = 40
-TTL_S = 4.0
 HEADINGS = ("Time", "Request", "Pool", "TTFT", "Queue", "ITL avg", "E2E", "In", "Out", "Phases", "")
 NUMERIC = frozenset({"TTFT", "Queue", "ITL avg", "E2E", "In", "Out"})
+POINTS = Panel("rq-points", "First tokens over time", span=12, height=150, legend=False)
 
 
 def layout() -> Node:
@@ -38,8 +39,10 @@ def layout() -> Node:
             html.H1("Requests", className="vh"),
             dcc.Store(id="rq-stamp"),
             html.Div(html.Div(className="verdict v-short"), id="rq-verdict"),
+            _filters(),
             html.Div(
                 [
+                    POINTS.layout(),
                     html.Section(html.Div(loading(), className="w-blank"), id="rq-trace", className="panel c12"),
                     html.Section(html.Div(loading(), className="w-blank"), id="rq-table", className="panel c12"),
                 ],
@@ -50,84 +53,128 @@ def layout() -> Node:
     )
 
 
+def _filters() -> Node:
+    """Controls that write the address: ``assets/15-menus.js`` binds whatever is named ``param-NAME``."""
+    kinds = [html.Option(text, value=value) for value, (text, _) in journal.KINDS.items()]
+    orders = [html.Option(text, value=value) for value, (text, _) in journal.ORDERS.items()]
+    slow = dcc.Input(id="param-slow", type="number", min=0, className="in", placeholder="800")
+    text = dcc.Input(id="param-q", type="text", className="in", placeholder="4bf92f35")
+    return html.Div(
+        [
+            html.Label(["Show", html.Select(kinds, id="param-only", className="in")]),
+            html.Label(["first token after, ms", slow]),
+            html.Label(["trace begins with", text]),
+            html.Label(["sorted by", html.Select(orders, id="param-sort", className="in")]),
+            html.Span(id="rq-count", className="f-n"),
+        ],
+        className="fb",
+        role="search",
+    )
+
+
 def wire(app: Dash, site: Site) -> None:
     """Register the page's one callback."""
-    source, slo, prefix = site.source, site.slo, site.prefix
-    boxes = [Output(box, "children") for box in ("rq-verdict", "rq-trace", "rq-table")]
+    boxes = [Output(box, "children") for box in ("rq-verdict", "rq-count", "rq-trace", "rq-table")]
 
-    @app.callback([*boxes, Output("rq-stamp", "data")], Input("tick", "data"))
+    @app.callback([*boxes, *POINTS.outputs(), Output("rq-stamp", "data")], Input("tick", "data"))
     def refresh(tick: Mapping[str, Any] | None) -> list[Any]:
         if tick is None:
             raise PreventUpdate
-        begun = begin(tick, source)
-        pools = _pools(begun, source)
-        held = _requests(begun, source, pools)
-        if not held.value:
-            return [_band(*_nothing(begun, held)), None, None, begun.stamp(pools)]
-        rows = slowest(held.value)
-        opened = _opened(rows, begun, source)
-        return [
-            _band(*_summary(rows, slo)),
-            _trace(*opened) if opened is not None else html.P(f"No trace {begun.view.trace}.", className="none"),
-            _table(rows, opened[0].trace_id if opened else "", begun, slo, prefix),
-            begun.stamp(pools),
-        ]
+        begun = begin(tick, site.source)
+        return [*answer(begun, site), begun.stamp()]
 
     stamped(app, "rq-stamp")
 
 
-def _pools(begun: Refresh, source: Source) -> tuple[str, ...]:
-    """Pools that the source measures now, which are the models that spans name."""
-    vocabulary = begun.vocabulary
-    if vocabulary is None or not vocabulary.present("running_requests"):
-        return ()
-
-    def load() -> tuple[str, ...]:
-        samples = source.client.query(vocabulary.replicas())
-        return tuple(sorted({dict(sample.labels).get("pool", "") for sample in samples} - {""}))
-
-    return source.kept("pools", load, TTL_S).value or ()
-
-
-def _requests(begun: Refresh, source: Source, pools: Sequence[str]) -> Held:
-    """Server spans of the range, newest first; without known pools, every span that names a model."""
-    wanted = [pool for pool in pools if begun.view.wants(pool)] or list(begun.view.pools)
-    window = begun.window
-
-    def load() -> tuple[Span, ...]:
-        asked: list[dict[str, str] | None] = [{MODEL: pool} for pool in wanted] or [None]
-        found = [
-            source.client.spans(start_s=window.start_s, end_s=window.end_s + window.step_s, attributes=one, limit=LIMIT)
-            for one in asked
+def answer(begun: Refresh, site: Site) -> list[Any]:
+    """Verdict, count, opened request, table, and the chart's parts."""
+    held = journal.read(begun, site.source)
+    if not held.value:
+        lead, rest = journal.why_none(held, _ended(begun, site))
+        state = (lead + rest).strip()
+        box = html.P(state, className="none", role="alert" if held.error else None)
+        return [
+            _band(lead, rest),
+            None,
+            _opened_alone(begun, site),
+            box,
+            *empty(POINTS, begun.clock, (), lead).values(),
         ]
-        return tuple(span for spans in found for span in spans if MODEL in span.attributes)
+    try:
+        sieve, misread = journal.sieve(begun.view.own), ""
+    except ViewError as failure:
+        sieve, misread = journal.Sieve(), str(failure)
+    rows = slowest(held.value)
+    kept = sieve.apply(rows)
+    opened = _opened(kept or rows, begun, site.source)
+    count = f"{len(kept)} of {len(rows)} requests" if not sieve.open else f"{len(rows)} requests"
+    return [
+        _band(*_summary(rows, site.slo), _note(held, begun, misread)),
+        count,
+        _trace(*opened) if opened is not None else _lost(begun),
+        _table(kept, opened[0].trace_id if opened else "", begun, site, sieve),
+        *_points(kept, opened, begun, site).values(),
+    ]
 
-    return source.kept(f"spans {wanted} {window.start_s} {window.end_s}", load, TTL_S)
+
+def _ended(begun: Refresh, site: Site) -> float | None:
+    """How many requests the engines say ended in the range."""
+    if begun.vocabulary is None:
+        return None
+    vocabulary, over = begun.vocabulary, promql_duration(begun.window.span_s)
+    asked = queries.question(lambda: vocabulary.increase("requests", over, by=(), where=begun.view.where))
+    found = site.source.instants({"ended": asked}, begun.window.end_s)["ended"]
+    return queries.last(found.lines[0].values) if found.lines else None
+
+
+def _note(held: Held, begun: Refresh, misread: str) -> Node:
+    if misread or begun.misread:
+        return html.Div(f"The address was not understood: {misread or begun.misread}.", className="v-2")
+    if held.error is None:
+        return None
+    age = quantity.span(begun.now_s - (held.fetched_s or begun.now_s))
+    return html.Div(f"Requests cannot be read now: {held.error}. These are {age} old.", className="v-2")
+
+
+def _points(kept: Sequence[Served], opened: tuple[Served, Sequence[Span]] | None, begun: Refresh, site: Site) -> Drawn:
+    limit_s = site.slo.ttft_p95_s
+    sub = chip(f"SLO {quantity.threshold_s(limit_s)}", "bad")
+    if not kept:
+        return empty(POINTS, begun.clock, (), "no request passes the filter", sub)
+    factor, axis = scale(max(*(one.wait_s for one in kept), limit_s))
+    figure = points(
+        kept, begun.clock, axis, height=POINTS.height, factor=factor, limit=limit_s * factor,
+        opened=opened[0].trace_id if opened is not None else "",
+    )  # fmt: skip
+    return Drawn(figure, [html.Span("click a point for its trace", className="chip-pool"), sub])
 
 
 def _opened(rows: Sequence[Served], begun: Refresh, source: Source) -> tuple[Served, Sequence[Span]] | None:
-    """The request that the address names, or the slowest, with all spans of its trace."""
-    trace_id = begun.view.trace or rows[0].trace_id
-    held = source.kept(f"trace {trace_id}", lambda: source.client.spans(trace_id=trace_id, limit=LIMIT), TTL_S)
-    spans: Sequence[Span] = held.value or ()
+    """The request that the address names, or the first, with all spans of its trace."""
+    spans: Sequence[Span] = journal.trace(begun.view.trace or rows[0].trace_id, source).value or ()
     found = slowest(spans)
     return (found[0], spans) if found else None
 
 
-def _nothing(begun: Refresh, held: Held) -> tuple[str, str]:
-    if isinstance(held.error, SourceError) and held.error.kind == "no_spans":
-        return "No requests to show.", f" {held.error}."
-    if held.error is not None:
-        return "Requests cannot be read.", f" {held.error}."
-    told = "Engines send theirs with --otlp-endpoint ADDRESS-OF-THE-COLLECTOR."
-    return "No request ended in this range.", f" {told}"
+def _opened_alone(begun: Refresh, site: Site) -> Node:
+    """The request that the address names, which may lie outside the range."""
+    if not begun.view.trace:
+        return html.P("No request is opened.", className="none")
+    found = _opened((), begun, site.source)
+    return _trace(*found) if found is not None else _lost(begun)
+
+
+def _lost(begun: Refresh) -> Node:
+    return html.P(
+        f"No trace {begun.view.trace} is kept: it was never sent, or is older than what is kept.", className="none"
+    )
 
 
 def _summary(rows: Sequence[Served], slo: Slo) -> tuple[str, str]:
     late = [one for one in rows if one.ttft_s is not None and one.ttft_s > slo.ttft_p95_s]
     shares = [one.queue_s / one.ttft_s for one in late or rows if one.ttft_s and one.queue_s is not None]
     queue = f" Median queue share of their TTFT: {quantity.percent(median(shares))}." if shares else ""
-    total = f"the newest {len(rows)}" if len(rows) >= LIMIT else f"{len(rows)}"
+    total = f"the newest {len(rows)}" if len(rows) >= journal.LIMIT else f"{len(rows)}"
     if not late:
         return "No request above the TTFT SLO", f" of {quantity.threshold_s(slo.ttft_p95_s)}, of {total}."
     pools = [one.pool for one in late]
@@ -136,9 +183,10 @@ def _summary(rows: Sequence[Served], slo: Slo) -> tuple[str, str]:
     return f"{len(late)} requests above the TTFT SLO", f" of {total}{share}.{queue}"
 
 
-def _band(lead: str, rest: str) -> Node:
+def _band(lead: str, rest: str, below: Node = None) -> Node:
     kind = "v-ok" if lead.startswith("No request above") else "v-breach-edge" if "above" in lead else "v-none"
-    return html.Div(html.Div([html.B(lead), rest], className="v-1"), className=f"verdict v-short {kind}", role="status")
+    words = html.Div([html.Div([html.B(lead), rest], className="v-1"), below])
+    return html.Div(words, className=f"verdict v-short {kind}", role="status")
 
 
 def _trace(one: Served, spans: Sequence[Span]) -> Node:
@@ -153,25 +201,28 @@ def _trace(one: Served, spans: Sequence[Span]) -> Node:
     return [head, waterfall(one, gaps_s(spans))]
 
 
-def _table(rows: Sequence[Served], opened: str, begun: Refresh, slo: Slo, prefix: str) -> Node:
+def _table(rows: Sequence[Served], opened: str, begun: Refresh, site: Site, sieve: journal.Sieve) -> Node:
     shown = rows[:SHOWN]
     longest = max((one.e2e_s for one in shown), default=0.0)
     keys = [html.Span([html.I(className=f"w-{name}"), name]) for name in ("queue", "prefill", "decode")]
-    head = html.Header([html.H2("Slowest first token"), html.Div(keys, className="p-s phk")], className="p-h")
+    title = journal.ORDERS[sieve.order][0].capitalize()
+    head = html.Header([html.H2(title), html.Div(keys, className="p-s phk")], className="p-h")
+    if not rows:
+        return [head, html.P("No request passes the filter; widen it, or take a longer range.", className="none")]
     columns = [
         html.Th(name or html.Span("flags", className="vh"), scope="col", className="num" if name in NUMERIC else "")
         for name in HEADINGS
     ]
-    body = [_row(one, one.trace_id == opened, longest, begun, slo, prefix) for one in shown]
+    body = [_row(one, one.trace_id == opened, longest, begun, site) for one in shown]
     table = html.Table([html.Thead(html.Tr(columns)), html.Tbody(body)], className="tb")
     region = hyphened(aria_label="Slow requests")
     return [head, html.Div(table, className="ox", tabIndex=0, role="region", **region)]
 
 
-def _row(one: Served, opened: bool, longest: float, begun: Refresh, slo: Slo, prefix: str) -> Node:
-    href = f"{prefix}requests{begun.view.search(trace=one.trace_id)}"
+def _row(one: Served, opened: bool, longest: float, begun: Refresh, site: Site) -> Node:
+    href = site.href("requests", begun.view.search(**begun.view.own, trace=one.trace_id))
     link = html.A(html.Code(one.trace_id[:8]), href=href, **hyphened(data_nav="1"))
-    late = one.ttft_s is not None and one.ttft_s > slo.ttft_p95_s
+    late = one.ttft_s is not None and one.ttft_s > site.slo.ttft_p95_s
     flags = [text for text, on in (("failed", one.failed), ("preempted", one.preemptions > 0)) if on]
     numbers = [
         (quantity.duration(one.ttft_s), "num badn" if late else "num"),

@@ -110,7 +110,8 @@ def test_a_host_without_a_gpu_says_so_in_every_panel(made_fleet, over, board_of,
 
 
 def test_a_source_without_gpu_metrics_says_what_is_missing(board_of, read):
-    assert "No device is known: not exposed" in read(board_of("gp").ask()["gp-devices"]["children"])
+    said = read(board_of("gp").ask()["gp-devices"]["children"])
+    assert said.startswith("No GPU is measured: http://prometheus.test holds no metric of a GPU.")
 
 
 def test_each_device_has_its_line(made_fleet, over, board_of):

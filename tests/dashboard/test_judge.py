@@ -81,7 +81,7 @@ def test_goodput_is_broken_where_even_the_upper_bound_misses():
         (Answer(absent="not exposed: x"), "not exposed: x"),
         (Answer(error="http://s: no answer"), "http://s: no answer"),
         (Answer(), "no samples in this time"),
-        (answer(a=[None] * 5), "idle: no requests in this time"),
+        (answer(a=[None] * 5), "idle: nothing happened in this time"),
         (answer(b=[1.0] * 5), "the pools chosen have no such series"),
     ],
 )

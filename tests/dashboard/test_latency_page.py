@@ -1,7 +1,7 @@
 def test_each_definition_has_its_fan_of_the_worst_pool(latency, read):
     boxes = latency.ask()
     for key in ("la-ttft", "la-itl", "la-e2e_latency", "la-tpot"):
-        assert {trace.get("name") for trace in boxes[f"{key}-graph"]["figure"]["data"]} - {None} == {
+        assert {trace.get("name") for trace in boxes[f"{key}-graph"]["figure"]["data"]} - {None, "a request"} == {
             "p50",
             "p95",
             "p99",
@@ -25,7 +25,7 @@ def test_time_is_stacked_by_phase(latency, read):
     boxes = latency.ask()
     traces = boxes["la-stack-graph"]["figure"]["data"]
     assert [trace["name"] for trace in traces] == ["queue", "prefill", "decode", "other"]
-    assert {trace["stackgroup"] for trace in traces} == {"phases"}
+    assert {trace["stackgroup"] for trace in traces} == {"parts"}
 
 
 def test_every_pool_stands_beside_the_others_with_the_slo(latency, read):
