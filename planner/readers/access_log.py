@@ -232,6 +232,7 @@ JSON = Format(
     what="JSON lines of a gateway or proxy (time, path, status; usage where told)",
     sniff=_sniff_json,
     chunks=_json_chunks,
+    needs=("time", "path", "status"),
     from_first=True,
     draws=True,
 )

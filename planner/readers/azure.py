@@ -48,5 +48,6 @@ FORMAT = Format(
     what="Azure 2023/2024 CSV (TIMESTAMP,ContextTokens,GeneratedTokens)",
     sniff=_sniff,
     chunks=_chunks,
+    needs=(TIME, INPUT, OUTPUT),
     from_first=True,
 )

@@ -62,5 +62,6 @@ FORMAT = Format(
     what="Qwen-Bailian JSONL (chat_id, parent_chat_id, timestamp in s, input_length, output_length, hash_ids of 16)",
     sniff=_sniff,
     chunks=_chunks,
+    needs=("chat_id", "timestamp", "input_length", "output_length"),
     tick_ns=1_000_000,
 )

@@ -117,6 +117,7 @@ AIBRIX = Format(
     what="AIBrix JSONL (timestamp in ms, requests with Prompt Length and Output Length)",
     sniff=lambda head: head.has("timestamp", "requests"),
     chunks=_reader(_aibrix),
+    needs=("timestamp", "requests"),
     tick_ns=1_000_000,
 )
 DETAIL_LOG = Format(
@@ -124,5 +125,6 @@ DETAIL_LOG = Format(
     what="request log of BurstGPT's bench (JSON of in_len, sampled_out_len, record_time …)",
     sniff=lambda head: head.has("record_time", "in_len", "total_chunk_time"),
     chunks=_reader(_detail_log),
+    needs=("record_time", "in_len", "total_chunk_time"),
     from_first=True,
 )

@@ -56,5 +56,6 @@ FORMAT = Format(
     what="BurstGPT CSV (Timestamp,Model,Request tokens,Response tokens; with or without Session ID)",
     sniff=_sniff,
     chunks=_chunks,
+    needs=(TIME, MODEL, INPUT, OUTPUT),
     tick_ns=1_000_000,
 )

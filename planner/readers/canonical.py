@@ -118,4 +118,5 @@ FORMAT = Format(
     sniff=lambda head: head.has("arrival_ns") or FORMAT_NAME.encode() in (head.lines[0] if head.lines else b""),
     chunks=_chunks,
     judged=True,
+    needs=("arrival_ns", "input_tokens", "output_tokens"),
 )

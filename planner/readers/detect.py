@@ -86,8 +86,24 @@ def _told(head: Head) -> str:
     for known_as, what in _NO_TRACES:
         if known_as(head):
             return what
-    known = "; ".join(kind.what for kind in FORMATS.values())
     shown = head.lines[0][:60].decode("utf-8", "replace")
     has = f", with the fields {', '.join(sorted(head.keys)[:12])}" if head.keys else ""
     has = f", with the columns {', '.join(head.columns[:12])}" if len(head.columns) > 1 else has
-    return f"not a trace in a format that is known here; it begins {shown!r}{has}; known: {known}"
+    known = ", ".join(FORMATS)
+    return (
+        f"not a trace in a format that is known here; it begins {shown!r}{has}{_nearest(head)}; "
+        f"known: {known} (--format names one)"
+    )
+
+
+def _nearest(head: Head) -> str:
+    """The format that the file has most fields of, and those that it lacks."""
+    there = {name.lower() for name in (*head.columns, *head.keys)}
+    shares = {kind.name: [need for need in kind.needs if need.lower() in there] for kind in FORMATS.values()}
+    best = max(FORMATS.values(), key=lambda kind: len(shares[kind.name]) / max(len(kind.needs), 1))
+    if not shares[best.name]:
+        return ""
+    lacks = [need for need in best.needs if need not in shares[best.name]]
+    return (
+        f"; nearest is {best.what}, for which it lacks {', '.join(lacks) or 'the spelling of ' + ', '.join(best.needs)}"
+    )

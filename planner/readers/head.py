@@ -41,7 +41,7 @@ def head_of(path: Path) -> Head:
     for line in lines:
         value = _json(line)
         if isinstance(value, dict):
-            keys |= value.keys()
+            keys |= _inner(value)
     begins_json = first[:1] in (b"{", b"[")
     document = begins_json and _json(first) is None and b"\n" in start
     document |= first[:1] == b"[" and (not isinstance(_json(first), list) or len(lines) == 1)
@@ -49,6 +49,13 @@ def head_of(path: Path) -> Head:
         keys = {key.decode() for key in _KEY.findall(start)}
     columns = () if begins_json else tuple(n.strip().strip('"') for n in first.decode("utf-8", "replace").split(","))
     return Head(start, lines, columns, frozenset(keys), document)
+
+
+def _inner(found: dict[str, object]) -> set[str]:
+    """The keys of an object or, where those are numbers, of the objects in it."""
+    if not found or not all(key.isdecimal() for key in found):
+        return set(found)
+    return {key for value in found.values() if isinstance(value, dict) for key in value}
 
 
 def _json(line: bytes) -> object:

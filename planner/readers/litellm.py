@@ -97,6 +97,7 @@ FORMAT = Format(
     what="LiteLLM call or spend logs (prompt_tokens, completion_tokens, startTime or timestamp)",
     sniff=_sniff,
     chunks=_chunks,
+    needs=("prompt_tokens", "completion_tokens", "model", "startTime"),
     from_first=True,
     tick_ns=1_000,
 )

@@ -45,5 +45,6 @@ FORMAT = Format(
     what="Mooncake JSONL (timestamp in ms, input_length, output_length, hash_ids of 512 tokens)",
     sniff=_sniff,
     chunks=_chunks,
+    needs=KEYS[:3],
     tick_ns=MILLISECOND_NS,
 )

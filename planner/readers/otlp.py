@@ -135,5 +135,6 @@ FORMAT = Format(
     what="OTLP JSON spans (resourceSpans with gen_ai.usage.*, of vLLM, Loadline or another)",
     sniff=lambda head: head.has("resourceSpans"),
     chunks=_chunks,
+    needs=("resourceSpans",),
     from_first=True,
 )

@@ -104,11 +104,13 @@ FORMAT = Format(
     what="LLMServingSim JSONL (input_toks, output_toks, arrival_time_ns; or sub_requests)",
     sniff=_sniff,
     chunks=_workload_chunks,
+    needs=_FLAT[:3],
 )
 MEASURED = Format(
     name="servingsim_measured",
     what="LLMServingSim's measured requests.jsonl (input_toks, output_toks, arrival_time, queued_ts …)",
     sniff=lambda head: head.has("input_toks", "output_toks", "arrival_time"),
     chunks=_measured_chunks,
+    needs=("input_toks", "output_toks", "arrival_time"),
     from_first=True,
 )

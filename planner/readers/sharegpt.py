@@ -85,5 +85,6 @@ FORMAT = Format(
     what="ShareGPT or chat JSON (conversations, or messages; needs a tokenizer)",
     sniff=lambda head: head.has("conversations") or (head.keys <= {"id", "messages"} and head.has("messages")),
     chunks=_chunks,
+    needs=("conversations",),
     draws=True,
 )

@@ -48,7 +48,8 @@ class Format:
 
     ``from_first`` is whether arrivals count from the earliest one (wall clocks) or from the source's own zero. Rows
     are out of order when they are a ``tick_ns`` too early. ``draws`` are rows that may be equal without being doubtful.
-    Rows that were ``judged`` before carry their flags and quality.
+    Rows that were ``judged`` before carry their flags and quality. ``needs`` are columns or keys that it must have, for
+    a person whose file has only some.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Format:
     tick_ns: int = 1
     draws: bool = False
     judged: bool = False
+    needs: tuple[str, ...] = ()
 
 
 class TraceStream:

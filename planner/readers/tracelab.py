@@ -101,6 +101,7 @@ FORMAT = Format(
     what="TraceLab JSONL (session_id, round_index, input_tokens_total, output_tokens, timing_events)",
     sniff=_sniff,
     chunks=_chunks,
+    needs=("session_id", "round_index", "input_tokens_total", "timing_events"),
     from_first=True,
     tick_ns=1_000_000,
 )

@@ -70,6 +70,7 @@ FORMAT = Format(
     what="Vidur CSV (arrived_at,num_prefill_tokens,num_decode_tokens)",
     sniff=lambda head: {TIME, INPUT, OUTPUT}.issubset(head.columns),
     chunks=_timed_chunks,
+    needs=(TIME, INPUT, OUTPUT),
     tick_ns=1,
 )
 LENGTHS = Format(
@@ -77,5 +78,6 @@ LENGTHS = Format(
     what="CSV of lengths without arrivals (num_prefill_tokens,num_decode_tokens; ShareGPT statistics)",
     sniff=_sniff_lengths,
     chunks=_length_chunks,
+    needs=(INPUT, OUTPUT),
     draws=True,
 )

@@ -140,7 +140,7 @@ def test_strict_stops_at_the_first_bad_row_and_names_it(tmp_path: Path) -> None:
 def test_an_unknown_format_names_the_known_ones(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(TraceError, match="Azure 2023/2024 CSV"):
+    with pytest.raises(TraceError, match="known: loadline, azure, burstgpt, mooncake"):
         read_trace(path)
 
 
