@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alerts.duration import SHAPE, parse_duration_ms
 from alerts.errors import AlertsError, RuleFileError
 from alerts.verdict import tested, tested_shown, unreadable, verdict_on, verdict_shown
+from collector.model.durations import SHAPE, parse_duration_ms
 from collector.model.errors import CollectorError
 from collector.signals import DocumentError
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from alerts.alert import Alert, Alerts, advance
 from alerts.clock import rfc3339
-from alerts.duration import format_duration
 from alerts.evaluation import alerts_found
 from alerts.rule import AlertRule, RuleFile, RuleGroup
+from collector.model.durations import format_duration
 from collector.model.errors import CollectorError, QueryError, SourceError
 from collector.model.labels import METRIC_NAME, Labels, render, without
 from collector.model.series import Sample, Series

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from alerts.duration import SHAPE, parse_duration_ms
 from alerts.errors import RuleFileError, TemplateError
 from alerts.rule import AlertRule, RecordRule, Rule, RuleFile, RuleGroup
 from alerts.template import parse_template
+from collector.model.durations import SHAPE, parse_duration_ms
 from collector.model.errors import QueryError
 from collector.model.labels import Labels
 from collector.promql import parse

@@ -1,6 +1,5 @@
 """``loadline alerts serve``: puts the parts together, listens, and stops cleanly."""
 
-import errno
 import logging
 import signal
 import socket
@@ -31,6 +30,7 @@ from alerts.telemetry import Telemetry
 from alerts.writeback import Writeback
 from collector.client import Client
 from collector.model.errors import ConfigError
+from collector.model.listening import listen
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def serve(settings: AlertsSettings) -> None:
         raise ConfigError(f"host is {settings.host}, which others can reach; --auth-token-file must name a token then")
     local = {"all://127.0.0.1": None, "all://localhost": None}
     with ExitStack() as parts:
-        listener = parts.enter_context(_listen(settings.host, settings.port))
+        listener = parts.enter_context(listen(settings.host, settings.port))
         client = parts.enter_context(Client(settings.source, token=_token(settings.source_token_file)))
         http = parts.enter_context(httpx.Client(timeout=NOTIFY_TIMEOUT_S, mounts=local))
         state = parts.enter_context(closing(State(settings.state)))
@@ -141,24 +141,6 @@ def _read(path: Path) -> tuple[RuleGroup, ...]:
     for warning in read.warnings:
         _log.warning("%s", warning)
     return read.groups
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named, so that asyncio sets TCP_NODELAY
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        reason = (
-            "is in use; choose another with --port"
-            if error.errno == errno.EADDRINUSE
-            else f"cannot be listened on: {error}"
-        )
-        raise ConfigError(f"{host}:{port} {reason}") from error
-    listener.listen(128)
-    return listener
 
 
 def _run(service: Service, listener: socket.socket, token: str | None) -> None:

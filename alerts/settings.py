@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from alerts.duration import SHAPE, parse_duration_ms
+from collector.model.durations import SHAPE, parse_duration_ms
 
 
 def _duration(text: str) -> str:

@@ -7,11 +7,14 @@ import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from collector.model.errors import CollectorError, ConfigError
+
+if TYPE_CHECKING:
+    from collector.checking import Verdict
 
 app = typer.Typer(help="Scrape, store and answer PromQL.", no_args_is_help=True, add_completion=False)
 
@@ -68,6 +71,31 @@ def serve(
         str | None,
         typer.Option(help="How long samples and spans are kept (15d).", envvar="LOADLINE_COLLECTOR_RETENTION"),
     ] = None,
+    retention_bytes: Annotated[
+        int | None,
+        typer.Option(
+            help="Most bytes of samples, spans and logs; the oldest go first (no limit).",
+            envvar="LOADLINE_COLLECTOR_RETENTION_BYTES",
+        ),
+    ] = None,
+    downsample_after: Annotated[
+        str | None,
+        typer.Option(
+            help="Age from which about two samples per five minutes are kept, such as 7d (all are kept).",
+            envvar="LOADLINE_COLLECTOR_DOWNSAMPLE_AFTER",
+        ),
+    ] = None,
+    out_of_order: Annotated[
+        str | None,
+        typer.Option(
+            help="How far behind its series' latest a pushed sample may be; 0 takes none (10m).",
+            envvar="LOADLINE_COLLECTOR_OUT_OF_ORDER",
+        ),
+    ] = None,
+    cache_bytes: Annotated[
+        int | None,
+        typer.Option(help="Most bytes of decoded samples in memory.", envvar="LOADLINE_COLLECTOR_CACHE_BYTES"),
+    ] = None,
     lookback: Annotated[
         str | None,
         typer.Option(help="How old a sample may be to count as current (5m).", envvar="LOADLINE_COLLECTOR_LOOKBACK"),
@@ -87,9 +115,24 @@ def serve(
             envvar="LOADLINE_COLLECTOR_LEFT_OPEN",
         ),
     ] = None,
+    delayed_name_removal: Annotated[
+        bool | None,
+        typer.Option(
+            "--delayed-name-removal/--no-delayed-name-removal",
+            help="Drop metric names at the end of a query instead of at every step of it (off).",
+            envvar="LOADLINE_COLLECTOR_DELAYED_NAME_REMOVAL",
+        ),
+    ] = None,
     max_body_bytes: Annotated[
         int | None,
         typer.Option(help="Longest pushed body, uncompressed.", envvar="LOADLINE_COLLECTOR_MAX_BODY_BYTES"),
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Origin whose pages may read the API, such as https://grafana.example, or *; may be repeated.",
+            envvar="LOADLINE_COLLECTOR_CORS_ORIGIN",
+        ),
     ] = None,
     alerts_url: Annotated[
         str | None,
@@ -215,25 +258,39 @@ def query(
 
 @app.command()
 def check(
-    files: Annotated[list[Path], typer.Argument(help="Metrics pages or prometheus.yml files.", metavar="FILE...")],
+    targets: Annotated[
+        list[str],
+        typer.Argument(help="Addresses of metrics pages, saved ones, or prometheus.yml files.", metavar="TARGET..."),
+    ],
+    timeout: Annotated[
+        float, typer.Option(help="Longest wait for an answer, in seconds.", envvar="LOADLINE_COLLECTOR_CHECK_TIMEOUT")
+    ] = 5.0,
     as_json: Json = False,
 ) -> None:
-    """Tell whether metrics pages and prometheus.yml files can be read; exit code 1 if one cannot."""
-    from collector.checking import check_file
+    """Tell what each target is, which signals it shows, and what cannot be read.
 
-    try:
-        verdicts = [check_file(path) for path in files]
-    except CollectorError as error:
-        _refuse(error)
+    Exit code 1 where something cannot be read or there are no metrics, 2 where there is nothing at all.
+    """
+    import httpx
+
+    from collector.checking import check_target
+
+    verdicts, unreadable = [], []
+    with httpx.Client(timeout=timeout, trust_env=False, follow_redirects=True) as http:
+        for target in targets:
+            try:
+                verdicts.append(check_target(target, http))
+            except CollectorError as error:
+                unreadable.append(str(error))
     if as_json:
-        print(json.dumps([asdict(verdict) | {"file": str(verdict.file)} for verdict in verdicts], indent=2))
+        print(json.dumps([asdict(verdict) for verdict in verdicts], indent=2))
     else:
         for verdict in verdicts:
-            for fault in verdict.faults:
-                print(fault)
-            print(f"{verdict.file}: {verdict.summary}")
-    if any(verdict.faults for verdict in verdicts):
-        raise typer.Exit(1)
+            _print_verdict(verdict)
+    for line in unreadable:
+        print(line, file=sys.stderr)
+    if unreadable or any(verdict.faults for verdict in verdicts):
+        raise typer.Exit(2 if unreadable else 1)
 
 
 @app.command()
@@ -357,6 +414,29 @@ def _settings(given: dict[str, Any]) -> Any:
 def _refuse(error: CollectorError) -> NoReturn:
     print(error, file=sys.stderr)
     raise typer.Exit(2) from error
+
+
+def _print_verdict(verdict: "Verdict") -> None:
+    for fault in verdict.faults:
+        print(fault)
+    print(f"{verdict.target}: {verdict.summary}")
+    for one in verdict.speaks:
+        print(f"  {one.title}" + (f", version {one.version}" if one.version else ""))
+        shown = [f"{signal} (mean alone)" if signal in one.mean_only else signal for signal in one.present]
+        if shown:
+            print(f"    present: {', '.join(shown)}")
+        if one.awaited:
+            print(f"    present from the first event on: {', '.join(one.awaited)}")
+        for signal, flag in one.switched_off.items():
+            print(f"    switched off: {signal}: only with {flag}")
+        if one.absent:
+            print(f"    not on this page: {', '.join(f'{signal} ({metric})' for signal, metric in one.absent.items())}")
+        for signal, reason in one.not_exposed.items():
+            print(f"    not exposed: {signal}: {reason}")
+        if one.note and one.note not in "".join(verdict.faults):
+            print(f"    {one.note}")
+    if verdict.unknown:
+        print(f"  not known: {', '.join(verdict.unknown)}")
 
 
 def _print_answer(expr: str, answer: list[dict[str, Any]]) -> None:

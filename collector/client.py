@@ -75,7 +75,7 @@ class Client:
         self._http = httpx.Client(
             timeout=timeout_s,
             transport=transport,
-            headers={"Authorization": f"Bearer {token}"} if token else {},
+            headers=_headers(base_url, token),
             mounts={"all://127.0.0.1": None, "all://localhost": None} if transport is None else None,
             limits=httpx.Limits(max_connections=64, max_keepalive_connections=16),
         )
@@ -258,6 +258,12 @@ def _check_address(base_url: str) -> None:
         raise SourceError(f'source "{base_url}": {error}', kind="bad_address") from error
     if url.scheme not in ("http", "https") or not url.host:
         raise SourceError(f'source "{base_url}": an address looks like http://127.0.0.1:9190', kind="bad_address")
+
+
+def _headers(base_url: str, token: str | None) -> dict[str, str]:
+    """To this machine answers travel faster than they could be packed."""
+    plain = httpx.URL(base_url).host in ("127.0.0.1", "::1", "localhost")
+    return ({"Accept-Encoding": "identity"} if plain else {}) | ({"Authorization": f"Bearer {token}"} if token else {})
 
 
 def _filters(given: Mapping[str, object], attributes: Mapping[str, str] | None = None) -> dict[str, str]:

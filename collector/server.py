@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import ipaddress
 import logging
 import signal
@@ -28,6 +27,7 @@ from collector.ingest.otlp_receiver import OtlpReceiver
 from collector.ingest.remote_write import RemoteWriteReceiver
 from collector.ingest.span_metrics import SpanMetrics
 from collector.model.errors import ConfigError, StoreError
+from collector.model.listening import listen
 from collector.promql import Limits
 from collector.scrape.access import Clients
 from collector.scrape.configuration import Configuration, read_configuration, with_fixed
@@ -36,7 +36,7 @@ from collector.scrape.loop import every
 from collector.scrape.scraper import ScrapeSink
 from collector.scrape.scraping import Scraping
 from collector.scrape.target import parse_target
-from collector.settings import CollectorSettings, seconds
+from collector.settings import CollectorSettings, milliseconds, seconds
 from collector.store import LogStore, SpanStore, Store
 
 UPKEEP_INTERVAL_S = 60.0
@@ -89,26 +89,6 @@ def token_of(settings: CollectorSettings) -> str | None:
     return token
 
 
-def listen(host: str, port: int, option: str = "--port") -> socket.socket:
-    """A bound socket; ConfigError with one line where the port is taken.
-
-    Its protocol is named, since asyncio sets TCP_NODELAY only on sockets that say they are TCP; without it every answer
-    waits about 40 ms for the client's delayed acknowledgement.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(2048)
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            raise ConfigError(f"{host}:{port} is in use; choose another with {option}") from error
-        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
-    return listener
-
-
 async def serve(settings: CollectorSettings, say: Callable[[str], None]) -> None:
     """Run until SIGINT or SIGTERM; ``say`` is told the address once requests are answered.
 
@@ -127,7 +107,7 @@ async def serve(settings: CollectorSettings, say: Callable[[str], None]) -> None
                 (sockets.enter_context(listen(settings.host, settings.otlp_port, "--otlp-port")), create_otlp_app)
             )
         async with opened(settings) as (parts, scraping):
-            servers = [_Server(create(parts, token), listener) for listener, create in ports]
+            servers = [_Server(create(parts, token, settings.cors_origin), listener) for listener, create in ports]
             with _grpc(settings, parts, token):
                 await _run(settings, parts, scraping, servers, stop, say)
 
@@ -135,12 +115,11 @@ async def serve(settings: CollectorSettings, say: Callable[[str], None]) -> None
 @contextlib.asynccontextmanager
 async def opened(settings: CollectorSettings) -> AsyncIterator[tuple[Parts, Scraping]]:
     """The collector's parts over an open store; closed when the block ends, after every thread has."""
-    retention_ms = round(seconds(settings.retention) * 1000)
     limits = Limits(max_samples=settings.query_max_samples, timeout_s=seconds(settings.query_timeout))
     async with httpx.AsyncClient(trust_env=False, follow_redirects=True) as http:
         clients = Clients()
         with (
-            Store.open(settings.data, retention_ms=retention_ms) as store,
+            _open_store(settings) as store,
             Forwarding(settings.data / "forward", clients.open) as forwarding,
         ):
             sink, spans, logs = forwarding.tee(store), SpanStore(store.database), LogStore(store.database)
@@ -178,11 +157,24 @@ async def opened(settings: CollectorSettings) -> AsyncIterator[tuple[Parts, Scra
                     limits=limits,
                     lookback_ms=round(seconds(settings.lookback) * 1000),
                     left_open=settings.left_open,
+                    delayed_name_removal=settings.delayed_name_removal,
                     max_body_bytes=settings.max_body_bytes,
                 )
                 yield parts, scraping
             finally:
                 await asyncio.get_running_loop().shutdown_default_executor()
+
+
+def _open_store(settings: CollectorSettings) -> Store:
+    downsample_after = settings.downsample_after
+    return Store.open(
+        settings.data,
+        retention_ms=milliseconds(settings.retention),
+        retention_bytes=settings.retention_bytes,
+        downsample_after_ms=None if downsample_after is None else milliseconds(downsample_after),
+        out_of_order_ms=milliseconds(settings.out_of_order),
+        cache_bytes=settings.cache_bytes,
+    )
 
 
 async def _run(

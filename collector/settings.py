@@ -5,23 +5,28 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from collector.model.errors import QueryError
-from collector.promql.durations import parse_duration_ms
+from collector.model.durations import SHAPE, parse_duration_ms
 
 
 def check_duration(text: str) -> str:
     """``text`` itself if it is a duration longer than nothing; ValueError otherwise."""
-    try:
-        duration_ms = parse_duration_ms(text)
-    except QueryError as error:
-        raise ValueError("a duration looks like 5s, 1h30m or 15d") from error
-    if duration_ms <= 0:
+    if milliseconds(text) <= 0:
         raise ValueError("a duration is longer than nothing")
+    return text
+
+
+def _check_any(text: str) -> str:
+    milliseconds(text)
     return text
 
 
 Duration = Annotated[str, AfterValidator(check_duration)]
 """Text such as ``5s``, ``1h30m``, ``15d``."""
+
+DurationOrNone = Annotated[str, AfterValidator(_check_any)]
+"""The same, or ``0``."""
+
+Positive = Annotated[int, Field(gt=0)]
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 """A TCP port; 0 lets the system choose."""
@@ -40,11 +45,17 @@ class CollectorSettings(BaseModel):
     interval: Duration = "5s"
     timeout: Duration = "5s"
     retention: Duration = "15d"
+    retention_bytes: Positive | None = None
+    downsample_after: Duration | None = None
+    out_of_order: DurationOrNone = "10m"
+    cache_bytes: Positive = 64 << 20
     lookback: Duration = "5m"
     query_timeout: Duration = "2m"
     left_open: bool = True
-    query_max_samples: Annotated[int, Field(gt=0)] = 50_000_000
-    max_body_bytes: Annotated[int, Field(gt=0)] = 64 << 20
+    delayed_name_removal: bool = False
+    query_max_samples: Positive = 50_000_000
+    max_body_bytes: Positive = 64 << 20
+    cors_origin: tuple[str, ...] = ()
     alerts_url: str = "http://127.0.0.1:9193"
     otlp_port: Port | None = None
     otlp_grpc_port: Port | None = None
@@ -69,4 +80,12 @@ def _text(value: object) -> str:
 
 def seconds(duration: str) -> float:
     """A checked duration in seconds."""
-    return parse_duration_ms(duration) / 1000
+    return milliseconds(duration) / 1000
+
+
+def milliseconds(duration: str) -> int:
+    """A duration in milliseconds; ValueError where it is none."""
+    duration_ms = parse_duration_ms(duration)
+    if duration_ms is None:
+        raise ValueError(SHAPE)
+    return duration_ms

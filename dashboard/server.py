@@ -9,10 +9,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
+from flask import Flask, Response
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from pydantic import ValidationError
 from waitress import create_server
 
 from collector.client import Client
+from collector.model.errors import CollectorError
+from collector.model.listening import listen
 from dashboard.app import create_app
 from dashboard.errors import SettingsError
 from dashboard.parts.shell import Grafana
@@ -40,6 +45,7 @@ def serve(settings: DashboardSettings, promise: dict[str, float], said: TextIO =
     try:
         grafana = Grafana(settings.grafana_url, settings.grafana_datasource)
         app = create_app(source, slo, path_prefix=settings.path_prefix, token=token, grafana=grafana)
+        add_metrics(app.server, settings.path_prefix)
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         server = create_server(app.server, sockets=[listener], threads=settings.threads, ident="loadline")
         signal.signal(signal.SIGTERM, _stop)
@@ -54,6 +60,17 @@ def serve(settings: DashboardSettings, promise: dict[str, float], said: TextIO =
         listener.close()
         twin.close()
         source.close()
+
+
+def add_metrics(app: Flask, path_prefix: str) -> None:
+    """``/metrics``: what the process itself uses, and when it began."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    app.add_url_rule(
+        f"{path_prefix}metrics",
+        "metrics",
+        lambda: Response(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4),
+    )
 
 
 def read_slo(path: Path | None, promise: dict[str, float]) -> Slo:
@@ -89,17 +106,9 @@ def _is_loopback(host: str) -> bool:
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise SettingsError(f"--host is {host}; it names no address: {error.strerror}") from error
-    listener = socket.socket(family, kind, protocol)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(address)
-    except OSError as error:
-        listener.close()
-        raise SettingsError(f"{host}:{port} is in use; choose another with --port") from error
-    return listener
+        return listen(host, port)
+    except CollectorError as error:
+        raise SettingsError(str(error)) from error
 
 
 def _stop(signum: int, frame: FrameType | None) -> Any:

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
-from alerts.duration import format_duration
 from alerts.lint.checks import CHECKS
 from alerts.lint.finding import Finding, Remark, place
 from alerts.lint.labels import missing_labels
 from alerts.lint.names import Names
 from alerts.rule import DEFAULT_INTERVAL_S, AlertRule, RecordRule, Rule, RuleFile, RuleGroup
+from collector.model.durations import format_duration
 from collector.promql import parse
 from collector.signals import Dialect, load_dialects
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from alerts.duration import SHAPE, parse_duration_ms
 from alerts.ruletest.notation import read_labels, read_values
+from collector.model.durations import SHAPE, parse_duration_ms
 from collector.model.labels import Labels, from_mapping
 from collector.signals import Node, parse_document
 

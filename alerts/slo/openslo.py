@@ -6,9 +6,9 @@ source of type Loadline has a signal: ``{type: Loadline, spec: {signal: ttft}}``
 
 from collections.abc import Sequence
 
-from alerts.duration import SHAPE, parse_duration_ms
 from alerts.slo.indicator import Query, bad_over_total, good_over_total, share_of, slower_than, windowed
 from alerts.slo.objective import WINDOW_S, Objective, Reading
+from collector.model.durations import SHAPE, parse_duration_ms
 from collector.model.errors import QueryError
 from collector.model.labels import Labels
 from collector.promql import parse

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from alerts.duration import format_duration
 from alerts.emit import emit
 from alerts.slo.objective import AlertSpec, Objective, Reading
+from collector.model.durations import format_duration
 
 BUDGET_INTERVAL = "5m"
 """How often the long windows are evaluated: they read weeks of samples and change slowly."""

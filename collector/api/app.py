@@ -2,9 +2,12 @@
 
 import hmac
 import logging
+from collections.abc import Sequence
 
 from fastapi import FastAPI
 from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -31,23 +34,40 @@ from collector.model.errors import CollectorError
 OPEN_PATHS = frozenset({"/-/healthy", "/-/ready"})
 """What is answered without a token."""
 
+PACKED_FROM_BYTES = 1000
+PACKED_LEVEL = 1
+"""Answers are JSON of numbers: higher levels take several times as long and save a tenth."""
+
 _log = logging.getLogger(__name__)
 
 
-def create_app(parts: Parts, token: str | None = None) -> ASGIApp:
-    """The whole API; with ``token``, only for those who send it as a bearer token."""
+def create_app(parts: Parts, token: str | None = None, cors_origins: Sequence[str] = ()) -> ASGIApp:
+    """The whole API; with ``token``, only for those who send it as a bearer token.
+
+    Answers are packed for those who take gzip; pages of ``cors_origins`` may read them.
+    """
     app = _application("Loadline collector")
     for kind in (queries, series, targets, rules, spans, logs, feedback, pushes, federate, status, own_metrics):
         app.include_router(kind.routes(parts))
     direct = Direct(app, queries.direct(parts))
-    return Guard(direct, token) if token else direct
+    return _wrapped(direct, token, cors_origins)
 
 
-def create_otlp_app(parts: Parts, token: str | None = None) -> ASGIApp:
-    """OTLP/HTTP alone, for the port that exporters expect."""
+def create_otlp_app(parts: Parts, token: str | None = None, cors_origins: Sequence[str] = ()) -> ASGIApp:
+    """OTLP/HTTP alone, for the port that exporters expect; browsers send it too."""
     app = _application("Loadline collector, OTLP")
     app.include_router(pushes.otlp_routes(parts))
-    return Guard(app, token) if token else app
+    return _wrapped(app, token, cors_origins)
+
+
+def _wrapped(app: ASGIApp, token: str | None, cors_origins: Sequence[str]) -> ASGIApp:
+    """Outermost is what answers a browser's question whether it may ask, which bears no token."""
+    app = GZipMiddleware(app, minimum_size=PACKED_FROM_BYTES, compresslevel=PACKED_LEVEL)
+    if token:
+        app = Guard(app, token)
+    if cors_origins:
+        app = CORSMiddleware(app, cors_origins, allow_methods=("GET", "POST"), allow_headers=("*",))
+    return app
 
 
 class Guard:

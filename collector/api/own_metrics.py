@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fastapi import APIRouter
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
@@ -18,6 +18,7 @@ def routes(parts: Parts) -> APIRouter:
     """The one route."""
     router = APIRouter(tags=["status"])
     registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
     registry.register(OwnMetrics(parts))
     registry.register(ForwardMetrics(parts.forwarding.senders if parts.forwarding else ()))
 

@@ -55,6 +55,7 @@ class Parts:
     limits: Limits = Limits()
     lookback_ms: int = 300_000
     left_open: bool = True
+    delayed_name_removal: bool = False
     max_body_bytes: int = 64 << 20
     now_s: Callable[[], float] = time.time
     counts: Counts = field(default_factory=Counts)

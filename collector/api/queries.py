@@ -120,13 +120,20 @@ async def _answer(
     if parameters.text("lookback_delta"):
         lookback_ms = parameters.step_ms("lookback_delta")
 
+    began_s = time.perf_counter()
+
     def work(clock: QueryClock) -> Response:
-        result = evaluate(Engine(limits, lookback_ms, parts.left_open, clock=clock))
+        delayed = parts.delayed_name_removal
+        engine = Engine(limits, lookback_ms, parts.left_open, clock=clock, delayed_name_removal=delayed)
+        prepared_s = time.perf_counter()
+        result = evaluate(engine)
+        evaluated_s = time.perf_counter()
         data, warnings = answers.query_data(result, limit)
+        if parameters.text("stats"):
+            data = answers.with_stats(data, engine.samples, prepared_s - began_s, evaluated_s - prepared_s)
         return answers.success(data, warnings, result.infos)
 
     parts.counts.queries[kind] += 1
-    began_s = time.perf_counter()
     try:
         return await run_query(parts, request, limits.timeout_s, work, asked)
     except QueryError as error:

@@ -42,6 +42,8 @@ class Engine:
 
     ``default_step_ms`` is the step of a subquery that names none; ``clock`` (seconds) is what ``timeout_s`` is
     measured with. ``delayed_name_removal`` drops metric names at the end of a query instead of at every step of it.
+
+    Read by others: ``samples``, read and computed by the query that ended last.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
         delayed_name_removal: bool = False,
     ) -> None:
+        self.samples = 0
         self._limits = limits or Limits()
         self._lookback_ms = lookback_ms
         self._left_open = left_open
@@ -106,6 +109,8 @@ class Engine:
             raise LimitError(f"query {text!r}: {error}", kind=error.kind) from error
         except QueryError as error:
             raise QueryError(f"query {text!r}: {error}", kind=error.kind) from error
+        finally:
+            self.samples = query.budget.spent
 
 
 def _answer(evaluator: Evaluator, expr: Expr, times: Int64Array, instant: bool) -> Result:

@@ -37,6 +37,11 @@ class Budget:
         self._deadline_s = clock() + limits.timeout_s
         self._samples = 0
 
+    @property
+    def spent(self) -> int:
+        """Samples read and values computed until now."""
+        return self._samples
+
     def expect(self, samples: int) -> None:
         """Raise LimitError where so many samples more would be beyond the limit, before they are made."""
         if self._samples + samples > self._limits.max_samples:

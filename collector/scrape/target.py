@@ -1,6 +1,7 @@
 """A scrape target: where it is, how it is asked, and which labels its series get."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
@@ -11,6 +12,9 @@ from collector.scrape.access import OPEN, Access
 from collector.scrape.relabel import Rule, relabel
 
 DEFAULT_JOB = "scrape"
+
+_NO_SCHEME = re.compile(r"(?!https?://)(?:[^/?#]*:/|[^/]*//)")
+"""What is neither ``http://…`` nor ``host:port/…``: a slash right after a colon, or two slashes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,8 @@ def make_target(
 def parse_target(text: str, *, interval_s: float, timeout_s: float) -> Target:
     """Read ``URL[,job=NAME][,label=value…]``; a URL without a path means ``/metrics``."""
     url, *rest = text.split(",")
+    if _NO_SCHEME.match(url):
+        raise ConfigError(f'scrape target "{text}": one looks like http://host:port/metrics, or host:port')
     if "://" not in url:
         url = f"http://{url}"
     if _split(url)[0].path in ("", "/"):

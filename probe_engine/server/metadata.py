@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
+from prometheus_client import ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from starlette.responses import Response
 
@@ -15,6 +16,7 @@ def metadata_routes(deployment: Deployment) -> APIRouter:
     """The routes, telling of ``deployment``."""
     routes = APIRouter()
     registry = deployment.metrics.registry()
+    ProcessCollector(registry=registry)
 
     @routes.head("/metrics", include_in_schema=False)
     @routes.get("/metrics")

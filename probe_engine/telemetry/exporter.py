@@ -23,7 +23,8 @@ class QuietExporter(SpanExporter):
     """Posts to ``endpoint`` + ``/v1/traces``.
 
     After a failure batches are dropped, untried, for ``PAUSE_S``; ``dropped`` counts the spans. Going down and coming
-    back are logged once each.
+    back are logged once each. Once ``closing`` is set a failure is no warning: whatever takes the spans may have been
+    stopped as well.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class QuietExporter(SpanExporter):
     ) -> None:
         self.url = f"{endpoint.rstrip('/')}/v1/traces"
         self.dropped = 0
+        self.closing = False
         self._client = httpx.Client(timeout=TIMEOUT_S, transport=transport, trust_env=False)
         self._clock = clock
         self._retry_s: float | None = None  # while the endpoint is down: when to try again
@@ -51,7 +53,8 @@ class QuietExporter(SpanExporter):
         except httpx.HTTPError as error:
             self.dropped += len(spans)
             if self._retry_s is None:
-                log.warning("traces: %s takes no spans (%s); they are dropped until it does", self.url, error)
+                level = logging.INFO if self.closing else logging.WARNING
+                log.log(level, "traces: %s takes no spans (%s); they are dropped until it does", self.url, error)
             self._retry_s = self._clock() + PAUSE_S
             return SpanExportResult.FAILURE
         if self._retry_s is not None:

@@ -18,6 +18,7 @@ from opentelemetry.util.types import AttributeValue
 
 from probe_engine.runtime.generation import Generation, TokenOutput
 from probe_engine.sched import Request, RequestTimeline
+from probe_engine.telemetry.exporter import QuietExporter
 
 EXPORT_EVERY_MS = 1000
 CLOSE_TIMEOUT_S = 1.5
@@ -40,6 +41,7 @@ class RequestTracer:
     ) -> None:
         self.model_name = model_name
         self._offset_ns = offset_ns
+        self._exporter = exporter
         self._provider = TracerProvider(
             resource=Resource.create({"service.name": service_name}), shutdown_on_exit=False
         )
@@ -80,6 +82,8 @@ class RequestTracer:
 
     def close(self) -> None:
         """Export what is left, for at most ``CLOSE_TIMEOUT_S``."""
+        if isinstance(self._exporter, QuietExporter):
+            self._exporter.closing = True
         closing = Thread(target=self._provider.shutdown, name="close-tracer", daemon=True)
         closing.start()
         closing.join(CLOSE_TIMEOUT_S)

@@ -119,6 +119,7 @@ def test_metrics_are_a_prometheus_page(manager):
     answer = get(create_app(manager), "/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert "# TYPE loadline_alerts_rule_evaluations_total counter" in answer.text
+    assert "\nprocess_start_time_seconds " in answer.text
 
 
 def test_an_unevaluated_rule_is_unknown(source):

@@ -19,7 +19,6 @@ import yaml
 
 from alerts.alert import Alert, advance
 from alerts.api import group_json
-from alerts.duration import format_duration
 from alerts.errors import RuleFileError
 from alerts.group import Group
 from alerts.manager import Manager
@@ -31,6 +30,7 @@ from alerts.state import State
 from alerts.telemetry import Telemetry
 from alerts.writeback import Writeback
 from collector.client import Client
+from collector.model.durations import format_duration
 
 pytestmark = pytest.mark.peer
 

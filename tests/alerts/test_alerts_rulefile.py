@@ -2,10 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts.duration import format_duration, parse_duration_ms
 from alerts.errors import RuleFileError
 from alerts.rule import AlertRule, RecordRule
 from alerts.rulefile import read_rule_file
+from collector.model.durations import format_duration, parse_duration_ms
 
 WHOLE = """
 groups:

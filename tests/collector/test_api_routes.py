@@ -188,7 +188,7 @@ def test_health_build_and_own_metrics_are_answered(api: httpx.Client) -> None:
     assert api.get("/api/v1/status/buildinfo").json()["data"]["application"] == "Loadline"
     families = {family.name: family for family in text_string_to_metric_families(api.get("/metrics").text)}
     assert families["loadline_collector_written_samples"].samples[0].value == 1.0
-    assert all(re.fullmatch(r"loadline_collector_[a-z_]+", name) for name in families)
+    assert all(re.fullmatch(r"(loadline_collector|process)_[a-z_]+", name) for name in families)
 
 
 def test_the_api_describes_itself(api: httpx.Client) -> None:

@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 
 from collector.cli import app
 from collector.model.labels import from_mapping
-from collector.server import configuration_of, listen, token_of
+from collector.model.listening import listen
+from collector.server import configuration_of, token_of
 from collector.settings import CollectorSettings
 from collector.store import Store
 
@@ -156,6 +157,11 @@ def test_an_answer_does_not_wait_for_the_clients_acknowledgement() -> None:
     ("arguments", "words"),
     [
         (("--host", "256.0.0.1", "--auth-token-file", __file__), "cannot listen on 256.0.0.1:0"),
+        (("--scrape", "htp:/x"), 'scrape target "htp:/x": one looks like http://host:port/metrics, or host:port'),
+        (("--scrape", "ftp://x"), 'scrape target "ftp://x"'),
+        (("--out-of-order", "5 m"), "--out-of-order is 5 m; a duration looks like"),
+        (("--downsample-after", "0"), "--downsample-after is 0; a duration is longer than nothing"),
+        (("--retention-bytes", "0"), "--retention-bytes is 0"),
         (("--host", "0.0.0.0"), "listening beyond this machine needs --auth-token-file"),
         (("--interval", "fast"), "--interval is fast; a duration looks like"),
         (("--port", "70000"), "--port is 70000;"),
@@ -197,7 +203,7 @@ def test_check_tells_what_is_wrong_and_where(tmp_path: Path) -> None:
     good.write_text("# TYPE a gauge\na 1\n")
     bad.write_text("a 1\nb two\n")
     config.write_text("globals: {}\n")
-    assert run("check", good) == (0, f"{good}: ok: 1 series, 1 families\n", "")
+    assert run("check", good) == (0, f"{good}: ok: 1 series, 1 families\n  not known: a\n", "")
     code, out, _ = run("check", good, bad, config)
     assert code == 1
     assert f"{bad}:2: value 'two' is not a number: two\n" in out

@@ -6,11 +6,12 @@ import sys
 from urllib.request import urlopen
 
 import pytest
+from flask import Flask
 from typer.testing import CliRunner
 
 from dashboard.cli import app
 from dashboard.errors import SettingsError
-from dashboard.server import read_slo, read_token
+from dashboard.server import add_metrics, read_slo, read_token
 
 
 def run(*arguments):
@@ -23,6 +24,14 @@ def test_a_port_in_use_is_one_line_and_exit_code_2():
         result = run("--port", str(port))
     assert result.exit_code == 2
     assert result.stderr == f"127.0.0.1:{port} is in use; choose another with --port\n"
+
+
+def test_a_restart_can_be_seen_on_the_metrics_page():
+    app = Flask("dashboard")
+    add_metrics(app, "/prefix/")
+    page = app.test_client().get("/prefix/metrics")
+    assert page.content_type.startswith("text/plain")
+    assert "\nprocess_start_time_seconds " in page.text
 
 
 def test_beyond_loopback_a_token_is_needed():

@@ -155,9 +155,10 @@ def test_an_endpoint_that_is_down_is_told_once_and_left_in_peace_for_a_while(eng
     exporter.shutdown()
 
 
-def test_closing_while_the_endpoint_is_down_does_not_wait_for_it(engine_of, clock):
+def test_closing_while_the_endpoint_is_down_does_not_wait_for_it_and_is_no_warning(engine_of, clock, caplog):
     tracer = RequestTracer("tiny", QuietExporter("http://127.0.0.1:9"))  # nobody listens on the discard port
     tracer.finished(*ended(engine_of, clock))
     before = time.monotonic()
     tracer.close()
     assert time.monotonic() - before < 10
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
