@@ -101,11 +101,15 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where the engine shows its metrics by default; ``flag`` is what switches the page on, None where it is on."""
+    """Where the engine shows its metrics by default.
+
+    ``flag`` switches the page on, None where it is on; ``version_path`` answers JSON with the engine's ``version``.
+    """
 
     path: str | None
     port: int | None = None
     flag: str | None = None
+    version_path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,12 +205,13 @@ def _family(node: Node | None) -> Family | None:
 def _endpoint(node: Node | None) -> Endpoint | None:
     if node is None:
         return None
-    fields = node.only(("path", "port", "flag"), "endpoint")
+    fields = node.only(("path", "port", "flag", "version_path"), "endpoint")
     port = fields.get("port")
     return Endpoint(
         path=_text(fields.get("path"), "endpoint.path"),
         port=None if port is None else int(port.number("endpoint.port")),
         flag=_text(fields.get("flag"), "endpoint.flag"),
+        version_path=_text(fields.get("version_path"), "endpoint.version_path"),
     )
 
 

@@ -39,6 +39,10 @@ class Vocabulary:
         """A source that holds everything that ``dialects`` can expose."""
         return cls(dialects, None)
 
+    def only(self, *engines: str) -> "Vocabulary":
+        """The same source as if it spoke these dialects alone: a gateway's view, say, where engines are there too."""
+        return Vocabulary([dialect for dialect in self.dialects if dialect.engine in engines], self._names)
+
     # what is there
 
     def status(self, signal: str) -> Status:
