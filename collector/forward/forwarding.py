@@ -127,7 +127,7 @@ class Forwarding:
         else:
             queue = before.queue
             queue.limit(to.queue_bytes, to.queue_age_s)
-        wire: Wire = OtlpOut(to.url) if protocol == "otlp" else RemoteWriteOut(to.url, to.max_samples)
+        wire: Wire = OtlpOut(to.url) if protocol == "otlp" else RemoteWriteOut(to.url, to.max_samples, to.message)
         samples = Samples(queue, to.rules, to.max_samples, external) if protocol == "remote_write" else None
         name = to.name or without_user(to.url)
         sender = Sender(name, queue, wire, http, to.access, to.timeout_s, to.flush_s or self._flush_s, to.headers)

@@ -1,4 +1,4 @@
-"""Remote write 1.0, going out: samples as they are stored, relabelled, queued, sent in batches.
+"""Remote write, going out: samples as they are stored, relabelled, queued in the form of 1.0, sent in batches.
 
 A target's series are the same from scrape to scrape, so their request is kept as a template in which only values and
 times are filled in.
@@ -12,15 +12,19 @@ import numpy as np
 
 from collector.forward.queue import Batch, DiskQueue
 from collector.forward.sender import Post
-from collector.model.errors import StoreError
+from collector.model import remote_write_2
+from collector.model.errors import IngestError, StoreError
 from collector.model.labels import METRIC_NAME, Labels, from_mapping, get
 from collector.model.protobuf_wire import delimited
-from collector.model.remote_write import CONTENT_HEADERS, encode_labels, encode_samples
+from collector.model.remote_write import CONTENT_HEADERS, WriteReader, encode_labels, encode_samples
+from collector.model.remote_write_2 import CONTENT_HEADERS as CONTENT_HEADERS_2
+from collector.model.remote_write_2 import MESSAGE as MESSAGE_2
 from collector.model.series import STALE_NAN, Float64Array, Int64Array, Series
 from collector.model.write_shape import ByteArray
 from collector.scrape.relabel import Rule, relabel
 
 KIND = "samples"
+MESSAGE_1 = "prometheus.WriteRequest"
 MAX_SAMPLES = 2000
 """Samples of one request, unless one series alone has more."""
 
@@ -34,10 +38,11 @@ _ONE_VALUE = np.zeros(1, dtype=np.float64)
 class RemoteWriteOut:
     """How a batch of samples becomes a request."""
 
-    def __init__(self, url: str, max_samples: int = MAX_SAMPLES) -> None:
+    def __init__(self, url: str, max_samples: int = MAX_SAMPLES, message: str = MESSAGE_1) -> None:
         self.max_items = max_samples
         self.max_bytes = MAX_BYTES
         self._url = url
+        self._reader = WriteReader() if message == MESSAGE_2 else None
 
     def post(self, batch: Batch) -> Post:
         """Requests are lists of series: one after the other they are one request. StoreError where one is damaged."""
@@ -45,7 +50,13 @@ class RemoteWriteOut:
             body = b"".join(bytes(cramjam.snappy.decompress_raw(payload)) for payload in batch.payloads)
         except cramjam.DecompressionError as error:
             raise StoreError(f"queued samples are damaged: {error}") from error
-        return Post(self._url, bytes(cramjam.snappy.compress_raw(body)), CONTENT_HEADERS)
+        packed = bytes(cramjam.snappy.compress_raw(body))
+        if self._reader is None:
+            return Post(self._url, packed, CONTENT_HEADERS)
+        try:
+            return Post(self._url, remote_write_2.encode(self._reader.read(packed).series), CONTENT_HEADERS_2)
+        except IngestError as error:
+            raise StoreError(f"queued samples are damaged: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

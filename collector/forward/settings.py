@@ -5,6 +5,7 @@ remote_write:
     bearer_token_file: /etc/loadline/token     # or basic_auth, authorization, oauth2; tls_config, proxy_url
     remote_timeout: 30s
     headers: {X-Scope-OrgID: team}
+    protobuf_message: io.prometheus.write.v2.Request     # remote write 2.0; 1.0 without it
     max_samples_per_send: 2000
     queue_bytes: 512MB
     queue_age: 1d
@@ -23,9 +24,10 @@ from pathlib import Path
 import httpx
 
 from collector.forward.queue import MAX_AGE_S, MAX_BYTES
-from collector.forward.remote_write import MAX_SAMPLES
+from collector.forward.remote_write import MAX_SAMPLES, MESSAGE_1
 from collector.forward.sender import FLUSH_S, TIMEOUT_S
 from collector.model.errors import ConfigError
+from collector.model.remote_write_2 import MESSAGE as MESSAGE_2
 from collector.scrape.access import KEYS as ACCESS_KEYS
 from collector.scrape.access import OPEN, Access, Credentials, read_access
 from collector.scrape.document import Faults, Fields
@@ -35,13 +37,12 @@ from collector.signals.document import parse_document
 from collector.signals.errors import DocumentError
 
 COMMON_KEYS = ("url", "name", "remote_timeout", "headers", "queue_bytes", "queue_age", *ACCESS_KEYS)
-REMOTE_WRITE_KEYS = (*COMMON_KEYS, "max_samples_per_send", "write_relabel_configs")
+REMOTE_WRITE_KEYS = (*COMMON_KEYS, "max_samples_per_send", "write_relabel_configs", "protobuf_message")
 PROMETHEUS_KEYS = (
     "queue_config",
     "send_exemplars",
     "send_native_histograms",
     "metadata_config",
-    "protobuf_message",
     "enable_http2",
 )
 """Further keys of Prometheus's ``remote_write``."""
@@ -57,7 +58,8 @@ QUEUE_KEYS = (
     "retry_on_http_429",
     "sample_age_limit",
 )
-MESSAGES = ("prometheus.WriteRequest",)
+MESSAGES = (MESSAGE_1, MESSAGE_2)
+"""Remote write 1.0 and 2.0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class Destination:
     headers: tuple[tuple[str, str], ...] = ()
     timeout_s: float = TIMEOUT_S
     flush_s: float | None = None
+    message: str = MESSAGE_1
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +152,9 @@ def _destination(fields: Fields, folder: Path) -> Destination:
     for key in ("send_exemplars", "send_native_histograms"):
         if fields.boolean(key, False):
             fields.fault(key, "true; only float samples are passed on")
-    message = fields.text("protobuf_message", MESSAGES[0])
+    message = fields.text("protobuf_message", MESSAGE_1)
     if message not in MESSAGES:
-        fields.fault("protobuf_message", f'"{message}"; {MESSAGES[0]} is sent')
+        fields.fault("protobuf_message", f'"{message}"; it may be {" or ".join(MESSAGES)}')
     queue = fields.within("queue_config", QUEUE_KEYS)
     in_queue = queue.count("max_samples_per_send") if queue else None
     return Destination(
@@ -165,6 +168,7 @@ def _destination(fields: Fields, folder: Path) -> Destination:
         tuple(fields.named("headers").items()),
         fields.duration_s("remote_timeout", TIMEOUT_S),
         queue.duration_s("batch_send_deadline", FLUSH_S) if queue and "batch_send_deadline" in queue else None,
+        message,
     )
 
 

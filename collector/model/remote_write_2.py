@@ -1,4 +1,4 @@
-"""Prometheus remote write 2.0 on the wire, read without generated classes.
+"""Prometheus remote write 2.0 on the wire, read and written without generated classes.
 
 Source: the remote write 2.0 specification, ``io.prometheus.write.v2.Request``.
 
@@ -14,21 +14,48 @@ label set; requests of a known shape (``write_shape``) are not walked through at
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+import cramjam
 import numpy as np
 
 from collector.model.errors import IngestError
 from collector.model.exemplars import Exemplar
 from collector.model.labels import METRIC_NAME, Labels, from_mapping, get
-from collector.model.protobuf_wire import fields, number_and_moment, read_varint
-from collector.model.remote_write import MAX_BODY_BYTES, MAX_CACHED_SERIES, decompressed, metric_type, named
+from collector.model.protobuf_wire import delimited, fields, number_and_moment, read_varint, varint
+from collector.model.remote_write import (
+    MAX_BODY_BYTES,
+    MAX_CACHED_SERIES,
+    decompressed,
+    encode_samples,
+    metric_type,
+    named,
+)
+from collector.model.series import Series
 from collector.model.write_shape import Batch, Shapes, WriteRequest, WrittenMetadata
 
 MESSAGE = "io.prometheus.write.v2.Request"
 """The ``proto`` parameter of a Content-Type that announces this version."""
 
 _MEMBERS = {"histogram": ("_bucket", "_count", "_sum"), "summary": ("_count", "_sum")}
+
+
+CONTENT_HEADERS = {
+    "Content-Type": f"application/x-protobuf;proto={MESSAGE}",
+    "Content-Encoding": "snappy",
+    "X-Prometheus-Remote-Write-Version": "2.0.0",
+}
+
+
+def encode(series: Iterable[Series]) -> bytes:
+    """A compressed write request of the given series, without their metadata."""
+    numbers = {"": 0}
+    body = bytearray()
+    for one in series:
+        references = b"".join(varint(numbers.setdefault(text, len(numbers))) for pair in one.labels for text in pair)
+        body += delimited(0x2A, delimited(0x0A, references) + encode_samples(one.timestamps_ms, one.values))
+    symbols = b"".join(delimited(0x22, text.encode()) for text in numbers)
+    return bytes(cramjam.snappy.compress_raw(symbols + bytes(body)))
 
 
 class WriteReader2:

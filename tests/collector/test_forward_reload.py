@@ -175,8 +175,8 @@ def test_remote_write_of_prometheus_yml_is_read_with_prometheus_s_keys() -> None
         ),
         ("{url: 'http://a', sigv4: {}}", '"sigv4" is not understood; allowed: url'),
         (
-            "{url: 'http://a', protobuf_message: io.prometheus.write.v2.Request}",
-            'protobuf_message: "io.prometheus.write.v2.Request"; prometheus.WriteRequest is sent',
+            "{url: 'http://a', protobuf_message: io.prometheus.write.v3.Request}",
+            'protobuf_message: "io.prometheus.write.v3.Request"; it may be prometheus.WriteRequest or io',
         ),
     ],
 )

@@ -19,6 +19,7 @@ from collector.forward.settings import Destination, ForwardSettings, forward_set
 from collector.model.errors import ConfigError
 from collector.model.labels import Labels
 from collector.model.remote_write import WriteReader
+from collector.model.remote_write_2 import MESSAGE, WriteReader2
 from collector.model.series import STALE_NAN, Series, is_stale
 from collector.scrape.access import Access, Credentials
 from collector.scrape.relabel import Rule
@@ -305,3 +306,19 @@ def test_a_queues_file_has_a_name_of_its_own_without_secrets() -> None:
     assert file_of(URL).startswith("http-receiver-api-v1-write-")
     assert "secret" not in file_of(URL)
     assert file_of(URL) != file_of(URL + "/")
+
+
+def test_samples_leave_by_remote_write_2_where_that_is_asked_for(store: Store, tmp_path: Path) -> None:
+    receiver = Receiver()
+    settings = ForwardSettings((Destination(URL, message=MESSAGE),))
+    forwarded(tmp_path, settings, receiver, scrapes(store, [1.0, 0.0, np.nan], [4.0]), 1)
+    (request,) = receiver.requests
+    assert request.headers["content-type"] == f"application/x-protobuf;proto={MESSAGE}"
+    assert request.headers["x-prometheus-remote-write-version"] == "2.0.0"
+    found = WriteReader2().read(request.content)
+    values = {one.labels: one.values.tolist() for one in found.series if dict(one.labels)["__name__"] != "c"}
+    assert set(values) == set(LAYOUT[:2])
+    samples = [(dict(one.labels)["__name__"], float(value)) for one in found.series for value in one.values]
+    assert samples[:2] == [("a", 1.0), ("b", 0.0)]
+    assert ("a", 4.0) in samples
+    assert sum(bool(is_stale(one.values)[-1]) for one in found.series) == 2

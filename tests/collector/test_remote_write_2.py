@@ -14,8 +14,8 @@ from collector.ingest.errors import UnsupportedMedia
 from collector.ingest.remote_write import MESSAGE_1, MESSAGE_2, message_of
 from collector.model.errors import IngestError
 from collector.model.matchers import Matcher
-from collector.model.remote_write_2 import WriteReader2
-from collector.model.series import STALE_NAN, is_stale
+from collector.model.remote_write_2 import WriteReader2, encode
+from collector.model.series import STALE_NAN, Series, is_stale
 
 NOW_MS = 1_700_000_000_000
 HEADERS = {"Content-Type": f"application/x-protobuf;proto={MESSAGE_2}", "Content-Encoding": "snappy"}
@@ -225,3 +225,41 @@ def test_times_beyond_all_bounds_are_refused_and_not_retried(api: httpx.Client) 
         sender.series((moment, 1.0), __name__="a")
         answer = api.post("/api/v1/write", content=sender.body(), headers=HEADERS)
         assert (answer.status_code, "beyond" in answer.text) == (400, True)
+
+
+def test_protobuf_reads_what_we_encode() -> None:
+    times = np.array([NOW_MS, NOW_MS + 1], dtype=np.int64)
+    series = [
+        Series((("__name__", "a"), ("pool", "p")), times, np.array([0.0, -1.5])),
+        Series((("__name__", "b"), ("pool", "a")), times[:1] - (1 << 42), np.array([np.inf])),
+    ]
+    request = REQUEST()
+    request.ParseFromString(bytes(cramjam.snappy.decompress_raw(encode(series))))
+    symbols = list(request.symbols)  # type: ignore[attr-defined]
+    assert symbols[0] == ""
+    assert len(set(symbols)) == len(symbols)
+    for one, wanted in zip(request.timeseries, series, strict=True):  # type: ignore[attr-defined]
+        texts = [symbols[number] for number in one.labels_refs]
+        assert tuple(zip(texts[::2], texts[1::2], strict=True)) == wanted.labels
+        assert [sample.timestamp for sample in one.samples] == wanted.timestamps_ms.tolist()
+        assert [sample.value for sample in one.samples] == wanted.values.tolist()
+
+
+def test_a_sample_with_another_value_at_the_same_time_is_refused_and_the_rest_stored(
+    api: httpx.Client, parts: Parts
+) -> None:
+    def write(a: float, b_ms: int) -> httpx.Response:
+        series = [
+            Series((("__name__", "a"),), np.array([NOW_MS]), np.array([a])),
+            Series((("__name__", "b"),), np.array([b_ms]), np.array([1.0])),
+        ]
+        return api.post("/api/v1/write", content=encode(series), headers=HEADERS)
+
+    assert write(1.0, NOW_MS).status_code == 204
+    assert write(1.0, NOW_MS + 1).status_code == 204
+    refused = write(2.0, NOW_MS + 2)
+    assert refused.status_code == 400
+    assert "1 of 2 samples have other values than those of the same time; the rest was stored" in refused.text
+    assert refused.headers[WRITTEN.format("samples")] == "1"
+    (group,) = parts.store.select([Matcher("__name__", "=", "b")], 0, NOW_MS + 10)
+    assert group.timestamps_ms.tolist() == [NOW_MS, NOW_MS + 1, NOW_MS + 2]
