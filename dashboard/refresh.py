@@ -34,11 +34,12 @@ class Refresh:
     scope: Scope = NOWHERE
 
     def stamp(self, pools: Iterable[str] = (), *, soon: bool = False) -> Stamp:
-        """What the browser is told of this refresh: how fresh it is, what filters there are (``pools`` beside those of
-        the scope), and whether to ask again ``soon``, since something is still being worked out."""
+        """What the browser is told of this refresh: how fresh it is, the ``range`` shown where the address names none,
+        what filters there are (``pools`` beside those of the scope), and whether to ask again ``soon``, since something
+        is still being worked out."""
         return {
             "now_s": self.now_s, "newest_s": self.newest_s, "error": self.error, "soon": soon,
-            "range": self.view.range_text, "pools": sorted({*self.scope.pools, *pools}),
+            "range": "" if self.view.chosen else self.view.range_text, "pools": sorted({*self.scope.pools, *pools}),
             "engines": self.scope.engines, "replicas": self.scope.replicas, "tenants": self.scope.tenants,
         }  # fmt: skip
 

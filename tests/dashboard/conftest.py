@@ -510,3 +510,15 @@ class FakeClock:
 def fake_clock() -> FakeClock:
     """Stands at the fleet's moment."""
     return FakeClock()
+
+
+@pytest.fixture(scope="module")
+def moving_clock() -> FakeClock:
+    """Stands at the fleet's moment, for all tests of a module."""
+    return FakeClock()
+
+
+@pytest.fixture(scope="module")
+def troubled_server(fleet: Fleet) -> FakePrometheus:
+    """The troubled fleet's server, for all tests of a module."""
+    return FakePrometheus(fleet, ALERTS, request_spans())
