@@ -1,5 +1,6 @@
 """What one call of ``schedule()`` decided: who computes which tokens in this step."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,6 +29,15 @@ class StepStats:
     prefill_attention: int
     decode_seqs: int
     decode_kv_tokens: int
+
+
+def prefill_work(prefills: Sequence[Chunk]) -> tuple[int, int]:
+    """``prefill_tokens`` and ``prefill_attention`` of these chunks."""
+    tokens = pairs = 0
+    for chunk in prefills:
+        tokens += chunk.tokens
+        pairs += chunk.tokens * chunk.start + chunk.tokens * (chunk.tokens + 1) // 2
+    return tokens, pairs
 
 
 class SchedulerOutput:

@@ -12,8 +12,8 @@ step-time model), ``update()`` records that it ran. Policy:
   nobody is admitted in such a step;
 * a request whose deadline passes while it waits for its first admission is dropped.
 
-Event-driven: a decode step touches only requests that need a block or finish (a calendar of finishes, buckets of
-block growth by phase), so its cost does not grow with the number of running requests.
+Event-driven: a decode step touches only requests that need a block or finish (``decode_set.py``), so its cost does not
+grow with the number of running requests.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,10 +22,12 @@ from heapq import heappop, heappush
 from probe_engine.sched.batch_limit import BatchLimit
 from probe_engine.sched.block_pool import BlockPool
 from probe_engine.sched.config import SchedulerConfig
+from probe_engine.sched.decode_set import DecodeSet
 from probe_engine.sched.errors import RequestRefused
-from probe_engine.sched.output import Chunk, SchedulerOutput, StepStats
+from probe_engine.sched.moments import Moments, Population
+from probe_engine.sched.output import Chunk, SchedulerOutput, StepStats, prefill_work
 from probe_engine.sched.policies import POLICIES
-from probe_engine.sched.request import DecodeClock, FinishReason, Request, RequestStatus
+from probe_engine.sched.request import FinishReason, Request, RequestStatus
 
 
 class Scheduler:
@@ -45,19 +47,16 @@ class Scheduler:
         self._requests: dict[str, Request] = {}
         self._running: dict[Request, None] = {}  # in order of admission: the last is the latest
         self._prefilling: dict[Request, None] = {}
-        self._decoding: dict[Request, None] = {}
-        self._decodes: tuple[Request, ...] | None = ()  # _decoding as a tuple; None when it must be made again
-        self._timed: dict[Request, list[float]] = {}  # decodes that record each token's time
-        self._clock = DecodeClock()
+        self._decoding = DecodeSet(config.block_size)
+        self._clock = self._decoding.clock
         self._queue = POLICIES[config.policy](config, self._clock)
+        self._queued = Moments()  # prompts of those that wait for their first admission
+        self._put_back = Moments()  # contexts of those that were preempted and wait again
         self._limit = None if config.itl_slo_s is None else BatchLimit(config.itl_slo_s, config.max_num_seqs)
         self._decoded_s: float | None = None  # when the last step's decodes got their tokens
         self._deadlines: list[tuple[float, int, Request]] = []  # a heap; entries of admitted requests are stale
         self._deadlines_made = 0
         self._dropped: list[Request] = []
-        self._decode_kv_tokens = 0  # keys that the next decode step reads
-        self._growth: list[dict[Request, None]] = [{} for _ in range(config.block_size)]
-        self._finishes: dict[int, list[Request]] = {}
         self._blocked: tuple[Request, int] | None = None  # head of the queue and pool version when it did not fit
 
     @property
@@ -69,6 +68,21 @@ class Scheduler:
     def num_waiting(self) -> int:
         """Requests in the queue, preempted ones included."""
         return self._queue.waiting
+
+    @property
+    def decoding(self) -> Population:
+        """Requests that decode, and the contexts that their next step reads."""
+        return self._decoding.population
+
+    @property
+    def queued(self) -> Population:
+        """Requests that have never been admitted, and their prompts."""
+        return self._queued.population()
+
+    @property
+    def put_back(self) -> Population:
+        """Preempted requests that wait again, and their contexts."""
+        return self._put_back.population()
 
     @property
     def batch_limit(self) -> int:
@@ -105,6 +119,7 @@ class Scheduler:
             raise RequestRefused(f"request id {request.request_id!r} is in use", "request_id")
         self._requests[request.request_id] = request
         self._queue.add(request)
+        self._queued.add(request.prompt_tokens)
         if request.deadline_s is not None:
             self._deadlines_made += 1
             heappush(self._deadlines, (request.deadline_s, self._deadlines_made, request))
@@ -139,6 +154,7 @@ class Scheduler:
             return None
         if request.status is RequestStatus.WAITING:
             self._queue.remove(request)
+            self._forget_waiting(request)
         self._finish(request, FinishReason.ABORT, now)
         return request
 
@@ -157,9 +173,7 @@ class Scheduler:
     def schedule(self, now: float) -> SchedulerOutput | None:
         """Decide the next step; None when nothing can run. ``update()`` must follow before the next call."""
         preempted = self._grow_decodes()
-        decodes = self._decodes
-        if decodes is None:
-            decodes = self._decodes = tuple(self._decoding)
+        decodes = self._decoding.members
         prefills: list[Chunk] = []
         if self._prefilling or self._queue.waiting:
             if self._deadlines:
@@ -175,7 +189,7 @@ class Scheduler:
             decodes=decodes,
             prefills=tuple(prefills),
             preempted=tuple(preempted),
-            stats=StepStats(*_prefill_work(prefills), len(decodes), self._decode_kv_tokens),
+            stats=StepStats(*prefill_work(prefills), len(decodes), self._decoding.kv_tokens),
         )
         self.steps += 1
         return output
@@ -208,18 +222,7 @@ class Scheduler:
             full = len(self._running) >= config.max_num_seqs or self._blocked == (head, self.pool.version)
             if head is None or self._deadlines or not full:
                 return 1
-        now, size, finishes, growth = self._clock.steps, config.block_size, self._finishes, self._growth
-        room = self.pool.available
-        finish = min(finishes)
-        if len(self._decoding) * (-(-(finish - now) // size)) <= room:
-            return finish - now
-        step = now + 1
-        while step < finish:
-            room -= len(growth[step % size])
-            if room < 0:
-                break
-            step += 1
-        return step - now
+        return self._decoding.uniform_steps(self.pool.available)
 
     def pass_over(self, steps: int, times_s: Sequence[float]) -> None:
         """Complete the first ``steps`` of ``uniform_steps()`` at ``times_s``; ``update()`` completes the one after.
@@ -227,26 +230,19 @@ class Scheduler:
         ``times_s`` may be empty when no request records its tokens' times.
         """
         self.steps += steps
-        self._decode_kv_tokens += steps * len(self._decoding)
-        for times in self._timed.values():
-            times.extend(times_s)
-        now, size = self._clock.steps, self.config.block_size
-        last = self._clock.steps = now + steps
-        for first in range(now + 1, now + 1 + min(steps, size)):
-            for request in self._growth[first % size]:
-                request.block_table += self.pool.acquire((), (last - first) // size + 1) or ()
+        for request, blocks in self._decoding.pass_over(steps, times_s):
+            request.block_table += self.pool.acquire((), blocks) or ()
 
     def _grow_decodes(self) -> list[Request]:
         """Give a block to each decode that starts one; returns those preempted for want of blocks."""
         preempted: list[Request] = []
-        pool, size = self.pool, self.config.block_size
-        growing = self._growth[self._clock.steps % size]
-        if not growing:
-            return preempted
-        for request in list(growing):
+        pool = self.pool
+        for request in self._decoding.growing():
             if request.status is not RequestStatus.DECODE:
                 continue
-            self._publish_last(request)
+            last = len(request.block_table) - 1  # it has just filled
+            if last < len(request.block_hashes):
+                pool.publish(request.block_hashes[last], request.block_table[last])
             block = pool.acquire_one()
             while block is None and request.status is RequestStatus.DECODE:
                 preempted.append(self._preempt())
@@ -284,6 +280,7 @@ class Scheduler:
                 if config.prefix_cache:
                     self.prefix_queries_tokens += total
                     self.prefix_hits_tokens += cached
+            self._forget_waiting(request)
             queue.take(request)
             request.block_table = table
             request.set_computed(cached)
@@ -300,7 +297,15 @@ class Scheduler:
         victim.preemptions += 1
         self.preemptions += 1
         self._queue.put_back(victim)
+        self._put_back.add(victim.total_tokens)
         return victim
+
+    def _forget_waiting(self, request: Request) -> None:
+        """``request`` leaves the queue."""
+        if request.preemptions:
+            self._put_back.remove(request.total_tokens)
+        else:
+            self._queued.remove(request.prompt_tokens)
 
     def _drop_late(self, now: float) -> None:
         deadlines = self._deadlines
@@ -308,6 +313,7 @@ class Scheduler:
             request = heappop(deadlines)[2]
             if request.status is RequestStatus.WAITING and request.timeline.scheduled_s is None:
                 self._queue.remove(request)
+                self._forget_waiting(request)
                 self._dropped.append(self._finish(request, FinishReason.DEADLINE, now))
 
     def _judge_gap(self, output: SchedulerOutput, now: float, limit: BatchLimit) -> None:
@@ -321,19 +327,13 @@ class Scheduler:
 
     def _update_decodes(self, finished: Mapping[str, FinishReason], now: float) -> list[Request]:
         ended: list[Request] = []
-        clock = self._clock
-        clock.steps += 1
-        self._decode_kv_tokens += len(self._decoding)
-        for times in self._timed.values():
-            times.append(now)
+        self._decoding.step(now)
         for request_id, reason in finished.items():
             stopped = self._requests.get(request_id)
             if stopped is not None and stopped.status is RequestStatus.DECODE:
                 ended.append(self._finish(stopped, reason, now))
-        for request in self._finishes.pop(clock.steps, ()):
-            # an entry is stale when the request was preempted or ended since
-            if request.status is RequestStatus.DECODE and request.finish_step == clock.steps:
-                ended.append(self._finish(request, FinishReason.LENGTH, now))
+        for request in self._decoding.due():
+            ended.append(self._finish(request, FinishReason.LENGTH, now))
         return ended
 
     def _update_prefill(
@@ -362,15 +362,8 @@ class Scheduler:
 
     def _start_decoding(self, request: Request) -> None:
         del self._prefilling[request]
-        request.begin_decode(self._clock)
+        self._decoding.start(request)
         self._queue.started(request)
-        self._decoding[request] = None
-        self._decodes = None
-        self._decode_kv_tokens += request.computed_tokens + 1
-        self._growth[-request.decode_origin % self.config.block_size][request] = None
-        self._finishes.setdefault(request.finish_step, []).append(request)
-        if request.timeline.token_times is not None:
-            self._timed[request] = request.timeline.token_times
 
     def _finish(self, request: Request, reason: FinishReason, now: float) -> Request:
         if request.status is not RequestStatus.WAITING:
@@ -386,13 +379,8 @@ class Scheduler:
         del self._running[request]
         if request.status is RequestStatus.DECODE:
             self._publish_last(request)
-            self._decode_kv_tokens -= request.computed_tokens + 1
-            del self._decoding[request]
-            self._decodes = None
-            del self._growth[-request.decode_origin % self.config.block_size][request]
-            self._timed.pop(request, None)
             self._queue.ended(request)
-            request.end_decode()
+            self._decoding.leave(request)
         else:
             del self._prefilling[request]
         self.pool.release(request.block_table)
@@ -413,11 +401,3 @@ def _add_chunk(request: Request, budget: int, prefills: list[Chunk]) -> int:
     tokens = min(budget, left)
     prefills.append(Chunk(request, start, tokens, tokens == left))
     return tokens
-
-
-def _prefill_work(prefills: list[Chunk]) -> tuple[int, int]:
-    tokens = pairs = 0
-    for chunk in prefills:
-        tokens += chunk.tokens
-        pairs += chunk.tokens * chunk.start + chunk.tokens * (chunk.tokens + 1) // 2
-    return tokens, pairs
