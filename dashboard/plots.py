@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from collector.model.labels import get
 from collector.signals.vocabulary import Aggregation
 from dashboard import judge, quantity, queries, theme
 from dashboard.board import Ask, Plot, Scene
@@ -11,6 +12,7 @@ from dashboard.figures.chart import Axis
 from dashboard.pages.fan import draw_fan
 from dashboard.parts.icon import Node
 from dashboard.parts.panel import Drawn, Panel, chip, empty, legend, solid, stale, texts
+from dashboard.renamed import likely
 from dashboard.source import Answer, Question
 
 Build = Callable[[Ask], str]
@@ -42,8 +44,19 @@ class Limit:
 
 
 def why_empty(scene: Scene, answer: Answer) -> str:
-    """The reason that holds for any measurement."""
-    return judge.why_empty(answer, {"": []} if answer.lines else {}, scene.refresh.view)
+    """Why there is nothing to draw: not exposed, renamed, switched off, idle, filtered out, or its target is down."""
+    why = judge.why_empty(answer, {"": []} if answer.lines else {}, scene.refresh.view)
+    source, vocabulary = scene.site.source, scene.refresh.vocabulary
+    if answer.signal and vocabulary is not None and (name := likely(vocabulary, answer.signal, source.names())):
+        return f"{why}; was it renamed? The source holds {name}, which is not known"
+    if answer.absent or answer.error or answer.lines or not scene.refresh.window.live:
+        return why
+    down = [target for target in source.targets() if target.health == "down"]
+    if not down:
+        return why
+    more = f" and {len(down) - 1} more" if len(down) > 1 else ""
+    who = get(down[0].labels, "instance") or down[0].url
+    return f"{why}: {who}{more} is down ({down[0].last_error or 'no reason told'})"
 
 
 def lines(

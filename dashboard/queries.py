@@ -23,7 +23,7 @@ def question(build: Callable[[], str]) -> Question:
     try:
         return Question(build())
     except SignalAbsent as absent:
-        return Question(absent=str(absent.status))
+        return Question(absent=str(absent.status), signal=absent.signal)
     except SignalError as error:
         return Question(absent=str(error))
 

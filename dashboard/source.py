@@ -51,10 +51,11 @@ Headroom = Callable[[Slo, float], "tuple[PoolHeadroom, ...]"]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A PromQL ``text``, or why it cannot be asked (``absent``)."""
+    """A PromQL ``text``, or why it cannot be asked (``absent``), for want of which ``signal``."""
 
     text: str = ""
     absent: str = ""
+    signal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Answer:
     """What became of a question.
 
     ``lines`` on the window's grid; ``error`` says what failed; ``fetched_s`` beside an error is the age of stale
-    lines. ``absent`` says why the question could not be asked.
+    lines. ``absent`` says why the question could not be asked, for want of which ``signal``.
     """
 
     text: str = ""
@@ -78,6 +79,7 @@ class Answer:
     fetched_s: float | None = None
     error: str = ""
     absent: str = ""
+    signal: str = ""
 
     @property
     def stale(self) -> bool:
@@ -251,7 +253,7 @@ def on_grid(series: Series, window: Window) -> list[float | None]:
 
 def _answer(question: Question, held: Held | None, window: Window) -> Answer:
     if held is None:
-        return Answer(question.text, absent=question.absent)
+        return Answer(question.text, absent=question.absent, signal=question.signal)
     lines = tuple(Line(one.labels, on_grid(one, window)) for one in held.value or ())
     return Answer(question.text, lines, held.fetched_s, str(held.error) if held.error else "")
 

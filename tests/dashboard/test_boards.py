@@ -78,6 +78,35 @@ def test_a_signal_that_is_not_exposed_says_so(board_of, read):
     assert "does not sample the life of KV blocks" in note
 
 
+def without(server, prefix, **renamed):
+    """The server, less the metrics that begin with ``prefix``, or with them under another name."""
+
+    def kept(group):
+        columns, labels = [], []
+        for index, one in enumerate(group.labels):
+            name = dict(one)["__name__"]
+            if name.startswith(prefix) and not renamed:
+                continue
+            columns.append(index)
+            labels.append(from_mapping(dict(one) | {"__name__": name.replace(prefix, renamed.get("to", prefix))}))
+        return SeriesGroup(tuple(labels), group.timestamps_ms, group.values[:, columns])
+
+    server.fleet.groups = [kept(group) for group in server.fleet.groups]
+    return server
+
+
+def test_a_metric_that_was_renamed_is_suspected(made_fleet, over, board_of, read):
+    server = without(made_fleet(), "loadline_kv_cache_usage_ratio", to="loadline_kv_cache_used_ratio")
+    note = read(board_of("kv", over(server)).ask()["kv-usage-note"]["children"])
+    assert note.endswith("was it renamed? The source holds loadline_kv_cache_used_ratio, which is not known")
+
+
+def test_no_samples_while_a_target_is_down_names_it(made_fleet, over, board_of, read):
+    server = made_fleet(down=("qwen-32b-1:8000",))
+    note = read(board_of("kv", over(server)).ask("?replica=gone:1")["kv-usage-note"]["children"])
+    assert note == 'no series with replica="gone:1" in this time: qwen-32b-1:8000 is down (connection refused)'
+
+
 def test_the_engines_are_listed_with_their_configuration(board_of, read):
     table = read(board_of("kv").ask("?pool=qwen-32b")["kv-config"]["children"])
     assert table.startswith("Replica Capacity, tokens device max_model_len")
