@@ -18,6 +18,7 @@ from collector.model.errors import CollectorError, ConfigError
 from collector.model.labels import Labels
 from collector.scrape.access import KEYS as ACCESS_KEYS
 from collector.scrape.access import Access, Clients, read_access
+from collector.scrape.body import HEADERS, read_body
 from collector.scrape.document import Faults, Fields
 from collector.signals.document import parse_document
 
@@ -164,21 +165,29 @@ class HttpFinder:
 
     async def _ask(self) -> bytes:
         access = self._source.access
-        headers = {"Accept": "application/json", "X-Prometheus-Refresh-Interval-Seconds": f"{self._source.refresh_s:g}"}
-        answer = await self._http.get(
-            self._source.url,
+        url = self._source.url
+        headers = HEADERS | {
+            "Accept": "application/json",
+            "X-Prometheus-Refresh-Interval-Seconds": f"{self._source.refresh_s:g}",
+        }
+        asked = self._http.stream(
+            "GET",
+            url,
             headers=headers | access.headers(),
             follow_redirects=access.follow_redirects,
             extensions=access.extensions(),
             timeout=ANSWER_TIMEOUT_S,
         )
-        if answer.status_code != 200:
-            raise ConfigError(f"{self._source.url}: answered {answer.status_code} {answer.reason_phrase}")
-        if answer.headers.get("content-type", "").split(";")[0].strip() != "application/json":
-            raise ConfigError(f"{self._source.url}: content type is not application/json")
-        if len(answer.content) > MAX_ANSWER_BYTES:
-            raise ConfigError(f"{self._source.url}: the answer is longer than {MAX_ANSWER_BYTES} bytes")
-        return answer.content
+        async with asked as answer:
+            if answer.status_code != 200:
+                raise ConfigError(f"{url}: answered {answer.status_code} {answer.reason_phrase}")
+            if answer.headers.get("content-type", "").split(";")[0].strip() != "application/json":
+                raise ConfigError(f"{url}: content type is not application/json")
+            beyond = f"the answer is longer than {MAX_ANSWER_BYTES} bytes"
+            try:
+                return await read_body(answer, MAX_ANSWER_BYTES, beyond)
+            except ConfigError as error:
+                raise ConfigError(f"{url}: {error}") from error
 
 
 def read_target_file(path: Path) -> tuple[TargetGroup, ...]:

@@ -14,6 +14,7 @@ from collector.model.exemplars import Exemplar
 from collector.model.exposition import ACCEPT, Metadata, PageExemplar, Scrape, ScrapeParser
 from collector.model.labels import METRIC_NAME, Labels, from_mapping, get
 from collector.model.series import Float64Array, Series
+from collector.scrape.body import HEADERS, read_body
 from collector.scrape.target import ScrapeLimits, Target
 
 REPORTS = (
@@ -114,7 +115,7 @@ class Scraper:
     async def _ask(self) -> tuple[bytes, str]:
         target = self.target
         limit = target.limits.body_bytes
-        headers = {"Accept": ACCEPT, "X-Prometheus-Scrape-Timeout-Seconds": f"{target.timeout_s:g}"}
+        headers = HEADERS | {"Accept": ACCEPT, "X-Prometheus-Scrape-Timeout-Seconds": f"{target.timeout_s:g}"}
         asked = self.http.stream(
             "GET",
             target.url,
@@ -125,12 +126,8 @@ class Scraper:
         async with asked as response:
             if response.status_code != 200:
                 raise ScrapeFailure(f"answered {response.status_code} {response.reason_phrase}")
-            body = bytearray()
-            async for part in response.aiter_bytes():
-                body += part
-                if len(body) > limit:
-                    raise ScrapeFailure(f"the page is longer than {limit} bytes (body_size_limit)")
-            return bytes(body), response.headers.get("content-type", "")
+            body = await read_body(response, limit, f"the page is longer than {limit} bytes (body_size_limit)")
+            return body, response.headers.get("content-type", "")
 
     def _take(self, body: bytes, content_type: str, failure: str, timestamp_ms: int, started_s: float) -> None:
         page = None if failure else self._parser.parse(body, content_type)

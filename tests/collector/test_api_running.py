@@ -10,6 +10,7 @@ import pytest
 
 from collector.api.app import create_app
 from collector.api.errors import ApiError
+from collector.api.pace import QUICK_S
 from collector.api.parts import Parts
 from collector.api.running import QueryClock, run_query
 from collector.model.labels import from_mapping
@@ -111,3 +112,26 @@ def test_a_limit_that_is_no_time_keeps_its_own_words(parts: Parts) -> None:
     answer = ask(replace(parts, limits=Limits(max_samples=2)), "/api/v1/query?query=a")
     assert (answer.status_code, answer.json()["errorType"]) == (422, "execution")
     assert "max_samples" in answer.json()["error"]
+
+
+def test_a_query_that_was_quick_is_answered_without_a_thread_the_next_time(parts: Parts) -> None:
+    threads: list[int] = []
+
+    def work(clock: QueryClock) -> None:
+        threads.append(threading.get_ident())
+
+    async def run() -> None:
+        for _ in range(2):
+            await run_query(parts, Request(), 60.0, work, "1 + 1")  # type: ignore[arg-type]
+        parts.pace.note("1 + 1", QUICK_S)
+        await run_query(parts, Request(), 60.0, work, "1 + 1")  # type: ignore[arg-type]
+
+    asyncio.run(run())
+    here = threading.get_ident()
+    assert [thread == here for thread in threads] == [False, True, False]
+
+
+def test_the_short_way_to_a_query_refuses_as_the_long_one_does(parts: Parts) -> None:
+    for path in ("/api/v1/query?query=1%2b", "/api/v1/query_range?query=1&start=2&end=1&step=1"):
+        answer = ask(parts, path)
+        assert (answer.status_code, answer.json()["errorType"]) == (400, "bad_data")

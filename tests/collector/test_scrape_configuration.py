@@ -10,6 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collector.forward.settings import PROMETHEUS_KEYS, REMOTE_WRITE_KEYS
 from collector.model.errors import ConfigError
 from collector.scrape.configuration import GLOBAL_KEYS, JOB_KEYS, TOP_KEYS, parse_configuration, read_configuration
 from collector.scrape.target import ScrapeLimits, Target
@@ -130,6 +131,11 @@ def test_any_document_is_a_configuration_or_a_config_error(document: object) -> 
 @given(st.dictionaries(st.sampled_from(JOB_KEYS), DOCUMENTS, min_size=1))
 def test_any_job_is_read_or_refused(job: dict[str, object]) -> None:
     parsed_or_refused(yaml.safe_dump({"scrape_configs": [{"job_name": "a", **job}]}))
+
+
+@given(st.dictionaries(st.sampled_from((*REMOTE_WRITE_KEYS, *PROMETHEUS_KEYS)), DOCUMENTS, min_size=1))
+def test_any_destination_is_read_or_refused(destination: dict[str, object]) -> None:
+    parsed_or_refused(yaml.safe_dump({"remote_write": [{"url": "http://a", **destination}]}))
 
 
 def test_secrets_are_not_shown_but_what_stands_beside_them_is() -> None:
