@@ -19,10 +19,12 @@ from collector.model.errors import StoreError
 from collector.store.checkpointing import Checkpointer
 from collector.store.damage import Damage
 from collector.store.errors import DirectoryInUse
+from collector.store.recovering import finish, is_corrupt, recover
 from collector.store.schema import APPLICATION_ID, DDL, FORMAT_VERSION, PAGE_BYTES
 
 FILE_NAME = "loadline.db"
 LOCK_NAME = "loadline.lock"
+RECOVER_NAME = "loadline.recover"
 CHECKPOINT_PAGES = 65_536
 """Commits checkpoint on their own only past this many pages (256 MiB): otherwise a thread does, beside them."""
 
@@ -50,6 +52,7 @@ class Database:
         self.directory = directory
         self.read_only = read_only
         self.file = directory / FILE_NAME
+        self._mark = directory / RECOVER_NAME  # is there once SQLite met a page that it cannot read
         self.write_lock = RLock()
         self.torn_frames = 0
         self.damage = Damage()
@@ -60,6 +63,8 @@ class Database:
         self._lock_file = None if read_only else _lock(directory)
         try:
             with self._named():
+                if not read_only:
+                    finish(self.file)
                 before = _frames(self.file)
                 self._writer = self._connect()
                 self._prepare()
@@ -131,6 +136,28 @@ class Database:
                 yield connection
             finally:
                 connection.execute("COMMIT")
+
+    def recover(self) -> None:
+        """Go on with a new file that has the readable rows of this one; what was lost is in ``damage``.
+
+        Nobody may be using the store yet. Raises StoreError where nothing can be read.
+        """
+        with self.write_lock, self._pool_lock, self._named():
+            for connection in (*self._idle, self._writer):
+                connection.close()
+            self._idle.clear()
+            try:
+                problems = recover(self.file)
+            finally:
+                self._writer = self._connect()
+            self._prepare()
+            self._mark.unlink(missing_ok=True)
+        for problem in problems:
+            self.damage.add(problem)
+
+    def is_marked(self) -> bool:
+        """Whether SQLite met a page that it cannot read, now or when the directory was open before."""
+        return self._mark.exists()
 
     def data_version(self) -> int:
         """Changes whenever another connection has committed."""
@@ -228,6 +255,8 @@ class Database:
         try:
             yield
         except (sqlite3.Error, UnicodeDecodeError) as error:  # text of a damaged file need not be UTF-8
+            if is_corrupt(error) and not self.read_only:
+                self._mark.touch()
             raise StoreError(f"{self.directory}: {error}") from error
         except OSError as error:
             raise StoreError(f"{self.directory}: {error.strerror or error}") from error

@@ -16,6 +16,7 @@ from collector.model.series import STALE_NAN, Float64Array, Int64Array
 from collector.store.holes import HOLE
 
 _FIRST_ROWS = 16
+_NO_TIMES, _NO_VALUES = np.empty((0, 1), np.int64), np.empty((0, 1), np.float64)
 _Number = TypeVar("_Number", np.int64, np.float64)
 
 Points = tuple[Int64Array, Float64Array]
@@ -236,6 +237,16 @@ class RaggedHead:
                 self._blocks_of[series_id] = (*self._blocks_of.get(series_id, ()), block)
             self.changes += 1
         block.extend(timestamps_ms, values)
+
+    def join(self) -> None:
+        """Put columns of equal timestamps together into blocks."""
+        alike: dict[bytes, list[int]] = {}
+        for series_id, column in self._columns.items():
+            alike.setdefault(column.points()[0].tobytes(), []).append(series_id)
+        for some in alike.values():
+            ids = np.array(some, np.int64)
+            if len(some) > 1 and not self.knows(ids.tobytes()):
+                self.append_batch(ids.tobytes(), ids, _NO_TIMES.repeat(len(some), 1), _NO_VALUES.repeat(len(some), 1))
 
     def knows(self, key: bytes) -> bool:
         """Whether there is a block of these ids already."""

@@ -50,6 +50,10 @@ class LabelIndex:
         with self._lock:
             return set(self._labels)
 
+    def reserve(self, series_id: int) -> None:
+        """Give no series the numbers up to this one: samples of a series whose labels are lost have it."""
+        self.next_id = max(self.next_id, series_id + 1)
+
     def add(self, series: Iterable[tuple[int, Labels]]) -> None:
         """Add series under numbers not below ``next_id``."""
         with self._lock:

@@ -42,6 +42,7 @@ def load(connection: sqlite3.Connection, damage: Damage) -> State:
     _load_catalogue(connection, state)
     for row in _wal_rows(connection, state, 0):
         _replay(state, row)
+    state.ragged.join()
     return state
 
 
@@ -95,12 +96,14 @@ def _replay(state: State, row: _Row) -> None:
 def _replay_scrape(state: State, group_id: int, row: _Row) -> bool:
     group = state.groups_by_id.get(group_id)
     if group is None:
+        _reserve(state, group_id, row.layout_id)
         raise CodecError("its group is unknown")
     if group.tiles_ms is not None and row.timestamp_ms <= group.tiles_ms:
         return False
     values, vanished = decode_scrape(row.payload)
     layout = state.layouts_by_id.get(row.layout_id) if row.layout_id is not None else None
     if row.layout_id is not None and layout is None:
+        _reserve(state, group_id, row.layout_id)
         raise CodecError(f"its layout {row.layout_id} is unknown")
     ids = layout.ids if layout is not None else np.empty(0, np.int64)
     if len(ids) != len(values):
@@ -160,6 +163,7 @@ def _runs(state: State, batch: Batch) -> Iterator[tuple[int, Int64Array, Float64
             yield series_id, batch.timestamps_ms[first:last], batch.values[first:last]
         else:
             count = last - first
+            state.index.reserve(min(series_id, MAX_SERIES - 1))
             state.damage.add(f"a write-ahead row has {count} samples of series {series_id}, which is unknown")
     state.settle(np.array(known, np.int64), RAGGED)
 
@@ -208,6 +212,7 @@ def _load_catalogue(connection: sqlite3.Connection, state: State) -> None:
         layout = state.layouts_by_id.get(layout_id)
         if layout is None or (group_id not in (RAGGED, LATE) and group_id not in state.groups_by_id):
             state.damage.add(f"chunk {chunk_id}: its group {group_id} or layout {layout_id} is unknown")
+            _reserve(state, group_id, layout_id)
         elif not (_whole(row) and 0 < chunk_id < MAX_CHUNKS and 0 < steps <= CHUNK_STEPS and start_ms <= end_ms):
             state.damage.add(f"chunk {chunk_id}: its row is damaged: {row}")
         else:
@@ -216,6 +221,14 @@ def _load_catalogue(connection: sqlite3.Connection, state: State) -> None:
     if last is not None and _whole(last) and 0 < last[0] < MAX_CHUNKS:
         state.next_chunk = max(state.next_chunk, last[0] + 1)
     _load_metadata(connection, state)
+
+
+def _reserve(state: State, group_id: object, layout_id: object) -> None:
+    """Give no other group or layout a number that a row refers to, though the group or layout itself be lost."""
+    if isinstance(group_id, int) and 0 < group_id < LATE:
+        state.next_group = max(state.next_group, group_id + 1)
+    if isinstance(layout_id, int) and 0 < layout_id < MAX_SERIES:
+        state.next_layout = max(state.next_layout, layout_id + 1)
 
 
 def _load_metadata(connection: sqlite3.Connection, state: State) -> None:
@@ -248,6 +261,7 @@ def _load_layouts(connection: sqlite3.Connection, state: State, first: int) -> N
             state.damage.add(f"layout {layout_id} is no list of series")
         else:
             state.add_layout(Layout.of(layout_id, ids))
+            state.index.reserve(int(ids.max()))
 
 
 def _load_groups(connection: sqlite3.Connection, state: State, first: int) -> None:
@@ -260,6 +274,7 @@ def _load_groups(connection: sqlite3.Connection, state: State, first: int) -> No
         if not (0 < group.id < LATE and isinstance(last_ms, int | None)):
             state.damage.add(f"group {group_id}: its row is damaged: {(key, layout_id, last_ms)}")
             continue
+        _reserve(state, group_id, layout_id)
         group.alive = state.layouts_by_id.get(layout_id) if layout_id is not None else None
         group.last_ms = group.tiles_ms = last_ms
         state.add_group(group)

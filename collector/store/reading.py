@@ -7,6 +7,7 @@ know is merged into one.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from collector.model.series import BoolArray, Int64Array, SeriesGroup, is_stale
 from collector.store.cache import TileCache
 from collector.store.database import Database
 from collector.store.gathering import Matrix, Part, View, add_part, gather, parts_of
-from collector.store.head import Points, joined
+from collector.store.head import Points, Rows, joined
 from collector.store.holes import fill_holes, is_hole
 from collector.store.schema import LATE
 from collector.store.selection import Selection, Selections, Wanted
@@ -139,11 +140,11 @@ class Reader:
         with self._state.lock:
             scraped = [(selection.scraped, View(group.chunks, group.head.rows())) for group in selection.groups]
             for some in selection.alike:
-                rows = [block.rows() for block in some.blocks if block.length]
-                if len(rows) > 1 or None in rows or any(chunk.holes for chunk in some.chunks):
+                rows = _one_after_the_other([block.rows() for block in some.blocks if block.length])
+                if rows is None or any(chunk.holes for chunk in some.chunks):
                     alone.append(some.wanted.ids)
                 else:
-                    alike.append((some.wanted, View(some.chunks, [one for one in rows if one is not None])))
+                    alike.append((some.wanted, View(some.chunks, rows)))
             ragged = self._ragged_view(alone[0] if len(alone) == 1 else np.concatenate(alone))
         return _Snapshot(scraped, alike, ragged)
 
@@ -164,6 +165,15 @@ def _untold(group: SeriesGroup, told: set[Labels]) -> SeriesGroup | None:
     if not fresh:
         return None
     return SeriesGroup(tuple(group.labels[column] for column in fresh), group.timestamps_ms, group.values[:, fresh])
+
+
+def _one_after_the_other(blocks: Sequence[Rows | None]) -> list[Rows] | None:
+    """Rows of blocks by time; None where some have no rows to share, or overlap."""
+    rows = [one for one in blocks if one is not None and len(one.timestamps_ms)]
+    rows.sort(key=lambda one: int(one.timestamps_ms[0]))
+    if None in blocks or any(a.timestamps_ms[-1] >= b.timestamps_ms[0] for a, b in pairwise(rows)):
+        return None
+    return rows
 
 
 def _seen(views: Sequence[View], ragged: _RaggedView, start_ms: int, end_ms: int) -> set[int]:

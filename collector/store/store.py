@@ -78,7 +78,8 @@ class Store:
         samples, spans and logs) bound what is kept; None keeps everything. ``out_of_order_ms`` is how far behind its
         series' latest a pushed sample may be. ``cache_bytes`` bounds decoded tiles in memory. A reader sees what the
         writer has committed. ``synchronous="FULL"`` costs an fsync per append and survives a loss of power as well as
-        kill -9. Raises StoreError; DirectoryInUse for a second writer.
+        kill -9. Where SQLite cannot read some pages, the readable rows go into a new file, and ``stats()`` tells what
+        was lost. Raises StoreError; DirectoryInUse for a second writer.
         """
         if block_ms < MIN_BLOCK_MS:
             raise StoreError(f"block_ms is {block_ms}; a window lasts at least {MIN_BLOCK_MS} ms")
@@ -88,8 +89,17 @@ class Store:
             raise StoreError(f"out_of_order_ms is {out_of_order_ms}; 0 takes no late samples")
         database = Database(path, read_only=read_only, synchronous=synchronous)
         windows = Windows(block_ms, compact_ms, downsample_after_ms)
+        retention = Retention(retention_ms, retention_bytes)
         try:
-            return cls(database, windows, Retention(retention_ms, retention_bytes), out_of_order_ms, cache_bytes)
+            if database.is_marked() and not read_only:
+                database.recover()
+            try:
+                return cls(database, windows, retention, out_of_order_ms, cache_bytes)
+            except StoreError:
+                if read_only or not database.is_marked():
+                    raise
+            database.recover()
+            return cls(database, windows, retention, out_of_order_ms, cache_bytes)
         except BaseException:
             database.close()
             raise

@@ -122,3 +122,31 @@ def test_a_store_without_cache_answers_the_same(tmp_path: Path) -> None:
             zip(after.labels, after.values.T.tolist(), strict=True)
         )
         assert store.stats().cached_bytes == 0
+
+
+def test_pushed_series_that_came_together_are_one_matrix_before_and_after_a_restart(tmp_path: Path) -> None:
+    layout = [from_mapping({"__name__": "p", "i": str(i)}) for i in range(40)]
+    for part in range(2):
+        with Store.open(tmp_path, block_ms=20_000, retention_ms=None) as store:
+            for step in range(25 * part, 25 * part + 25):
+                store.append_batch(layout, np.full(40, 1_000 * step), np.arange(40.0) + step)
+            store.cut(30_000)
+            (group,) = store.select([Matcher("i", "!=", "7")], 0, 10**9)
+            assert (len(group.labels), group.timestamps_ms.tolist()) == (39, [1_000 * step for step in range(step + 1)])
+            assert [dict(labels)["i"] for labels in group.labels].index("8") == group.values[0].tolist().index(8.0)
+
+
+def test_a_scan_gives_what_a_select_gives_in_smaller_pieces(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    every = [from_mapping({"__name__": "m", "i": str(i)}) for i in range(100)]
+    some = every[10:]
+    with Store.open(tmp_path, block_ms=1_800_000, retention_ms=None) as store:
+        for step in range(6_000):
+            layout = every if step < 4_000 else some
+            store.append_scrape("target", layout, 1_000 * step, rng.integers(0, 9, len(layout)).astype(float))
+        store.cut(5_000_000)
+        (whole,) = store.select([], 500_000, 6_000_000)
+        pieces = list(store.scan([], 500_000, 6_000_000))
+        assert len(pieces) > 1
+        assert sum((piece.labels for piece in pieces), ()) == whole.labels
+        assert np.concatenate([piece.values for piece in pieces], axis=1).tobytes() == whole.values.tobytes()
