@@ -8,7 +8,10 @@ import pytest
 from collector.signals import names_known
 
 ROOT = Path(__file__).resolve().parents[2]
-METRIC = re.compile(r"(?<![\w./:-])(?:loadline_[a-z0-9_]+|vllm:[a-z0-9_]+)(?![\w./-]*\.(?:py|toml|db))")
+ENGINES = "vllm|sglang|llamacpp|lmdeploy"
+METRIC = re.compile(
+    rf"(?<![\w./:-])(?:loadline_[a-z0-9_]+|(?:{ENGINES}):[a-z0-9_]+|DCGM_FI_[A-Z0-9_]+)(?![\w./-]*\.(?:py|toml|db))"
+)
 NOT_METRICS = {"loadline_py", "loadline_toml", "loadline_use"}  # the last is a label within queries
 
 
