@@ -57,6 +57,7 @@ class EngineSettings(BaseModel):
     length_buckets: tuple[Positive, ...] = ()
     itl_slo_s: PositiveSeconds | None = None
     seed: int = 0
+    log_format: Literal["text", "json"] = "text"
 
     @field_validator("kv_memory")
     @classmethod

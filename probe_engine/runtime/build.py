@@ -49,7 +49,7 @@ def build_engine(settings: EngineSettings, metrics: EngineMetrics) -> tuple[Load
     warm_up(runner, config, loaded.config.vocab_size)
     phases_s = {"base": base_s, **loaded.phases_s, "kv_cache": filled - began, "warm_up": time.perf_counter() - filled}
     log.info(
-        "%s: %.1fM weights in %s on %s, %d threads, %d KV blocks of %d tokens",
+        "%s: %.1fM weights in %s on %s, %d threads, %d KV blocks of %d tokens; cold start %.1f s (%s)",
         loaded.name,
         loaded.config.parameters / 1e6,
         loaded.dtype,
@@ -57,6 +57,8 @@ def build_engine(settings: EngineSettings, metrics: EngineMetrics) -> tuple[Load
         torch.get_num_threads(),
         config.num_blocks,
         config.block_size,
+        sum(phases_s.values()),
+        ", ".join(f"{phase} {took:.2f}" for phase, took in phases_s.items()),
     )
     return loaded, engine, phases_s
 

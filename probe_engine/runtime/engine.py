@@ -14,8 +14,9 @@ from probe_engine.model.logprobs import TokenLogprobs
 from probe_engine.model.sampling import SamplingParams
 from probe_engine.runtime.generation import Generation, TokenOutput
 from probe_engine.runtime.stop import StopText
-from probe_engine.sched import FinishReason, Request, Scheduler, SchedulerConfig, SchedulerOutput, hash_blocks
+from probe_engine.sched import Chunk, FinishReason, Request, Scheduler, SchedulerConfig, SchedulerOutput, hash_blocks
 from probe_engine.sched.block_hash import ROOT
+from probe_engine.sched.moments import Moments, Population
 from probe_engine.telemetry.metrics import EngineMetrics, Gauges
 from probe_engine.telemetry.steps import StepRecord, StepRing
 
@@ -180,6 +181,7 @@ class Engine:
         """One step: what it gave, per request. A step that raises fails the requests in it and nothing else."""
         start_s = self.clock() if self._resumed_s is None else self._resumed_s
         output = self.scheduler.schedule(self.clock())
+        lengths = (self.scheduler.decoding.variance, self.scheduler.queued, self.scheduler.put_back)
         dropped = self._drop()
         if output is None:
             self.idle()
@@ -203,7 +205,7 @@ class Engine:
         self._end(ended, finished, outputs)
         for leader_id in [leader_id for leader_id in self._followers if leader_id in sampled]:
             self._release(leader_id)
-        self._record(output, ended, late, now, start_s)
+        self._record(output, ended, late, now, start_s, lengths)
         return [*dropped, *outputs.values()]
 
     def _drop(self) -> list[TokenOutput]:
@@ -269,7 +271,13 @@ class Engine:
         return text if active.stop is None else active.stop.push(text) + active.stop.flush()
 
     def _record(
-        self, output: SchedulerOutput, ended: Sequence[Request], late: Sequence[float], now: float, start_s: float
+        self,
+        output: SchedulerOutput,
+        ended: Sequence[Request],
+        late: Sequence[float],
+        now: float,
+        start_s: float,
+        lengths: tuple[float, Population, Population],
     ) -> None:
         metrics, scheduler, stats = self.metrics, self.scheduler, output.stats
         preempted = len(output.preempted)
@@ -302,6 +310,10 @@ class Engine:
                 stats.decode_kv_tokens,
                 preempted,
                 scheduler.num_waiting,
+                *_prefill_lengths(output.prefills),
+                lengths[0],
+                *lengths[1],
+                *lengths[2],
             )
         )
 
@@ -332,3 +344,13 @@ class Engine:
             active.parent = hashes[-1]
             active.request.block_hashes += hashes
         active.open_ids = list(ids[len(hashes) * config.block_size :])
+
+
+def _prefill_lengths(prefills: Sequence[Chunk]) -> tuple[int, float, int]:
+    """Requests that prefill, the variance of their prompts' lengths, and the keys that they find computed."""
+    if not prefills:
+        return 0, 0.0, 0
+    prompts = Moments()
+    for chunk in prefills:
+        prompts.add(chunk.request.prompt_tokens)
+    return len(prefills), prompts.variance, sum(chunk.start for chunk in prefills)

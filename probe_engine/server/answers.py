@@ -10,6 +10,7 @@ from probe_engine.model.logprobs import TokenLogprobs
 from probe_engine.runtime.generation import Operation, TokenOutput
 from probe_engine.sched import FinishReason, Request
 from probe_engine.server.logprobs import TextOf, chat_logprobs, completion_logprobs
+from probe_engine.server.timing import timing
 
 DONE = b"data: [DONE]\n\n"
 OBJECTS: dict[Operation, tuple[str, str]] = {  # whole answer, stream chunk
@@ -20,12 +21,16 @@ OBJECTS: dict[Operation, tuple[str, str]] = {  # whole answer, stream chunk
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What every body and chunk of one answer says of itself. ``created`` is in Unix seconds."""
+    """What every body and chunk of one answer says of itself. ``created`` is in Unix seconds.
+
+    timing: whether each choice tells when it reached each stage, once it has ended.
+    """
 
     answer_id: str
     model: str
     created: int
     operation: Operation
+    timing: bool = False
 
 
 @dataclass(slots=True)
@@ -71,8 +76,9 @@ class Choice:
         if output.finish_reason is not None:
             self.request, self.stop_reason = output.request, output.stop_reason
 
-    def body(self, index: int, operation: Operation, text_of: TextOf) -> dict[str, Any]:
+    def body(self, index: int, head: Head, text_of: TextOf) -> dict[str, Any]:
         """OpenAI's choice."""
+        operation = head.operation
         text = "".join(self.texts)
         reason = None if self.request is None else self.request.finish_reason
         content = {"text": text} if operation == "text_completion" else {"message": _message(text)}
@@ -82,6 +88,7 @@ class Choice:
             "logprobs": _logprobs(self.logprobs, operation, text_of, 0) if self.logprobs else None,
             "finish_reason": reason,
             "stop_reason": self.stop_reason,
+            **({"timing": timing(self.request)} if head.timing and self.request is not None else {}),
         }
 
 
@@ -92,7 +99,7 @@ def whole_answer(head: Head, choices: Sequence[Choice], usage: Usage, text_of: T
         "object": OBJECTS[head.operation][0],
         "created": head.created,
         "model": head.model,
-        "choices": [choice.body(index, head.operation, text_of) for index, choice in enumerate(choices)],
+        "choices": [choice.body(index, head, text_of) for index, choice in enumerate(choices)],
         "usage": usage.body(),
     }
 
@@ -136,6 +143,8 @@ class Chunks:
         reason = b"null" if output.finish_reason is None else b'"%s"' % output.finish_reason.encode()
         if output.stop_reason is not None:
             reason += b',"stop_reason":' + orjson.dumps(output.stop_reason)
+        if self._head.timing and output.request is not None:
+            reason += b',"timing":' + orjson.dumps(timing(output.request))
         text = self._content + orjson.dumps(output.text) + self._after + self._logprobs(index, output)
         return self._before + b"%d" % index + text + reason + b"}]" + self._tail()
 

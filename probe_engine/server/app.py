@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from probe_engine.server.admin import admin_routes
 from probe_engine.server.deployment import Deployment
 from probe_engine.server.failures import add_failures
 from probe_engine.server.guard import MAX_BODY_BYTES, Guard
@@ -28,5 +29,6 @@ def create_app(deployment: Deployment, *, token: str | None = None, max_body_byt
     add_failures(app, deployment.metrics)
     for routes in (openai_routes, health_routes, metadata_routes):
         app.include_router(routes(deployment))
+    app.include_router(admin_routes(deployment, guarded=token is not None))
     app.add_middleware(Guard, metrics=deployment.metrics, token=token, max_body_bytes=max_body_bytes)
     return app

@@ -36,8 +36,11 @@ class Tokeniser(Detokeniser, Protocol):
 class FinishedListener(Protocol):
     """Told of every request that ended, on the event loop's thread (the tracer)."""
 
-    def finished(self, generation: Generation, output: TokenOutput) -> None:
-        """``generation`` ended with ``output``."""
+    def finished(self, generation: Generation, output: TokenOutput) -> str | None:
+        """``generation`` ended with ``output``; the id of its trace, where it has one."""
+
+    def started(self, phases_s: Mapping[str, float]) -> None:
+        """The model is ready after these phases, one after the other, of which the last has just ended."""
 
     def close(self) -> None:
         """Nothing more will end."""
@@ -134,8 +137,10 @@ class Deployment:
         engine = AsyncEngine(
             loaded.engine,
             max_queue=self.max_queue,
-            on_finished=None if self._listener is None else self._listener.finished,
+            on_finished=None if self._listener is None else self._finished,
         )
+        if self._listener is not None and loaded.phases_s:
+            self._listener.started(loaded.phases_s)
         config = loaded.engine.scheduler.config
         self.metrics.constants = {
             "loadline_kv_cache_block_size_tokens": {(): config.block_size},
@@ -155,6 +160,11 @@ class Deployment:
         }
         engine.start()
         self._served = Served(loaded, engine)
+
+    def _finished(self, generation: Generation, output: TokenOutput) -> None:
+        trace_id = None if self._listener is None else self._listener.finished(generation, output)
+        if trace_id is not None and output.request is not None:
+            self.metrics.traced(output.request, trace_id, time.time())
 
     async def stop(self) -> None:
         """End what is being served, then the engine's thread and the listener; a second call does nothing."""

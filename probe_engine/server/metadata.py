@@ -1,8 +1,9 @@
-"""What runs here, what it counts, and its last steps: ``/metadata``, ``/metrics``, ``/steps``."""
+"""What runs here, what it counts, and its last steps: ``/metadata``, ``/metrics``, ``/steps``, ``/forward_passes``."""
 
 from dataclasses import asdict
 from typing import Annotated
 
+import orjson
 from fastapi import APIRouter, Query, Request
 from prometheus_client import ProcessCollector
 from prometheus_client.exposition import choose_encoder
@@ -10,6 +11,7 @@ from starlette.responses import Response
 
 from probe_engine.server.deployment import Deployment
 from probe_engine.server.failures import JsonAnswer
+from probe_engine.telemetry.steps import forward_pass
 
 
 def metadata_routes(deployment: Deployment) -> APIRouter:
@@ -40,6 +42,7 @@ def metadata_routes(deployment: Deployment) -> APIRouter:
                 "kv_blocks": {"total": scheduler.num_blocks, "free": scheduler.free_blocks},
                 "max_queue": deployment.max_queue,
                 "load_seconds": dict(served.loaded.phases_s),
+                "cold_start_seconds": sum(served.loaded.phases_s.values()),
             }
         )
 
@@ -49,5 +52,14 @@ def metadata_routes(deployment: Deployment) -> APIRouter:
         records = deployment.served.engine.engine.steps.since(since)
         following = records[-1].step + 1 if records else since
         return JsonAnswer({"steps": [record._asdict() for record in records], "next": following})
+
+    @routes.get("/forward_passes")
+    async def forward_passes(
+        since: Annotated[int, Query(ge=0, description="Number of the first step wanted.")] = 0,
+    ) -> Response:
+        """The same steps as JSON lines in the fields of Dynamo's ForwardPassMetrics v1."""
+        records = deployment.served.engine.engine.steps.since(since)
+        lines = [orjson.dumps(forward_pass(record, deployment.model_name)) + b"\n" for record in records]
+        return Response(b"".join(lines), media_type="application/x-ndjson")
 
     return routes

@@ -199,7 +199,7 @@ async def _generate(
         for choice, sampling in enumerate(samplings)
     ]
     stream = _submit(served, generations)
-    head = Head(answer_id, deployment.model_name, int(time.time()), operation)
+    head = Head(answer_id, deployment.model_name, int(time.time()), operation, wishes.timing)
     usage = Usage(sum(map(len, prompts)), choices_per_prompt=choices)
     text_of = served.loaded.tokeniser.token_text
     if not body.stream:

@@ -48,6 +48,7 @@ async def _serve(settings: EngineSettings, token: str | None, listener: socket.s
             app,
             log_level="warning",
             access_log=False,
+            log_config=None,  # its lines take the form of ours
             timeout_graceful_shutdown=GRACE_S + 1,
             timeout_keep_alive=KEEP_ALIVE_S,
             ws="none",

@@ -1,4 +1,4 @@
-"""What a caller may say in headers about how its requests are scheduled: class, tenant, deadline."""
+"""What a caller may say in headers: how its requests are scheduled (class, tenant, deadline), and what to tell it."""
 
 import re
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from probe_engine.errors import ApiError
 PRIORITY = "x-loadline-priority"
 TENANT = "x-loadline-tenant"
 DEADLINE = "x-loadline-deadline-ms"
+TIMING = "x-loadline-timing"
 
 DEFAULT_PRIORITY = 5
 LEAST_URGENT = 9
@@ -19,11 +20,15 @@ WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """priority: class, 0 is the most urgent. tenant: whose share it is. deadline_s: on the engine's clock."""
+    """priority: class, 0 is the most urgent. tenant: whose share it is. deadline_s: on the engine's clock.
+
+    timing: whether each choice of the answer tells when it reached each stage.
+    """
 
     priority: int = DEFAULT_PRIORITY
     tenant: str | None = None
     deadline_s: float | None = None
+    timing: bool = False
 
 
 def read_wishes(headers: Mapping[str, str], arrival_s: float) -> Wishes:
@@ -37,7 +42,15 @@ def read_wishes(headers: Mapping[str, str], arrival_s: float) -> Wishes:
         DEFAULT_PRIORITY if priority is None else priority,
         tenant,
         None if deadline_ms is None else arrival_s + deadline_ms / 1000,
+        _flag(headers, TIMING),
     )
+
+
+def _flag(headers: Mapping[str, str], name: str) -> bool:
+    text = headers.get(name, "false")
+    if text not in ("true", "false"):
+        raise ApiError(400, f"{name} is {text[:80]!r}; true or false is allowed", param=name)
+    return text == "true"
 
 
 def _number(headers: Mapping[str, str], name: str, least: int, most: int) -> int | None:

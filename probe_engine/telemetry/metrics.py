@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
 from probe_engine.sched import FinishReason, Request, StepStats
@@ -37,19 +38,33 @@ class Gauges:
 
 
 class Histogram:
-    """Counts per bucket (the last is +Inf) and the sum of observations."""
+    """Counts per bucket (the last is +Inf), the sum of observations, and one of them by name for some buckets."""
 
-    __slots__ = ("bounds", "counts", "total")
+    __slots__ = ("bounds", "counts", "exemplars", "total")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
+        self.exemplars: dict[int, Exemplar] = {}
 
     def observe(self, value: float, times: int = 1) -> None:
         """Count ``value`` ``times`` times; a bound belongs to its own bucket (``le``)."""
         self.counts[bisect_left(self.bounds, value)] += times
         self.total += value * times
+
+    def exemplify(self, value: float, trace_id: str, timestamp_s: float) -> None:
+        """``value``, which was observed at ``timestamp_s`` (Unix), belongs to this trace: the newest of its bucket."""
+        self.exemplars[bisect_left(self.bounds, value)] = Exemplar({"trace_id": trace_id}, value, timestamp_s)
+
+    def buckets(self) -> list[tuple[str, float] | tuple[str, float, Exemplar]]:
+        """Upper bound, observations up to it, and exemplar of each bucket, as ``HistogramMetricFamily`` takes them."""
+        bounds = [*map(floatToGoString, self.bounds), "+Inf"]
+        found: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
+        for at, (bound, count) in enumerate(zip(bounds, accumulate(self.counts), strict=True)):
+            exemplar = self.exemplars.get(at)
+            found.append((bound, float(count)) if exemplar is None else (bound, float(count), exemplar))
+        return found
 
 
 class EngineMetrics:
@@ -132,6 +147,17 @@ class EngineMetrics:
         ):
             self._add_labelled(name, label, amount)
 
+    def traced(self, request: Request, trace_id: str, timestamp_s: float) -> None:
+        """``request``, which has ended, can be looked up as ``trace_id``: its latencies' exemplars (OpenMetrics)."""
+        aborted = request.finish_reason is FinishReason.ABORT
+        with self.lock:
+            for name, value in (
+                ("loadline_time_to_first_token_seconds", request.timeline.ttft_s),
+                ("loadline_e2e_request_latency_seconds", None if aborted else request.timeline.e2e_s),
+            ):
+                if value is not None:
+                    self._histograms[name].exemplify(value, trace_id, timestamp_s)
+
     def failed(self, reason: str, count: int = 1) -> None:
         """``count`` accepted requests failed; ``reason`` is one of the catalogue's."""
         self._counters["loadline_request_errors_total"][(reason,)] += count
@@ -156,9 +182,7 @@ class EngineMetrics:
         if metric.kind == "histogram":
             histogram = self._histograms[metric.name]
             family = HistogramMetricFamily(metric.name, metric.help, labels=labels)
-            bounds = [*map(floatToGoString, metric.buckets), "+Inf"]
-            running = [float(count) for count in accumulate(histogram.counts)]
-            family.add_metric([self.model_name], list(zip(bounds, running, strict=True)), histogram.total)
+            family.add_metric([self.model_name], histogram.buckets(), histogram.total)
             return family
         values = self._counters[metric.name] if metric.kind == "counter" else self._gauge(metric.name)
         if not values:

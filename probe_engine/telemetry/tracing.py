@@ -1,11 +1,11 @@
-"""One trace per request, built after it has ended from the times that the engine recorded.
+"""The start-up as a trace, and one trace per request, built after it has ended from the times that the engine recorded.
 
 A server span with children ``queue``, ``prefill`` and ``decode``; GenAI semantic conventions; the caller's W3C
 ``traceparent`` is its parent. Nothing of it runs on the engine's thread.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from threading import Thread
 
 from opentelemetry import trace
@@ -49,11 +49,24 @@ class RequestTracer:
         self._tracer = self._provider.get_tracer("loadline.probe_engine")
         self._propagator = TraceContextTextMapPropagator()
 
-    def finished(self, generation: Generation, output: TokenOutput) -> None:
-        """Emit the spans of a request that ended; one that never reached the scheduler has none."""
+    def started(self, phases_s: Mapping[str, float]) -> None:
+        """Emit the start-up as a span with a child per phase, the last of which ends now."""
+        end_s = time.monotonic()
+        begin_s = end_s - sum(phases_s.values())
+        offset = self._offset_ns()
+        whole = self._tracer.start_span(f"start {self.model_name}", start_time=_ns(begin_s, offset))
+        inside = trace.set_span_in_context(whole)
+        for name, took_s in phases_s.items():
+            phase = self._tracer.start_span(name, context=inside, start_time=_ns(begin_s, offset))
+            begin_s += took_s
+            phase.end(_ns(begin_s, offset))
+        whole.end(_ns(end_s, offset))
+
+    def finished(self, generation: Generation, output: TokenOutput) -> str | None:
+        """Emit the spans of a request that ended; the trace's id. One that never reached the scheduler has none."""
         request = output.request
         if request is None or request.timeline.finished_s is None:
-            return
+            return None
         offset = self._offset_ns()
         carrier = {} if generation.traceparent is None else {"traceparent": generation.traceparent}
         span = self._tracer.start_span(
@@ -75,6 +88,7 @@ class RequestTracer:
             )
             child.end(_ns(end_s, offset))
         span.end(_ns(request.timeline.finished_s, offset))
+        return trace.format_trace_id(span.get_span_context().trace_id)
 
     def flush(self) -> None:
         """Export what has gathered, now."""

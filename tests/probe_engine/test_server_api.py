@@ -260,7 +260,9 @@ def test_metadata_and_steps_tell_what_runs_and_ran(engine_of):
     assert [step["step"] for step in steps["steps"]] == [0, 1, 2]
     assert set(steps["steps"][0]) == {
         *("step", "start_s", "wall_s", "prefill_tokens", "prefill_attention"),
-        *("decode_seqs", "decode_kv_tokens", "preempted", "waiting"),
+        *("decode_seqs", "decode_kv_tokens", "preempted", "waiting", "prefill_requests", "prefill_length_variance"),
+        *("prefill_kv_tokens", "decode_kv_variance", "queued_requests", "queued_tokens", "queued_length_variance"),
+        *("put_back_requests", "put_back_kv_tokens", "put_back_kv_variance"),
     }
     assert later == {"steps": [], "next": 3}
 
