@@ -12,6 +12,9 @@ import pynvml
 WAIT_MS = 500
 """How long one wait lasts; stopping takes as long."""
 
+COMMON_XIDS = (13, 31, 43, 45, 48, 63, 64, 74, 79, 94, 95, 119, 120)
+"""Codes that are counted from 0, so that a rate sees the first of them; others appear when they happen."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -21,15 +24,15 @@ class XidWatch:
     def __init__(self, handles: Mapping[int, Any], wait_ms: int = WAIT_MS) -> None:
         self._wait_ms = wait_ms
         self._lock = threading.Lock()
-        self._counts: dict[int, Counter[int]] = {}
         self._stopping = threading.Event()
         self._events, self._addresses = _registered(handles)
+        self._counts = {index: Counter(dict.fromkeys(COMMON_XIDS, 0)) for index in self._addresses.values()}
         self._thread = threading.Thread(target=self._watch, name="xid", daemon=True) if self._addresses else None
         if self._thread is not None:
             self._thread.start()
 
     def counts(self, index: int) -> dict[int, int]:
-        """Xid errors of one GPU so far, by code."""
+        """Xid errors of one GPU so far, by code; empty where they cannot be seen."""
         with self._lock:
             return dict(self._counts.get(index, {}))
 
@@ -59,7 +62,7 @@ class XidWatch:
             return
         _log.warning("GPU %d reports Xid %d", index, xid)
         with self._lock:
-            self._counts.setdefault(index, Counter())[xid] += 1
+            self._counts[index][xid] += 1
 
 
 def _registered(handles: Mapping[int, Any]) -> tuple[Any, dict[int, int]]:
