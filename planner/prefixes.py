@@ -10,7 +10,7 @@ from planner.trace import BoolArray, IntArray, Ragged, Trace
 DENSE = 2**28
 """Hashes below this are looked up in a table; others, such as 64-bit ones, in a sorted list."""
 
-CHAINED = 2**22
+CHAINED = 2**21
 """Hashes below this are followed to their predecessors."""
 
 
@@ -21,7 +21,7 @@ class PrefixStats:
     ``block_hit_ratio`` and ``token_hit_ratio`` count the run of blocks at the beginning of a prompt that was seen;
     ``seen_ratio`` blocks seen anywhere before. ``mismatched_rows`` have not one hash per block of the prompt.
     ``several_parents``, ``several_positions`` and ``several_lengths`` count hashes that are not chained from the first
-    block; they are looked for among hashes below 4 million.
+    block; they are looked for among hashes below 2 million.
     """
 
     block_tokens: int
@@ -72,24 +72,32 @@ class _Chain:
     """Predecessor, position and length of each small hash, and which of them had several."""
 
     def __init__(self) -> None:
-        self._first = {name: np.full(0, -1, dtype=np.int64) for name in ("parents", "positions", "lengths")}
-        self.several: dict[str, set[int]] = {name: set() for name in self._first}
-        self.counts: IntArray = np.zeros(0, dtype=np.int64)
+        self._first = {name: np.zeros(0, dtype=np.int32) for name in ("parents", "positions", "lengths")}
+        self._several = {name: np.zeros(0, dtype=np.bool_) for name in self._first}
+        self.counts = np.zeros(0, dtype=np.int32)
 
     def add(self, ids: IntArray, traits: dict[str, IntArray]) -> None:
         """Take blocks in with their traits, (blocks,) each."""
-        size = int(ids.max()) + 1
+        self._grow(int(ids.max()) + 1)
+        distinct, at, counts = np.unique(ids, return_index=True, return_counts=True)
+        fresh = self.counts[distinct] == 0
         for name, values in traits.items():
             first = self._first[name]
-            if len(first) < size:
-                first = self._first[name] = np.concatenate([first, np.full(size - len(first), -1, dtype=np.int64)])
-            distinct, at = np.unique(ids, return_index=True)
-            fresh = first[distinct] < 0
             first[distinct[fresh]] = values[at[fresh]]
-            self.several[name].update(ids[first[ids] != values].tolist())
+            self._several[name][ids[first[ids] != values]] = True
+        self.counts[distinct] += counts.astype(np.int32)
+
+    def several(self, name: str) -> int:
+        """How many hashes had more than one of a trait."""
+        return int(self._several[name].sum())
+
+    def _grow(self, size: int) -> None:
         if len(self.counts) < size:
-            self.counts = np.concatenate([self.counts, np.zeros(size - len(self.counts), dtype=np.int64)])
-        self.counts += np.bincount(ids, minlength=len(self.counts))
+            more = min(max(size, 2 * len(self.counts)), CHAINED) - len(self.counts)
+            self.counts = np.append(self.counts, np.zeros(more, dtype=np.int32))
+            for name, first in self._first.items():
+                self._first[name] = np.append(first, np.zeros(more, dtype=np.int32))
+                self._several[name] = np.append(self._several[name], np.zeros(more, dtype=np.bool_))
 
 
 class Prefixes:
@@ -160,9 +168,9 @@ class Prefixes:
             seen_ratio=self._seen_blocks / self.blocks,
             requests_with_hit=self._rows_with_hit / self._rows,
             mismatched_rows=self._mismatched,
-            several_parents=len(self._chain.several["parents"]),
-            several_positions=len(self._chain.several["positions"]),
-            several_lengths=len(self._chain.several["lengths"]),
+            several_parents=self._chain.several("parents"),
+            several_positions=self._chain.several("positions"),
+            several_lengths=self._chain.several("lengths"),
             top=tuple((int(one), int(counts[one])) for one in top if counts[one]),
         )
 

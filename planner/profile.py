@@ -1,6 +1,6 @@
 """What a trace asks of a server, worked out piece by piece: rates, burstiness, lengths, what prompts share.
 
-Every figure is exact but the percentiles of gaps of a trace of more than two million requests, which are then read
+Every figure is exact but the percentiles of gaps of a trace of more than a million requests, which are then read
 from classes 0.1% wide. Memory grows with distinct lengths, busy seconds and distinct blocks, not with requests.
 """
 
@@ -16,7 +16,7 @@ from planner.trace import BoolArray, Flag, IntArray, Quality, Ragged, Trace
 
 FloatArray = npt.NDArray[np.float64]
 _NS = 1_000_000_000
-EXACT_GAPS = 2_000_000
+EXACT_GAPS = 1_000_000
 _CLASS = np.log(1.001)
 
 

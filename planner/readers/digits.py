@@ -61,16 +61,17 @@ def wall_clock_ns(text: Text, start: IntArray, end: IntArray) -> tuple[IntArray,
         return np.zeros(len(start), dtype=np.int64), np.zeros(len(start), dtype=np.bool_), 0
     understood = end - start == width
     safe = np.where(understood, start, start[np.argmax(understood)])
-    table = text[safe[:, None] + np.arange(width)].astype(np.int64) - 48
-    points = {4: -3, 7: -3, 13: 10, 16: 10} | ({19: -2} if fraction > 0 else {})
-    for column, character in points.items():
-        understood &= table[:, column] == character
-    understood &= (table[:, 10] == 32 - 48) | (table[:, 10] == 84 - 48)
-    digits = [column for column in range(width) if column not in points and column != 10]
-    understood &= ((table[:, digits] >= 0) & (table[:, digits] <= 9)).all(axis=1)
+    for place, character in ((4, 45), (7, 45), (13, 58), (16, 58), *(((19, 46),) if fraction > 0 else ())):
+        understood &= text[safe + place] == character
+    between = text[safe + 10]
+    understood &= (between == 32) | (between == 84)
 
     def number(first: int, last: int) -> IntArray:
-        found: IntArray = table[:, first:last] @ _POWERS[: last - first][::-1]
+        found = np.zeros(len(safe), dtype=np.int64)
+        for place in range(first, last):
+            digit = text[safe + place] - np.uint8(48)  # what is below "0" wraps round to above 9
+            np.logical_and(understood, digit <= 9, out=understood)
+            found = found * 10 + digit
         return found
 
     year, month, day = number(0, 4), number(5, 7), number(8, 10)

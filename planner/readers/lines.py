@@ -18,7 +18,7 @@ from planner.errors import TraceError
 from planner.trace import Account, Flag, QuarantinedRow, ReadCounts
 
 BOM = b"\xef\xbb\xbf"
-BLOCK_BYTES = 2**22
+BLOCK_BYTES = 2**21
 MAX_LINE_BYTES = 2**26
 KEPT_ROWS = 10_000
 """Rows set aside that are held in memory; a sink gets them all."""

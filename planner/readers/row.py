@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from planner.trace import OPTIONAL_COLUMNS, BoolArray, Column, Flag, IntArray, Quality, Ragged
 
-CHUNK_ROWS = 2**16
+CHUNK_ROWS = 2**14
 _NUMBERS = ("line", "time", "input", "output", "flags", "quality", "content", "row_id")
 
 

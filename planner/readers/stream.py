@@ -24,7 +24,7 @@ from planner.trace import (
 )
 
 VERSION = 2
-HELD_ROWS = 2**17
+HELD_ROWS = 2**15
 """Rows that are held back to be put in order; one that is further out of its place than this stops a stream."""
 
 TOLD_DOUBTS = 100
@@ -78,7 +78,7 @@ class TraceStream:
         return self.source.path
 
     def pieces(self, held_rows: int = HELD_ROWS) -> Iterator[Trace]:
-        """The requests in order of arrival, in pieces of at most about two times ``held_rows``.
+        """The requests in order of arrival, in pieces of about ``held_rows``.
 
         Raises OutOfReach when a row lies further from its place than that, TraceError when nothing can be used.
         """
@@ -174,7 +174,7 @@ class TraceStream:
 
 
 def _in_order(parts: Iterable[Trace], held_rows: int, path: str) -> Iterator[Trace]:
-    """The rows sorted by arrival; at most about two times ``held_rows`` are held."""
+    """The rows sorted by arrival; about two times ``held_rows`` are held, and a chunk of the file."""
     held: list[Trace] = []
     released_ns: int | None = None
     for part in parts:
@@ -184,15 +184,18 @@ def _in_order(parts: Iterable[Trace], held_rows: int, path: str) -> Iterator[Tra
         held.append(part)
         if sum(len(one) for one in held) >= 2 * held_rows:
             whole = _sorted(held)
-            yield whole.rows(np.arange(held_rows))
-            released_ns = int(whole.arrival_ns[held_rows - 1])
-            held = [whole.rows(np.arange(held_rows, len(whole)))]
+            cut = len(whole) - held_rows
+            yield whole.rows(np.arange(cut))
+            released_ns = int(whole.arrival_ns[cut - 1])
+            held = [whole.rows(np.arange(cut, len(whole)))]
     if held:
         yield _sorted(held)
 
 
 def _sorted(parts: list[Trace]) -> Trace:
-    whole = concatenate(parts, parts[0].header)
+    whole = concatenate(parts, parts[0].header) if len(parts) > 1 else parts[0]
+    if (np.diff(whole.arrival_ns) >= 0).all():
+        return whole
     return whole.rows(np.argsort(whole.arrival_ns, kind="stable"))
 
 
@@ -205,7 +208,7 @@ class _Doubts:
         self._recent: IntArray = np.zeros(0, dtype=np.int64)
 
     def of(self, chunk: Chunk) -> IntArray:
-        """(rows,) flag bits; equality is looked for among the latest 131,072 rows."""
+        """(rows,) flag bits; equality is looked for among the latest 32,768 rows."""
         flags = np.zeros(len(chunk), dtype=np.int64)
         for name, flag in (("input_tokens", Flag.ZERO_INPUT), ("output_tokens", Flag.ZERO_OUTPUT)):
             zero = getattr(chunk, name) == 0
