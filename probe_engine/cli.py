@@ -25,6 +25,7 @@ app.command()(experiment)
 DEFAULTS = EngineSettings()
 BEFORE_TORCH = {  # read when torch is imported
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16",  # the library's 1,024 hold a kernel for every batch size seen
+    "LRU_CACHE_CAPACITY": "16",  # torch's own cache in front of it, as large and for every batch size too
     "OMP_WAIT_POLICY": "passive",  # threads that spin take the cores that the server and the others need
 }
 
@@ -128,6 +129,7 @@ def serve(
         float | None, option("itl_slo_s", "Let only so many run that tokens follow each other within it.")
     ] = None,
     seed: Annotated[int, option("seed", "Seeds tiny's weights and unseeded sampling.")] = DEFAULTS.seed,
+    log_format: Annotated[str, option("log_format", "Log lines on stderr: text or json.")] = DEFAULTS.log_format,
     quantization: Annotated[str, option("quantization", "Weights in fewer bits: none, int8 or int4.")] = "none",
     tensor_parallel: Annotated[int, option("tensor_parallel", "Processes that share the model.")] = 1,
 ) -> None:
@@ -145,8 +147,9 @@ def serve(
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, leave)  # while loading; uvicorn takes over and raises again what it caught
         from probe_engine.server.serve import serve as run
+        from probe_engine.telemetry.logs import write_logs
 
-        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+        write_logs(settings.log_format)
         logging.getLogger("httpx").setLevel(logging.WARNING)
         raise typer.Exit(run(settings, token, listener))
 
@@ -241,6 +244,9 @@ def gateway(
         int | None, gateway_option("cache_entries", "Greedy whole answers that are kept; 0, no cache.")
     ] = None,
     cache_ttl_s: Annotated[float | None, gateway_option("cache_ttl_s", "Seconds that an answer is kept; 300.")] = None,
+    cache_redis_url: Annotated[
+        str | None, gateway_option("cache_redis_url", "Keep answers in this Redis, as redis://127.0.0.1:6379/0.")
+    ] = None,
     auth_token_file: Annotated[
         Path | None, gateway_option("auth_token_file", "File with the token that callers show; needed beyond loopback.")
     ] = None,
@@ -249,6 +255,10 @@ def gateway(
     ] = None,
     upstream_token_file: Annotated[
         Path | None, gateway_option("upstream_token_file", "File with the token that the replicas want.")
+    ] = None,
+    restart_command: Annotated[
+        str | None,
+        gateway_option("restart_command", "What POST /admin/restart runs, with the replica's URL in LOADLINE_REPLICA."),
     ] = None,
 ) -> None:
     """Stand in front of replicas of any OpenAI-compatible engine: limits, breaker, routing, cache."""
