@@ -7,31 +7,19 @@ import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from collector import exchange_cli
 from collector.model.errors import CollectorError, ConfigError
+from collector.options import SOURCE, Json, Source, refuse
 
 if TYPE_CHECKING:
     from collector.checking import Verdict
 
 app = typer.Typer(help="Scrape, store and answer PromQL.", no_args_is_help=True, add_completion=False)
-
-SOURCE = "http://127.0.0.1:9190"
-MAX_FAULTS = 100
-"""Refused lines of an import that are told one by one."""
-
-Source = Annotated[
-    str,
-    typer.Option(
-        "--source",
-        "--url",
-        help="Prometheus-compatible server.",
-        envvar=["LOADLINE_COLLECTOR_SOURCE", "LOADLINE_COLLECTOR_URL"],
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+exchange_cli.add_to(app)
 
 
 @app.callback()
@@ -213,7 +201,7 @@ def serve(
             logging.getLogger(chatty).setLevel(logging.WARNING)
         asyncio.run(server.serve(settings, lambda line: print(line, file=sys.stderr, flush=True)))
     except CollectorError as error:
-        _refuse(error)
+        refuse(error)
 
 
 @app.command()
@@ -249,7 +237,7 @@ def query(
             else:
                 moments = asking.over_range(asked, expr, start, end, step)
     except CollectorError as error:
-        _refuse(error)
+        refuse(error)
     if as_json:
         print(json.dumps(moments, indent=2))
     else:
@@ -306,94 +294,12 @@ def stats(
         with Store.open(data_directory(directory), read_only=True) as store:
             figures = asdict(store.stats())
     except CollectorError as error:
-        _refuse(error)
+        refuse(error)
     if as_json:
         print(json.dumps(figures, indent=2))
         return
     for name, value in figures.items():
         print(f"{name:<18} {_figure(name, value)}")
-
-
-@app.command(name="export")
-def export_(
-    file: Annotated[
-        Path, typer.Argument(help="File to write; packed if it ends in .gz or .zst; - for standard output.")
-    ],
-    match: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Series selector; may be repeated (everything).",
-            envvar="LOADLINE_COLLECTOR_EXPORT_MATCH",
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Data directory to read, in use or not.", envvar="LOADLINE_COLLECTOR_EXPORT_DATA"),
-    ] = None,
-    source: Source = SOURCE,
-    start: Annotated[
-        str | None,
-        typer.Option(help="Begin, in Unix seconds or RFC 3339 (an hour ago).", envvar="LOADLINE_COLLECTOR_START"),
-    ] = None,
-    end: Annotated[
-        str | None, typer.Option(help="End, in Unix seconds or RFC 3339 (now).", envvar="LOADLINE_COLLECTOR_END")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Write samples as OpenMetrics text, which `import` and `promtool tsdb create-blocks-from openmetrics` read."""
-    from collector import asking, compressed
-    from collector.exporting import export
-
-    try:
-        start_ms, end_ms = asking.time_range(start, end)
-        with asking.source(source, data) as asked, compressed.writing(file) as out:
-            done = export(asked, match or (), start_ms, end_ms, out)
-    except CollectorError as error:
-        _refuse(error)
-    if as_json:
-        print(json.dumps(asdict(done)), file=sys.stderr if file == compressed.PLAIN else sys.stdout)
-        return
-    print(f"{done.series:,} series, {done.samples:,} samples", file=sys.stderr)
-    if done.stale_markers:
-        print(f"left out: {done.stale_markers:,} stale markers, which OpenMetrics cannot say", file=sys.stderr)
-
-
-@app.command(name="import")
-def import_(
-    file: Annotated[Path, typer.Argument(help="OpenMetrics file, packed if it ends in .gz or .zst; - for input.")],
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Data directory to write to, made if absent; not one in use.", envvar="LOADLINE_COLLECTOR_IMPORT_DATA"
-        ),
-    ] = None,
-    source: Source = SOURCE,
-    as_json: Json = False,
-) -> None:
-    """Read OpenMetrics text into a data directory or a server; exit code 1 if some of it was refused."""
-    from collector import asking, compressed
-    from collector.importing import import_lines
-
-    faults: list[str] = []
-
-    def tell(fault: str) -> None:
-        faults.append(fault)
-        if len(faults) <= MAX_FAULTS:
-            print(f"{file}: {fault}", file=sys.stderr)
-
-    try:
-        with compressed.reading(file) as lines, asking.sink(source, data) as sink:
-            done = import_lines(lines, sink, tell)
-    except CollectorError as error:
-        _refuse(error)
-    if len(faults) > MAX_FAULTS:
-        print(f"{file}: and {len(faults) - MAX_FAULTS} more", file=sys.stderr)
-    if as_json:
-        print(json.dumps(asdict(done)))
-    else:
-        print(f"{done.samples:,} samples stored, {done.known:,} known already", file=sys.stderr)
-    if done.bad_lines or done.refused:
-        raise typer.Exit(1)
 
 
 def _settings(given: dict[str, Any]) -> Any:
@@ -409,11 +315,6 @@ def _settings(given: dict[str, Any]) -> Any:
             option = "--" + str(fault["loc"][0]).replace("_", "-")
             lines.append(f"{option} is {fault['input']}; {fault['msg'].removeprefix('Value error, ')}")
         raise ConfigError("\n".join(lines)) from error
-
-
-def _refuse(error: CollectorError) -> NoReturn:
-    print(error, file=sys.stderr)
-    raise typer.Exit(2) from error
 
 
 def _print_verdict(verdict: "Verdict") -> None:
