@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from probe_engine.errors import EngineError
 from probe_engine.experiment_cli import experiment
+from probe_engine.gateway.errors import GatewayError
 from probe_engine.sched import SchedulerError
 from probe_engine.settings import EngineSettings
 
@@ -65,7 +66,7 @@ def refusals() -> Iterator[None]:
             message = detail["msg"].removeprefix("Value error, ")
             print(f"{flag} is {detail['input']!r}; {message[0].lower()}{message[1:]}", file=sys.stderr)
         raise typer.Exit(2) from error
-    except (EngineError, SchedulerError) as error:
+    except (EngineError, GatewayError, SchedulerError) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
 
@@ -263,18 +264,13 @@ def gateway(
 ) -> None:
     """Stand in front of replicas of any OpenAI-compatible engine: limits, breaker, routing, cache."""
     arguments = {name: value for name, value in locals().items() if value is not None and value != []}
-    from probe_engine.gateway.errors import GatewayError
     from probe_engine.gateway.serve import serve as run
     from probe_engine.gateway.settings import GatewaySettings, read_config
     from probe_engine.server.address import bind, read_secret, read_token
 
     with refusals():
         arguments.pop("config", None)
-        try:
-            settings = GatewaySettings.model_validate({**(read_config(config) if config else {}), **arguments})
-        except GatewayError as error:
-            print(error, file=sys.stderr)
-            raise typer.Exit(2) from error
+        settings = GatewaySettings.model_validate({**(read_config(config) if config else {}), **arguments})
         admin, onward = settings.admin_token_file, settings.upstream_token_file
         tokens = {
             "auth": read_token(settings.host, settings.auth_token_file),

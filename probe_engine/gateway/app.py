@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import logging
+import shlex
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
@@ -23,11 +24,13 @@ from probe_engine.gateway.errors import Refused
 from probe_engine.gateway.forward import HOP_BY_HOP, Answer, Forwarder
 from probe_engine.gateway.limits import Limiter
 from probe_engine.gateway.metrics import GatewayMetrics
+from probe_engine.gateway.operate import Operations
 from probe_engine.gateway.probes import Probes
 from probe_engine.gateway.replica import Fleet, Replica
 from probe_engine.gateway.ring import hash64
 from probe_engine.gateway.router import ROUTERS
 from probe_engine.gateway.settings import GatewaySettings
+from probe_engine.gateway.shared_cache import SharedCache
 from probe_engine.gateway.usage import AnswerUsage
 
 log = logging.getLogger(__name__)
@@ -62,8 +65,17 @@ class Gateway:
         self.fleet = Fleet(replicas, ROUTERS[settings.routing](settings.load_bound))
         self.limiter = Limiter(settings.limits, clock())
         self.cache = AnswerCache(settings.cache_entries, settings.cache_ttl_s)
+        shared = settings.cache_redis_url
+        self._shared = None if shared is None else SharedCache(shared, settings.cache_ttl_s)
         self.metrics = GatewayMetrics(self.fleet, self.cache, clock=clock)
-        self._admin = Admin(self.fleet, self.limiter, self.cache, clock)
+        self._session: aiohttp.ClientSession | None = None
+        onward = self._tokens.get("upstream")
+        self._operations = Operations(
+            lambda: self._session,
+            {} if onward is None else {"authorization": f"Bearer {onward}"},
+            tuple(shlex.split(settings.restart_command or "")),
+        )
+        self._admin = Admin(self.fleet, self.limiter, self.cache, self._operations, clock)
         self._forwarder: Forwarder | None = None
         self._open = AsyncExitStack()
         self._probing: asyncio.Task[None] | None = None
@@ -77,7 +89,7 @@ class Gateway:
         session = aiohttp.ClientSession(
             timeout=timeout, connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
         )
-        await self._open.enter_async_context(session)
+        self._session = await self._open.enter_async_context(session)
         self._forwarder = Forwarder(session, self.fleet, self.metrics, retries=settings.retries, clock=self._clock)
         self.probes = Probes(
             session,
@@ -94,6 +106,9 @@ class Gateway:
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.gather(self._probing, return_exceptions=True)
+        await self._operations.stop()
+        if self._shared is not None:
+            await self._shared.close()
         await self._open.aclose()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -126,12 +141,12 @@ class Gateway:
         if path == "/health":
             await _answer(send, 200, b'{"status":"alive"}')
         elif path == "/ready":
-            ready = any(one.healthy and one.breaker.allows(self._clock()) for one in self.fleet.replicas)
+            ready = any(one.takes(self._clock()) for one in self.fleet.replicas)
             await _answer(send, 200 if ready else 503, b'{"status":"ready"}' if ready else b'{"status":"no replica"}')
         elif path.startswith("/admin/"):
             self._authorise(headers, self._tokens.get("admin") or self._tokens.get("auth"), needed=True)
             body = await self._body(headers, receive)
-            await _answer(send, *self._admin.answer(method, path, body))
+            await _answer(send, *(await self._admin.answer(method, path, body)))
         elif path == "/metrics" and method == "GET":
             self._authorise(headers, self._tokens.get("auth"))
             encode, content_type = choose_encoder(headers.get("accept", ""))
@@ -168,12 +183,11 @@ class Gateway:
         """A completion or chat: cache, limits, replica."""
         asked = read_asked(path, body, self.settings.prefix_characters)
         user = self._user(headers)
-        if asked.cache_key is not None and self.cache.entries:
-            found = self.cache.get(asked.cache_key, self._clock())
-            if found is not None:
-                self.metrics.requests.labels("cached").inc()
-                await _answer(send, 200, found, JSON | {CACHED: "hit"})
-                return
+        found = await self._kept(asked)
+        if found is not None:
+            self.metrics.requests.labels("cached").inc()
+            await _answer(send, 200, found, JSON | {CACHED: "hit"})
+            return
         if self.metrics.in_flight >= self.settings.max_in_flight:
             raise Refused(
                 429,
@@ -202,6 +216,22 @@ class Gateway:
             self.metrics.tokens.inc(used)
             self.limiter.settle(grant, used, self._clock())
 
+    async def _kept(self, asked: Asked) -> bytes | None:
+        """The answer that was given before, where it may be given again."""
+        if asked.cache_key is None:
+            return None
+        if self._shared is not None:
+            return await self._shared.get(asked.cache_key)
+        return self.cache.get(asked.cache_key, self._clock()) if self.cache.entries else None
+
+    async def _keep(self, asked: Asked, whole: bytes) -> None:
+        if asked.cache_key is None:
+            return
+        if self._shared is not None:
+            await self._shared.put(asked.cache_key, whole)
+        elif self.cache.entries:
+            self.cache.put(asked.cache_key, whole, self._clock())
+
     async def _deliver(
         self, send: Send, asked: Asked, answer: Answer, usage: AnswerUsage, limits: Mapping[str, str]
     ) -> None:
@@ -210,8 +240,8 @@ class Gateway:
         status = answer.response.status
         if not headers.get("content-type", "").startswith("text/event-stream"):
             whole = await self._whole(answer)
-            if asked.cache_key is not None and self.cache.entries and status == 200:
-                self.cache.put(asked.cache_key, whole, self._clock())
+            if status == 200:
+                await self._keep(asked, whole)
             usage.take_whole(whole)
             await _answer(send, status, whole, headers)
             self.metrics.requests.labels("served" if status < 500 else "failed").inc()

@@ -10,11 +10,16 @@ LATENCY_WEIGHT = 0.2  # of the newest observation in the moving mean
 
 
 class Replica:
-    """Health (``unhealthy_after`` failed probes in a row, until one succeeds), breaker, load and latency."""
+    """Health (``unhealthy_after`` failed probes in a row, until one succeeds), breaker, load and latency.
+
+    ``weight`` and ``draining`` are the operator's: nothing new goes to a replica that drains or weighs 0.
+    """
 
     def __init__(self, upstream: Upstream, rules: BreakerRules, unhealthy_after: int) -> None:
         self.upstream = upstream
         self.name = upstream.url
+        self.weight = upstream.weight
+        self.draining = False
         self.breaker = Breaker(rules)
         self.in_flight = 0
         self.waiting: float | None = None
@@ -32,6 +37,10 @@ class Replica:
     def load(self) -> float:
         """Requests of ours that it has, or those that it says wait if that is more (others send to it too)."""
         return max(float(self.in_flight), self.waiting or 0.0)
+
+    def takes(self, now_s: float) -> bool:
+        """Whether a request may go to it now."""
+        return self.healthy and not self.draining and self.weight > 0 and self.breaker.allows(now_s)
 
     def probed(self, ready: bool) -> None:
         """A probe found it serving, or not."""
@@ -54,12 +63,16 @@ class Fleet:
         self._router = router
         self._by_name = {replica.name: replica for replica in self.replicas}
 
+    def find(self, name: object) -> Replica | None:
+        """The replica of this URL."""
+        return self._by_name.get(name) if isinstance(name, str) else None
+
     def choose(self, key: int, tried: Collection[str], now_s: float) -> Replica | None:
         """A replica that is well and was not tried; None when there is none."""
         candidates = [
-            Candidate(one.name, one.upstream.weight, one.load, one.latency_s)
+            Candidate(one.name, one.weight, one.load, one.latency_s)
             for one in self.replicas
-            if one.name not in tried and one.healthy and one.breaker.allows(now_s)
+            if one.name not in tried and one.takes(now_s)
         ]
         return self._by_name[self._router.choose(candidates, key)] if candidates else None
 

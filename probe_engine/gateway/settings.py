@@ -1,5 +1,6 @@
 """What ``loadline engine gateway`` takes."""
 
+import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,7 +45,9 @@ class GatewaySettings(Limits):
     upstream: ``URL[,weight=2][,gpu=URL]``. routing: see ``router.py``; prefix_characters of the prompt are what
     ``prefix`` hashes, and load_bound is how far above the mean a load may go. max_in_flight: requests at once.
     burst_s: seconds of ``tokens_per_s`` that may come at once. breaker_*: see ``breaker.py``. retries: further replicas
-    that are tried for a request of which no answer has come. cache_entries: 0 is no cache.
+    that are tried for a request of which no answer has come. cache_entries: 0 is no cache in the
+    process; cache_redis_url: keep answers there instead. restart_command: what
+    ``POST /admin/restart`` runs, split as a shell does, with the replica's URL in ``LOADLINE_REPLICA``.
     """
 
     upstream: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -72,9 +75,11 @@ class GatewaySettings(Limits):
     answer_timeout_s: Positive = 600.0
     cache_entries: Annotated[int, Field(ge=0)] = 0
     cache_ttl_s: Positive = 300.0
+    cache_redis_url: str | None = None
     auth_token_file: Path | None = None
     admin_token_file: Path | None = None
     upstream_token_file: Path | None = None
+    restart_command: str | None = None
 
     @field_validator("upstream")
     @classmethod
@@ -84,6 +89,13 @@ class GatewaySettings(Limits):
         if twice is not None:
             raise ValueError(f"{twice} stands there twice")
         return texts
+
+    @field_validator("restart_command")
+    @classmethod
+    def _splits(cls, text: str | None) -> str | None:
+        if text is not None and not shlex.split(text):
+            raise ValueError("a command is wanted, as 'systemctl restart engine'")
+        return text
 
     @property
     def upstreams(self) -> tuple[Upstream, ...]:

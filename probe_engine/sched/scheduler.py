@@ -23,7 +23,7 @@ from probe_engine.sched.batch_limit import BatchLimit
 from probe_engine.sched.block_pool import BlockPool
 from probe_engine.sched.config import SchedulerConfig
 from probe_engine.sched.decode_set import DecodeSet
-from probe_engine.sched.errors import RequestRefused
+from probe_engine.sched.errors import ConfigError, RequestRefused
 from probe_engine.sched.moments import Moments, Population
 from probe_engine.sched.output import Chunk, SchedulerOutput, StepStats, prefill_work
 from probe_engine.sched.policies import POLICIES
@@ -53,6 +53,7 @@ class Scheduler:
         self._queued = Moments()  # prompts of those that wait for their first admission
         self._put_back = Moments()  # contexts of those that were preempted and wait again
         self._limit = None if config.itl_slo_s is None else BatchLimit(config.itl_slo_s, config.max_num_seqs)
+        self._most_running = config.max_num_seqs
         self._decoded_s: float | None = None  # when the last step's decodes got their tokens
         self._deadlines: list[tuple[float, int, Request]] = []  # a heap; entries of admitted requests are stale
         self._deadlines_made = 0
@@ -86,8 +87,18 @@ class Scheduler:
 
     @property
     def batch_limit(self) -> int:
-        """Most requests that may run now: ``max_num_seqs``, or fewer to keep ``itl_slo_s``."""
-        return self.config.max_num_seqs if self._limit is None else self._limit.limit
+        """Most requests that may run now: ``max_num_seqs``, or fewer to keep ``itl_slo_s`` or as ``hold_to`` said."""
+        return self._most_running if self._limit is None else min(self._most_running, self._limit.limit)
+
+    def hold_to(self, most: int | None) -> None:
+        """Let at most ``most`` requests run from now on; None: as many as configured. What runs goes on.
+
+        Changes one number: safe from any thread. Raises ``ConfigError``.
+        """
+        allowed = self.config.max_num_seqs
+        if most is not None and not 1 <= most <= allowed:
+            raise ConfigError(f"max_num_seqs is {most}; it must be 1 to {allowed}, with which the engine started")
+        self._most_running = allowed if most is None else most
 
     @property
     def num_blocks(self) -> int:
@@ -219,7 +230,7 @@ class Scheduler:
             return 1
         if queue.waiting:
             head = queue.head(self._clock.updated_s, len(self._running)) if config.policy == "fcfs" else None
-            full = len(self._running) >= config.max_num_seqs or self._blocked == (head, self.pool.version)
+            full = len(self._running) >= self.batch_limit or self._blocked == (head, self.pool.version)
             if head is None or self._deadlines or not full:
                 return 1
         return self._decoding.uniform_steps(self.pool.available)

@@ -60,7 +60,7 @@ def test_spreading_ticks_keeps_order_lengths_and_each_between_its_tick_and_the_n
     spread = spread_ticks(rows, seed)
     assert [row.prompt_tokens for row in spread] == [row.prompt_tokens for row in rows]
     assert [row.arrival_s for row in spread] == sorted(row.arrival_s for row in spread)
-    following = {tick: later for tick, later in zip(sorted(set(ticks)), [*sorted(set(ticks))[1:], None], strict=True)}
+    following = dict(zip(sorted(set(ticks)), [*sorted(set(ticks))[1:], None], strict=True))
     for before, after in zip(rows, spread, strict=True):
         later = following[round(before.arrival_s / 3)]
         assert before.arrival_s <= after.arrival_s <= (before.arrival_s if later is None else 3.0 * later)
