@@ -47,7 +47,7 @@ def names_of(client: Client, target: Target) -> frozenset[str]:
 
 
 def grouped(names: Mapping[str, frozenset[str]]) -> tuple[Exposure, ...]:
-    """Instances by what their metric names say; those without any are left out."""
+    """Instances by what their metric names say; those that expose no signal are left out."""
     dialects = [one for one in load_dialects() if one.engine not in SCRAPER]
     found: dict[tuple[object, ...], Exposure] = {}
     for instance, held in sorted(names.items()):
@@ -56,6 +56,8 @@ def grouped(names: Mapping[str, frozenset[str]]) -> tuple[Exposure, ...]:
             continue
         spoken = {name for one in vocabulary.dialects for name in (*one.signals, *one.not_exposed)}
         statuses = {name: vocabulary.status(name) for name in SIGNALS if name in spoken}
+        if not statuses:
+            continue
         titles = tuple(one.title for one in vocabulary.dialects)
         key = (titles, tuple((name, str(status)) for name, status in statuses.items()))
         before = found.get(key)

@@ -140,8 +140,9 @@ class Source:
         return detect(self.names(), kept)
 
     def since(self) -> float | None:
-        """When the oldest scrape of the last hour was taken, Unix seconds; None where the server does not say."""
-        text = "min(min_over_time(timestamp(up)[1h:30s]))"
+        """When the oldest scrape of the last hour was taken, Unix seconds, at most 15 s too early; None where the
+        server does not say."""
+        text = "min(min_over_time(timestamp(up)[1h:15s])) - 15"
         held = self._one(Wanted("since", "since", lambda: _first(self.client.query(text)), VOCABULARY_TTL_S))
         value: float | None = held.value
         return value

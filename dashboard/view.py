@@ -13,6 +13,9 @@ from dashboard.errors import ViewError
 
 RANGES = ("15m", "1h", "6h", "24h", "7d")
 DEFAULT_RANGE = "1h"
+YOUNG_RANGES = ("5m", "15m", DEFAULT_RANGE)
+"""What a source is shown in that was not measured for longer yet."""
+
 FILTERS = ("pool", "engine", "replica", "tenant")
 
 MAX_POINTS = 240
@@ -157,7 +160,7 @@ def fitting(view: View, since_s: float | None, now_s: float) -> View:
     if view.chosen or since_s is None:
         return view
     known_s = now_s - since_s
-    text = next((text for text in RANGES if _range_s(text) >= known_s), DEFAULT_RANGE)
+    text = next((text for text in YOUNG_RANGES if _range_s(text) >= known_s), DEFAULT_RANGE)
     shorter = _range_s(text) < _range_s(DEFAULT_RANGE)
     return replace(view, range_text=text, range_s=_range_s(text)) if shorter else view
 

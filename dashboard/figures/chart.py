@@ -100,7 +100,8 @@ def _unmeasured(clock: Clock) -> Iterable[dict[str, Any]]:
         return
     yield {
         "type": "rect", "x0": clock.ms(window.start_s), "x1": clock.ms(min(clock.since_s, window.end_s)),
-        "yref": "paper", "y0": 0, "y1": 1, "fillcolor": theme.GRID, "line": {"width": 0}, "layer": "below",
+        "yref": "paper", "y0": 0, "y1": 1, "fillcolor": theme.GRID, "opacity": 0.6, "line": {"width": 0},
+        "layer": "below",
         "label": {"text": "not measured yet", "font": {"size": 10, "color": theme.INK}},
     }  # fmt: skip
 
@@ -198,14 +199,16 @@ def label(x: float, y: float, text: str, color: str, **more: Any) -> dict[str, A
 
 
 def top_of(rows: Iterable[Sequence[float | None]], *at_least: float, room: float = 1.08) -> float:
-    """Where a value axis that begins at zero should end: above all values and the limits that must be seen."""
+    """Where a value axis that begins at zero should end: above all values and the limits that must be seen; at one
+    where all are zero."""
     values = [value for row in rows for value in row if value is not None]
-    return max([*values, *at_least, 1e-9]) * room
+    highest = max([*values, *at_least], default=0.0)
+    return highest * room if highest > 0 else 1.0
 
 
 def blank(clock: Clock, axis: Axis = PLAIN, *, height: int) -> Figure:
     """A chart without series: the axes stay, so that nothing moves when data come."""
-    drawn = layout(clock, axis, height=height)
+    drawn = layout(Clock(clock.window), axis, height=height)
     span_y(drawn, axis.ceiling or 1)
     drawn["yaxis"]["showticklabels"] = False
     return {"data": [], "layout": drawn}

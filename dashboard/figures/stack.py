@@ -35,14 +35,21 @@ def stacked(
     height: int,
     marks: Sequence[Mark] = (),
 ) -> Figure:
-    """``rows`` upon each other, the first lowest."""
+    """``rows`` upon each other, the first lowest.
+
+    Plotly stacks a gap as zero, so the traces leave out the steps at both ends at which nothing is known.
+    """
     drawn = chart.layout(clock, axis, height=height)
-    totals = [sum(value or 0.0 for value in step) for step in zip(*rows.values(), strict=True)]
+    steps = list(zip(*rows.values(), strict=True))
+    known = [at for at, step in enumerate(steps) if any(value is not None for value in step)] or [0]
+    cut = slice(known[0], known[-1] + 1)
+    begin_ms = clock.ms(clock.window.start_s + cut.start * clock.window.step_s)
+    totals = [sum(value or 0.0 for value in step) for step in steps]
     chart.span_y(drawn, chart.top_of([totals]))
     traces = [
         chart.line(
-            clock, name, values, palette.get(name, theme.OTHER), axis, width=0.8, stackgroup="parts",
-            fillcolor=palette.get(name, theme.OTHER) + "99",
+            clock, name, values[cut], palette.get(name, theme.OTHER), axis, width=0.8, stackgroup="parts",
+            fillcolor=palette.get(name, theme.OTHER) + "99", x0=begin_ms,
         )
         for name, values in rows.items()
     ]  # fmt: skip

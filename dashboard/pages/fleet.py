@@ -141,7 +141,8 @@ def table(scene: Scene) -> tuple[Node, Node]:
     apart = sum(one.worst()[1] > THRESHOLD for one in found)
     headings = ("State", "Replica", "Pool", *(one.title for one in MEASURES))
     numeric = tuple(range(3, 3 + len(MEASURES)))
-    head = f"{len(found)} replicas, {apart} apart from their pool" if apart else f"{len(found)} replicas, none apart"
+    count = f"{len(found)} replica{'' if len(found) == 1 else 's'}"
+    head = f"{count}, {apart} apart from their pool" if apart else f"{count}, none apart"
     return simple_table("Replicas", headings, rows, numeric), head
 
 

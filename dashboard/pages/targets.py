@@ -1,5 +1,7 @@
 """Targets: whether each is scraped, and what it exposes, by signal."""
 
+from collections.abc import Sequence
+
 from dash import html
 
 from collector.client import Target
@@ -70,9 +72,19 @@ def signals(scene: Scene) -> tuple[Node, Node]:
         return html.P(why, className="none"), None
     names = [name for name in SIGNALS if any(name in one.statuses for one in groups)]
     rows = [[_signal(name), *(_status(one.statuses.get(name)) for one in groups)] for name in names]
-    left = len(targets) - exposure.MAX_TARGETS
-    more = f"{left} more targets are not looked at; choose replicas in the filter" if left > 0 else failed
-    return simple_table("Signals", ("Signal", *map(_column, groups)), rows), more or f"{len(names)} signals"
+    table = simple_table("Signals", ("Signal", *map(_column, groups)), rows)
+    return [table, _others(targets, groups)], failed or f"{len(names)} signals"
+
+
+def _others(targets: Sequence[Target], groups: Sequence[Exposure]) -> Node:
+    """Targets of which the table says nothing."""
+    shown = {instance for one in groups for instance in one.instances}
+    silent = [get(one.labels, "instance") for one in targets[: exposure.MAX_TARGETS]]
+    silent = [instance for instance in silent if instance not in shown]
+    told = [f"Up, but without a signal of these: {', '.join(silent)}."] if silent else []
+    if (left := len(targets) - exposure.MAX_TARGETS) > 0:
+        told.append(f"{left} more targets are not looked at; choose replicas in the filter.")
+    return html.P(" ".join(told), className="none") if told else None
 
 
 def _column(one: Exposure) -> Node:

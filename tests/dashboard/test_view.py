@@ -84,7 +84,8 @@ def test_what_only_a_page_reads_is_its_own():
 
 
 def test_a_young_source_is_shown_in_the_shortest_range_that_holds_it():
-    assert fitting(parse(""), 1000.0, 1300.0).range_text == "15m"
+    assert fitting(parse(""), 1000.0, 1200.0).range_text == "5m"
+    assert fitting(parse(""), 1000.0, 1800.0).range_text == "15m"
     assert fitting(parse(""), 0.0, 3000.0).range_text == "1h"
     assert fitting(parse("range=1h"), 1000.0, 1300.0).range_text == "1h"
     assert fitting(parse(""), None, 1300.0).range_text == "1h"
