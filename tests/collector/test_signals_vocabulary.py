@@ -65,11 +65,12 @@ def all_queries() -> list[str]:
     queries = []
     for vocabulary in FLEETS.values():
         queries += [vocabulary.replicas(), vocabulary.replicas(by=())]
+        groupings = [("pool", "instance"), ("pool",), ()][: 1 if len(vocabulary.dialects) > 2 else 3]
         for name, signal in SIGNALS.items():
             if not vocabulary.present(name):
                 continue
             for builder in BUILDERS[signal.kind]:
-                queries += [builder(vocabulary, name, by) for by in (("pool",), (), ("pool", "instance"))]
+                queries += [builder(vocabulary, name, by) for by in groupings]
     return queries
 
 
