@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from planner.errors import TraceError
-from planner.readers import FORMATS, read_trace
+from planner.readers import FORMATS, open_trace, read_trace
 from planner.trace import Flag, Quality, Ragged, TraceRead
 
 
@@ -317,3 +317,16 @@ def test_a_forced_format_is_taken_and_what_does_not_fit_it_set_aside(tmp_path: P
 def test_a_trace_of_another_version_is_refused(tmp_path: Path, version: object) -> None:
     with pytest.raises(TraceError, match="this reader knows 1"):
         read(tmp_path, lines({"format": "loadline-trace", "version": version}, {"arrival_ns": 1}))
+
+
+def test_no_more_rows_are_held_back_than_was_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "long.jsonl"
+    rows = (f'{{"timestamp": {ms}, "input_length": {ms % 4000}, "output_length": 10}}\n' for ms in range(80_000))
+    path.write_text("".join(rows))
+    stream, given, held = open_trace(path), 0, []
+    for piece in stream.pieces(held_rows=1000):
+        given += len(piece)
+        held.append(stream.source.ledger.requests - given)
+    assert given == 80_000
+    assert held[:-1] == [1000] * (len(held) - 1)
+    assert len(held) >= 4
