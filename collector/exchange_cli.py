@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -79,11 +80,10 @@ def import_samples(
     from collector import asking, compressed
     from collector.importing import import_lines
 
-    faults: list[str] = []
+    told = count(1)
 
     def tell(fault: str) -> None:
-        faults.append(fault)
-        if len(faults) <= MAX_FAULTS:
+        if next(told) <= MAX_FAULTS:
             print(f"{file}: {fault}", file=sys.stderr)
 
     try:
@@ -91,8 +91,8 @@ def import_samples(
             done = import_lines(lines, sink, tell)
     except CollectorError as error:
         refuse(error)
-    if len(faults) > MAX_FAULTS:
-        print(f"{file}: and {len(faults) - MAX_FAULTS} more", file=sys.stderr)
+    if (more := next(told) - 1 - MAX_FAULTS) > 0:
+        print(f"{file}: and {more} more", file=sys.stderr)
     if as_json:
         print(json.dumps(asdict(done)))
     else:

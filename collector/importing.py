@@ -18,6 +18,9 @@ BATCH_SAMPLES = 200_000
 MAX_LINE_BYTES = 1 << 20
 """A longer line is refused."""
 
+MAX_SHOWN = 200
+"""Characters of what is said of a line."""
+
 _COMMENT = re.compile(rb'#[ \t]+(TYPE|HELP|UNIT)[ \t]+("(?:[^"\\]|\\.)*"|[^ \t]+)[ \t]*(.*)', re.DOTALL)
 
 
@@ -138,7 +141,7 @@ class _Import:
         try:
             labels, time_ms, value = self._reader.read(line)
         except ValueError as error:
-            self._refuse(number, f"{error}: {line[:80].decode(errors='replace')!r}")
+            self._refuse(number, f"{str(error)[:MAX_SHOWN]}: {line[:80].decode(errors='replace')!r}")
             return
         times, values = self._points.setdefault(labels, ([], []))
         times.append(time_ms)

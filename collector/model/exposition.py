@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from collector.model.errors import ExpositionError
+from collector.model.label_text import BRACES, ESCAPE, QUOTED, parse_labels, read_pairs, to_text, unescaped, unquote
 from collector.model.labels import METRIC_NAME, Labels, from_mapping
 from collector.model.series import Float64Array
 
@@ -27,20 +28,16 @@ ACCEPT = (
 MAX_ERRORS = 100
 """Errors kept of one page; further bad lines are only counted."""
 
+MAX_SHOWN = 200
+"""Characters of a bad line, and of what is said of it."""
+
 DROPPED = -1
 """Stands for a series that is not kept."""
 
 _LATEST = 2.0**53
-_QUOTED = rb'"(?:[^"\\]++|\\.)*+"'
-_BRACES = rb'\{((?:[^"}]++|' + _QUOTED + rb")*+)\}"
-_SERIES = re.compile(rb"[ \t]*([a-zA-Z_:][a-zA-Z0-9_:]*+)?(?:[ \t]*" + _BRACES + rb")?", re.DOTALL)
-_LABEL = re.compile(
-    rb"[ \t]*(?:([a-zA-Z_][a-zA-Z0-9_]*+)|(" + _QUOTED + rb"))[ \t]*(?:=[ \t]*(" + _QUOTED + rb")[ \t]*)?(,|$)",
-    re.DOTALL,
-)
-_COMMENT = re.compile(rb"#[ \t]+(HELP|TYPE|UNIT)[ \t]+(" + _QUOTED + rb"|[^ \t]++)(?:[ \t](.*))?", re.DOTALL)
-_EXEMPLAR = re.compile(_BRACES + rb"[ \t]+([^ \t]++)(?:[ \t]+([^ \t]++))?", re.DOTALL)
-_ESCAPE = re.compile(r'\\([\\n"])')
+_SERIES = re.compile(rb"[ \t]*([a-zA-Z_:][a-zA-Z0-9_:]*+)?(?:[ \t]*" + BRACES + rb")?", re.DOTALL)
+_COMMENT = re.compile(rb"#[ \t]+(HELP|TYPE|UNIT)[ \t]+(" + QUOTED + rb"|[^ \t]++)(?:[ \t](.*))?", re.DOTALL)
+_EXEMPLAR = re.compile(BRACES + rb"[ \t]+([^ \t]++)(?:[ \t]+([^ \t]++))?", re.DOTALL)
 _HELP_ESCAPE = re.compile(r"\\([\\n])")
 _TYPES = frozenset(
     ("counter", "gauge", "histogram", "summary", "info", "stateset", "gaugehistogram", "unknown", "untyped")
@@ -189,7 +186,7 @@ class ScrapeParser:
         raw = match[0]
         series = self._ids.get(raw)
         if series is None:
-            labels = self._finish(_parse_labels(match[1], match[2]))
+            labels = self._finish(parse_labels(match[1], match[2]))
             if labels is None:
                 series, self._drops = DROPPED, True
             else:
@@ -208,8 +205,8 @@ class ScrapeParser:
         if match is None:
             return
         try:
-            name = _text(match[2]) if match[2][:1] != b'"' else _unquote(match[2])
-            self._describe(match[1], name, _text(match[3] or b""), page)
+            name = to_text(match[2]) if match[2][:1] != b'"' else unquote(match[2])
+            self._describe(match[1], name, to_text(match[3] or b""), page)
             self._comments.add(line)
         except ValueError as error:
             page.refuse(number, line, str(error))
@@ -222,8 +219,8 @@ class ScrapeParser:
                 raise ValueError(f"type {kind!r}: known types are {', '.join(sorted(_TYPES))}")
             changed = Metadata(name, "unknown" if kind == "untyped" else kind, known.help, known.unit)
         elif keyword == b"HELP":
-            escapes = _ESCAPE if page.openmetrics else _HELP_ESCAPE
-            changed = Metadata(name, known.type, escapes.sub(_unescaped, text), known.unit)
+            escapes = ESCAPE if page.openmetrics else _HELP_ESCAPE
+            changed = Metadata(name, known.type, escapes.sub(unescaped, text), known.unit)
         else:
             changed = Metadata(name, known.type, known.help, text.strip())
         if changed != known or name not in self._metadata:
@@ -276,7 +273,7 @@ def read_sample_line(line: bytes) -> tuple[Labels, float, int | None]:
     if match is None or match.end() == 0:
         raise ValueError("expected a metric name or {")
     text, stamp, _ = _value_text(line[match.end() :], openmetrics=True)
-    labels = from_mapping(dict(_parse_labels(match[1], match[2])))
+    labels = from_mapping(dict(parse_labels(match[1], match[2])))
     return labels, _number(text), None if stamp is None else round(_number(stamp) * 1000)
 
 
@@ -295,7 +292,8 @@ class _Page:
     def refuse(self, number: int, line: bytes, reason: str) -> None:
         self.bad_lines += 1
         if len(self.errors) < MAX_ERRORS:
-            self.errors.append(ExpositionError(number, line[:200].decode(errors="replace"), reason))
+            text = line[:MAX_SHOWN].decode(errors="replace")
+            self.errors.append(ExpositionError(number, text, reason[:MAX_SHOWN]))
 
 
 def _check_end(ids: list[int], texts: list[bytes], numbers: list[int], page: _Page) -> None:
@@ -381,49 +379,5 @@ def _read_exemplar(raw: bytes) -> PageExemplar:
     stamp = None if match[3] is None else _number(match[3])
     if stamp is not None and not abs(stamp) < _LATEST:
         raise ValueError(f"timestamp {match[3].decode(errors='replace')!r} of an exemplar is beyond what is kept")
-    labels = from_mapping(_pairs(match[1], {}))
+    labels = from_mapping(read_pairs(match[1], {}))
     return PageExemplar(labels, _number(match[2]), None if stamp is None else round(stamp * 1000))
-
-
-def _parse_labels(name: bytes | None, inner: bytes | None) -> Labels:
-    pairs = _pairs(inner or b"", {METRIC_NAME: name.decode()} if name else {})
-    if not pairs.get(METRIC_NAME):
-        raise ValueError("the series has no metric name")
-    return tuple(sorted(pairs.items()))
-
-
-def _pairs(text: bytes, pairs: dict[str, str]) -> dict[str, str]:
-    """``pairs`` with what stands between braces."""
-    position = 0
-    while position < len(text) and text[position:].strip():
-        match = _LABEL.match(text, position)
-        if match is None:
-            raise ValueError(f"label expected at {text[position:].decode(errors='replace')!r}")
-        if match[3] is not None:
-            key = _unquote(match[2]) if match[2] is not None else match[1].decode()
-            value = _unquote(match[3])
-        elif match[2] is not None:
-            key, value = METRIC_NAME, _unquote(match[2])
-        else:
-            raise ValueError(f"label {match[1].decode()!r} has no value")
-        if key in pairs:
-            raise ValueError(f"label {key!r} is given twice")
-        pairs[key] = value
-        position = match.end()
-    return pairs
-
-
-def _unquote(raw: bytes) -> str:
-    text = _text(raw[1:-1])
-    return _ESCAPE.sub(_unescaped, text) if "\\" in text else text
-
-
-def _text(raw: bytes) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        raise ValueError("names and label values are UTF-8") from error
-
-
-def _unescaped(match: re.Match[str]) -> str:
-    return "\n" if match[1] == "n" else match[1]

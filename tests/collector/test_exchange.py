@@ -313,3 +313,12 @@ def test_promtool_makes_blocks_of_an_export_and_prometheus_answers_the_same(
     assert run("import", tmp_path / "y", "--data", tmp_path / "c")[0] == 0
     with Store.open(filled, read_only=True) as before, Store.open(tmp_path / "c", read_only=True) as after:
         assert samples(after) == samples(before)
+
+
+def test_of_very_many_bad_lines_the_first_are_told_and_the_rest_counted(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("bad line\n" * 250 + "a 1 1\n# EOF\n")
+    code, _, told = run("import", tmp_path / "x", "--data", tmp_path / "d")
+    lines = told.splitlines()
+    assert (code, len(lines)) == (1, 102)
+    assert lines[99].startswith(f"{tmp_path / 'x'}: line 100: ")
+    assert lines[100:] == [f"{tmp_path / 'x'}: and 150 more", "1 samples stored, 0 known already"]

@@ -290,3 +290,16 @@ def test_a_line_with_a_broken_exemplar_is_named_and_left_out(exemplar: str) -> N
     assert [error.line for error in read.errors] == [1]
     assert read.exemplars == {}
     assert [dict(labels)["__name__"] for labels in read.layout] == ["b_total"]
+
+
+def test_a_line_of_very_many_labels_is_read_in_one_go() -> None:
+    many = ",".join(f'l{number}="x"' for number in range(100_000))
+    ((labels, value),) = parse_text(f"a{{{many}, }} 1\n".encode())
+    assert (len(labels), value) == (100_001, 1.0)
+
+
+def test_what_is_said_of_a_bad_line_is_short_however_long_the_line() -> None:
+    page = b"a{" + b"!" * 100_000 + b"} 1\na " + b"x" * 100_000 + b"\n"
+    errors = ScrapeParser().parse(page).errors
+    assert [error.line for error in errors] == [1, 2]
+    assert all(len(str(error)) < 600 for error in errors)
