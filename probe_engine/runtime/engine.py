@@ -239,6 +239,10 @@ class Engine:
             if token in eos_ids and not (early or active.generation.ignore_eos):
                 finished[request_id] = FinishReason.STOP
                 continue
+            if token in active.generation.stop_token_ids and not early:
+                output.stop_reason = token
+                finished[request_id] = FinishReason.STOP
+                continue
             text = active.stream.push(token)
             if active.stop is not None:
                 text = active.stop.pass_over(text) if early else active.stop.push(text)
@@ -261,7 +265,7 @@ class Engine:
             output = outputs[request.request_id]
             output.finish_reason = request.finish_reason
             output.request = request
-            if output.stop_reason is None:
+            if not isinstance(output.stop_reason, str):
                 output.text += self._rest(active)
 
     @staticmethod

@@ -15,10 +15,10 @@ class Generation:
     """One prompt to continue.
 
     arrival_s: when it reached the server, on the engine's (monotonic) clock. stop: texts that end the output and are
-    not part of it. ignore_eos: only ``max_tokens`` and ``stop`` end it. min_tokens: before that many, neither the
-    end of text nor ``stop`` does. priority, tenant, deadline_s: as in ``sched.Request``. operation, traceparent: for
-    its trace. after: id of a generation of the same prompt; this one is queued once that one's prompt is computed, so
-    that it finds it in the prefix cache.
+    not part of it; stop_token_ids: tokens likewise. ignore_eos: the end of text does not end it. min_tokens: before
+    that many, neither the end of text nor a stop does. priority, tenant, deadline_s: as in ``sched.Request``.
+    operation, traceparent: for its trace. after: id of a generation of the same prompt; this one is queued once that
+    one's prompt is computed, so that it finds it in the prefix cache.
     """
 
     request_id: str
@@ -35,6 +35,7 @@ class Generation:
     tenant: str | None = None
     deadline_s: float | None = None
     after: str | None = None
+    stop_token_ids: frozenset[int] = frozenset()
 
     def request(self) -> Request:
         """What the scheduler needs to know of it, block hashes not yet made."""
@@ -54,8 +55,8 @@ class TokenOutput:
     """What one step gave one request.
 
     token_id: None where it ended without a token. text: what became final with it (may be empty). finish_reason: set
-    on the last output, together with ``request`` (its timeline and counts). stop_reason: the stop text that matched.
-    error: why the request failed. logprobs: of ``token_id``, where the sampling asks for them.
+    on the last output, together with ``request`` (its timeline and counts). stop_reason: the stop text or token that
+    ended it. error: why the request failed. logprobs: of ``token_id``, where the sampling asks for them.
     """
 
     request_id: str
@@ -63,6 +64,6 @@ class TokenOutput:
     text: str
     finish_reason: FinishReason | None = None
     request: Request | None = None
-    stop_reason: str | None = None
+    stop_reason: str | int | None = None
     error: str | None = None
     logprobs: TokenLogprobs | None = None

@@ -65,7 +65,7 @@ class Choice:
 
     texts: list[str] = field(default_factory=list)
     request: Request | None = None
-    stop_reason: str | None = None
+    stop_reason: str | int | None = None
     logprobs: list[TokenLogprobs] = field(default_factory=list)
 
     def take(self, output: TokenOutput) -> None:

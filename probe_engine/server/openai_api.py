@@ -190,10 +190,11 @@ async def _generate(
             operation,
             request.headers.get("traceparent"),
             min_tokens=_min_tokens(body, limit),
-            priority=wishes.priority,
+            priority=wishes.priority if body.priority is None else body.priority,
             tenant=wishes.tenant,
             deadline_s=wishes.deadline_s,
             after=name(at * choices) if choice else None,
+            stop_token_ids=frozenset(body.stop_token_ids or ()),
         )
         for at, (prompt, limit) in enumerate(zip(prompts, limits, strict=True))
         for choice, sampling in enumerate(samplings)

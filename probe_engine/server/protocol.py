@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from probe_engine.errors import ApiError
+from probe_engine.server.wishes import LEAST_URGENT
 
 MAX_CHOICES = 128
 MAX_LOGPROBS = 20
@@ -44,6 +45,8 @@ class GenerationBody(BaseModel):
     stream_options: StreamOptions | None = None
     ignore_eos: bool | None = None
     min_tokens: Annotated[int, Field(ge=0)] | None = None
+    stop_token_ids: TokenIds | None = None
+    priority: Annotated[int, Field(ge=0, le=LEAST_URGENT)] | None = None
 
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
@@ -135,7 +138,12 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "suffix": ("",),
     "top_logprobs": (),
     "prompt_logprobs": (),
-    "stop_token_ids": ([],),
+    "skip_special_tokens": (True,),
+    "spaces_between_special_tokens": (True,),
+    "include_stop_str_in_output": (False,),
+    "return_token_ids": (False,),
+    "return_tokens_as_token_ids": (False,),
+    "allowed_token_ids": (),
     "bad_words": ([],),
     "tools": ([],),
     "functions": ([],),

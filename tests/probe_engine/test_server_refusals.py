@@ -240,6 +240,7 @@ FIELDS = (
     *("prompt", "messages", "model", "max_tokens", "temperature", "top_p", "top_k", "seed", "stop", "stream"),
     *("stream_options", "ignore_eos", "n", "echo", "logprobs", "tools", "max_completion_tokens"),
     *("top_logprobs", "logit_bias", "min_p", "presence_penalty", "repetition_penalty"),
+    *("priority", "stop_token_ids", "min_tokens", "prompt_logprobs", "skip_special_tokens", "return_token_ids"),
 )
 
 
