@@ -132,7 +132,7 @@ def measure(servers: Sequence[Server], query: Query, end_ms: int) -> list[Asked]
 
 def fill_store(folder: Path, data: Sequence[Target], hours: float) -> None:
     """Our store, as after a day of scraping and upkeep."""
-    with Store.open(folder, synchronous="OFF", retention_ms=None) as store:
+    with Store.open(folder, retention_ms=None) as store:
         steps = len(data[0].timestamps_ms)
         for step in range(steps):
             for target in reversed(data):  # the second is scraped half an interval before the first
@@ -204,7 +204,11 @@ def summary(found: Mapping[str, Sequence[Asked]]) -> Rows:
         wall = statistics.geometric_mean(their.wall_ms / mine.wall_ms for mine, their in pairs)
         cpu = statistics.geometric_mean(their.cpu_ms / mine.cpu_ms for mine, their in pairs)
         for what, ratio in (("", wall), (", processor time", cpu)):
-            row = {"what": f"queries, geometric mean of {name} / ours{what}", "ours": ratio, "peer": 1.0}
+            row: dict[str, object] = {
+                "what": f"queries, geometric mean of {name} / ours{what}",
+                "ours": ratio,
+                "peer": 1.0,
+            }
             rows.append(row | {"peer_name": name, "unit": "times as fast", "lower_is_better": False})
         sums = sum(asked.cpu_ms for asked in ours), sum(asked.cpu_ms for asked in theirs)
         total = {"what": "queries, processor time of the server, all once", "ours": sums[0], "peer": sums[1]}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +53,6 @@ class Querier(Protocol):
         ...
 
 
-@runtime_checkable
 class PiecewiseQuerier(Querier, Protocol):
     """A store that also reads a long range piece by piece, so that it is never in memory as a whole."""
 

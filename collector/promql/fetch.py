@@ -1,15 +1,19 @@
 """Selectors: one ``select`` per selector for the whole query, one ``searchsorted`` per group of series."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from collector.model.series import Int64Array, PiecewiseQuerier, SeriesGroup, is_stale
+from collector.model.matchers import Matcher
+from collector.model.series import Int64Array, SeriesGroup, is_stale
 from collector.promql.ast import MatrixSelector, VectorSelector
 from collector.promql.extended import interpolated
 from collector.promql.frame import Frame, compact, stack
 from collector.promql.query import Query
 from collector.promql.windows import Layout, Windows, apply, over_groups
+
+Read = Callable[[Sequence[Matcher], int, int], Iterable[SeriesGroup]]
+"""``select`` of a Querier, or ``scan`` of one that reads piece by piece."""
 
 
 def select_instant(query: Query, selector: VectorSelector, times_ms: Int64Array, sample_times: bool = False) -> Frame:
@@ -37,8 +41,7 @@ def select_windows(query: Query, selector: MatrixSelector, times_ms: Int64Array)
 
 def _select(query: Query, selector: VectorSelector, start_ms: int, end_ms: int, steps: int) -> Iterator[SeriesGroup]:
     """The groups, one read after the other, while what becomes of them over all ``steps`` is within the limits."""
-    querier = query.querier
-    read = querier.scan if isinstance(querier, PiecewiseQuerier) else querier.select
+    read: Read = getattr(query.querier, "scan", query.querier.select)  # isinstance() of a protocol takes 25 us
     series = 0
     for group in read(selector.matchers, start_ms + query.left_open, end_ms):
         series += len(group.labels)
