@@ -108,6 +108,7 @@ class ScrapeParser:
         self._layout: tuple[Labels, ...] = ()
         self._first_seen: np.ndarray[tuple[int], np.dtype[np.intp]] | None = None
         self._twins: dict[int, Labels] = {}
+        self._exemplars: dict[bytes, PageExemplar] = {}  # of the last page, by what stood after the brace
 
     def parse(self, body: bytes, content_type: str = "text/plain") -> Scrape:
         """Read one page; ``content_type`` decides between OpenMetrics and the text format."""
@@ -134,6 +135,7 @@ class ScrapeParser:
             ids.append(series)
             texts.append(text)
             numbers.append(number)
+        self._exemplars = page.raw_exemplars
         _check_end(ids, texts, numbers, page)
         dropped = _leave_out(ids, texts, numbers) if self._drops else 0
         if dropped and len(self._ids) > 4 * (len(ids) + dropped) + 1000:
@@ -166,10 +168,21 @@ class ScrapeParser:
             self._read_comment(stripped, number, page)
             return None
         try:
-            return self._read_sample(line, number, page)
+            return self._read_known(line, number, page) or self._read_sample(line, number, page)
         except ValueError as error:
             page.refuse(number, line, str(error))
             return None
+
+    def _read_known(self, line: bytes, number: int, page: "_Page") -> tuple[int, bytes] | None:
+        """A line with an exemplar, where the series is known: its labels need no second look."""
+        head, mark, raw = line.rpartition(b" # {")
+        key, _, text = head.rpartition(b" ")
+        series = self._ids.get(key) if mark and page.openmetrics else None
+        if series is None:
+            return None
+        exemplar = self._exemplars.get(raw) or _read_exemplar(b"{" + raw)
+        page.exemplars[number] = page.raw_exemplars[raw] = exemplar
+        return series, text
 
     def _read_sample(self, line: bytes, number: int, page: "_Page") -> tuple[int, bytes]:
         match = _SERIES.match(line)
@@ -288,6 +301,7 @@ class _Page:
         self.described: set[str] = set()
         self.stamps: dict[int, bytes] = {}  # by line number
         self.exemplars: dict[int, PageExemplar] = {}  # by line number
+        self.raw_exemplars: dict[bytes, PageExemplar] = {}
 
     def refuse(self, number: int, line: bytes, reason: str) -> None:
         self.bad_lines += 1

@@ -303,3 +303,28 @@ def test_what_is_said_of_a_bad_line_is_short_however_long_the_line() -> None:
     errors = ScrapeParser().parse(page).errors
     assert [error.line for error in errors] == [1, 2]
     assert all(len(str(error)) < 600 for error in errors)
+
+
+exemplar_lines = st.lists(
+    st.builds(
+        lambda name, label, value, exemplar: f'{name}{{l="{label}"}} {value}{exemplar}',
+        st.sampled_from(["a_total", "b_total"]),
+        st.sampled_from(["x", " # {", "}", ""]),
+        st.sampled_from(["1", "2.5", "NaN", "x", ""]),
+        st.sampled_from(["", ' # {t="1"} 1', ' # {t=" # {"} 2 3', " # {} x", " 7 # {} 1", " # {"]),
+    ),
+    max_size=6,
+)
+
+
+@given(st.lists(exemplar_lines, max_size=4))
+def test_a_reader_reads_exemplars_the_same_whatever_it_has_read_before(pages: list[list[str]]) -> None:
+    used = ScrapeParser()
+    for lines in pages:
+        page = "\n".join([*lines, "# EOF"]).encode()
+        once, fresh = used.parse(page, OPENMETRICS), ScrapeParser().parse(page, OPENMETRICS)
+        assert once.layout == fresh.layout
+        np.testing.assert_array_equal(once.values, fresh.values)
+        assert once.exemplars == fresh.exemplars
+        assert once.timestamps_ms == fresh.timestamps_ms
+        assert [error.line for error in once.errors] == [error.line for error in fresh.errors]
