@@ -211,7 +211,11 @@ def summary(found: Mapping[str, Sequence[Asked]]) -> Rows:
             }
             rows.append(row | {"peer_name": name, "unit": "times as fast", "lower_is_better": False})
         sums = sum(asked.cpu_ms for asked in ours), sum(asked.cpu_ms for asked in theirs)
-        total = {"what": "queries, processor time of the server, all once", "ours": sums[0], "peer": sums[1]}
+        total: dict[str, object] = {
+            "what": "queries, processor time of the server, all once",
+            "ours": sums[0],
+            "peer": sums[1],
+        }
         rows.append(total | {"peer_name": name, "unit": "ms", "lower_is_better": True})
         print(
             f"{name} / ours: {wall:.2f} by time, {cpu:.2f} by processor time;"
