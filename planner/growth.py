@@ -1,7 +1,7 @@
 """How many replicas the coming months need, with some to spare for failures, each count verified by simulation."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from planner.capacity import MIN_REQUESTS, Capacity, Note, at_rate, holds_at
@@ -123,7 +123,7 @@ def safe_months(needed: tuple[Need, ...], replicas: int) -> int | None:
 
 def with_replicas(twin: Twin, replicas: int) -> Twin:
     """The same fleet with another number of replicas."""
-    return Twin(twin.scheduler, twin.model, replicas, twin.router, twin.noise, twin.hull, twin.overhead)
+    return replace(twin, replicas=replicas)
 
 
 def _surviving(peak: Trace, twin: Twin, slo: Slo, total: int, gone: int, seed: int) -> tuple[int, Aftermath]:

@@ -3,11 +3,14 @@
 A model is a sum of non-negative costs, so more work never takes less time:
 
     seconds = base + a * prefill tokens + b * prefill attention + c * decode sequences + d * decode KV tokens
-              + sum of bend * min(variable, knot)
+              + sum of bend * min(variable, knot) + sum of bend * max(variable - knot, 0)
 
-The bends (hinge form) let cost per token fall off where batching helps (weights read once, experts shared).
+The bends up to a knot (hinge form) let cost per token fall off where batching helps (weights read once, experts
+shared); those beyond one (bend form) let it rise where computing begins to take longer than reading. Kernels that are
+chosen by batch size make stairs that no sum of costs has: factors by size, learnt from what was seen of each size.
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +25,8 @@ from probe_engine.sched import SchedulerConfig, SchedulerError, StepStats
 
 COSTS = ("steps", "prefill_tokens", "prefill_attention", "decode_seqs", "decode_kv_tokens")
 """Names of the linear costs; ``steps`` is the cost of a step as such."""
+
+LEAST_RESIDUALS = 20
 
 
 class LatencyModel(Protocol):
@@ -65,34 +70,71 @@ class LinearModel:
 
 
 class Hinge(BaseModel):
-    """A cost of ``seconds`` per unit of ``variable`` up to ``knot``, and none beyond."""
+    """A cost of ``seconds`` per unit of ``variable`` up to ``knot`` and none beyond, or the other way round."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     variable: Literal["tokens", "prefill_tokens", "decode_seqs"]
     knot: float = Field(gt=0)
     seconds: float = Field(ge=0)
+    side: Literal["upto", "beyond"] = "upto"
 
 
 @dataclass(frozen=True, slots=True)
 class HingeModel:
-    """A linear model and bends in the number of tokens, prefill tokens or decode sequences of a step."""
+    """A linear model and bends in the number of tokens, prefill tokens or decode sequences of a step.
+
+    ``hinges`` and ``beyond`` hold (variable, knot, seconds): a cost per unit up to the knot, and beyond it.
+    """
 
     linear: LinearModel
     hinges: tuple[tuple[str, float, float], ...]
+    beyond: tuple[tuple[str, float, float], ...] = ()
 
     def step_seconds(self, stats: StepStats) -> float:
         """Seconds of a step of this size."""
         seconds = self.linear.step_seconds(stats)
         for variable, knot, cost in self.hinges:
-            if variable == "tokens":
-                amount = stats.prefill_tokens + stats.decode_seqs
-            elif variable == "prefill_tokens":
-                amount = stats.prefill_tokens
-            else:
-                amount = stats.decode_seqs
+            amount = _amount(variable, stats)
             seconds += cost * (amount if amount < knot else knot)
+        for variable, knot, cost in self.beyond:
+            amount = _amount(variable, stats)
+            if amount > knot:
+                seconds += cost * (amount - knot)
         return seconds
+
+
+def _amount(variable: str, stats: StepStats) -> int:
+    if variable == "tokens":
+        return stats.prefill_tokens + stats.decode_seqs
+    return stats.prefill_tokens if variable == "prefill_tokens" else stats.decode_seqs
+
+
+Factors = tuple[tuple[float, float], ...]
+"""(size from which on, factor), sizes rising; below the first, the first factor holds."""
+
+
+def factor_at(factors: Factors, size: float) -> float:
+    """The factor for a size; 1 where there are none."""
+    if not factors:
+        return 1.0
+    return factors[max(bisect_right(factors, size, key=lambda pair: pair[0]) - 1, 0)][1]
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectedModel:
+    """A model times a factor by size: of decode sequences for steps that only decode, of tokens for the others."""
+
+    base: LinearModel | HingeModel
+    decode: Factors
+    prefill: Factors
+
+    def step_seconds(self, stats: StepStats) -> float:
+        """Seconds of a step of this size."""
+        seconds = self.base.step_seconds(stats)
+        if stats.prefill_tokens:
+            return seconds * factor_at(self.prefill, stats.prefill_tokens + stats.decode_seqs)
+        return seconds * factor_at(self.decode, stats.decode_seqs)
 
 
 class Overhead(BaseModel):
@@ -122,11 +164,12 @@ class Error(BaseModel):
 class StepModel(BaseModel):
     """A fitted step-time model with its evidence; the file that ``plan calibrate`` writes.
 
-    ``residual_quantiles`` are evenly spaced quantiles of observed / predicted - 1. ``basis`` says whether they are of
-    single steps or of sums over intervals (which hide the noise of single steps). ``forward`` is the mean error of each
-    form on the busiest steps after a fit without them. ``hull`` is the largest observed value of each cost's unit;
-    beyond it the model extrapolates. ``step_gap_s`` is the time between two steps of a busy engine that its step
-    clock does not count.
+    ``residual_quantiles`` are evenly spaced quantiles of observed / predicted - 1; ``residuals`` are some of them as
+    they followed each other, in stretches of ``residual_stretch``. ``basis`` says whether they are of single steps or
+    of sums over intervals (which hide the noise of single steps). ``forward`` is the mean error of each form on the
+    busiest steps after a fit without them. ``hull`` is the largest observed value of each cost's unit; beyond it the
+    model extrapolates. ``step_gap_s`` is the time between two steps of a busy engine that its step clock does not
+    count. ``decode_factors`` and ``prefill_factors`` correct the costs by the size of a step.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -135,14 +178,19 @@ class StepModel(BaseModel):
     version: Literal[1] = 1
     source: str
     engine: dict[str, str] = {}
-    form: Literal["linear", "hinge"]
+    form: Literal["linear", "hinge", "bend"]
     costs_s: dict[str, float]
     hinges: tuple[Hinge, ...] = ()
+    decode_factors: Factors = ()
+    prefill_factors: Factors = ()
     step_gap_s: float = Field(default=0.0, ge=0)
     overhead: Overhead = Overhead()
     scheduler: dict[str, Any] | None = None
     basis: Literal["step", "interval"]
     residual_quantiles: tuple[float, ...] = ()
+    residuals: tuple[float, ...] = ()
+    residual_stretch: int = Field(default=1, ge=1)
+    residual_prompts: tuple[int, ...] = Field(default=(), description="which residuals are of steps with prompts")
     hull: dict[str, float] = {}
     fit: Error
     held_out: Error | None = None
@@ -161,16 +209,33 @@ class StepModel(BaseModel):
             decode_seq_s=costs["decode_seqs"],
             decode_kv_token_s=costs["decode_kv_tokens"],
         )
-        if not self.hinges:
-            return linear
-        return HingeModel(linear, tuple((h.variable, h.knot, h.seconds) for h in self.hinges))
+        base: LinearModel | HingeModel = linear
+        if self.hinges:
+            upto, beyond = (
+                tuple((h.variable, h.knot, h.seconds) for h in self.hinges if h.side == side)
+                for side in ("upto", "beyond")
+            )
+            base = HingeModel(linear, upto, beyond)
+        if not (self.decode_factors or self.prefill_factors):
+            return base
+        return CorrectedModel(base, self.decode_factors, self.prefill_factors)
 
-    def noise(self) -> tuple[float, ...]:
-        """Factors around 1 to draw a step's time from, equally likely; of mean 1; empty when there is no evidence."""
-        if self.basis != "step" or not self.residual_quantiles:
+    def noise(self, *, prompts: bool = False) -> tuple[float, ...]:
+        """Factors around 1 to draw a step's time from; of mean 1; empty when there is no evidence.
+
+        Those of steps that only decode, or of steps with ``prompts``, which are longer and so vary less; all together
+        where there are too few of a kind. Stretches of ``residual_stretch`` of them followed each other: what slows one
+        step often slows the next.
+        """
+        if self.basis != "step":
             return ()
-        mean = 1.0 + sum(self.residual_quantiles) / len(self.residual_quantiles)
-        return tuple((1.0 + residual) / mean for residual in self.residual_quantiles)
+        found = self.residuals or self.residual_quantiles
+        with_prompts = frozenset(self.residual_prompts)
+        of_kind = tuple(one for at, one in enumerate(self.residuals) if (at in with_prompts) == prompts)
+        if min(len(of_kind), len(self.residuals) - len(of_kind)) >= LEAST_RESIDUALS:
+            found = of_kind
+        mean = 1.0 + sum(found) / max(len(found), 1)
+        return tuple((1.0 + residual) / mean for residual in found)
 
     def scheduler_config(self, **overrides: Any) -> SchedulerConfig:
         """The scheduler that the engine ran with, some of its limits replaced (None: kept).

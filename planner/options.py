@@ -136,6 +136,33 @@ def promise(path: Path | None, **limits: float | None) -> "Slo":
         raise SloError(f"promise: {first_fault(error)}") from error
 
 
+def limits(
+    num_blocks: int | None, block_size: int | None, batched_tokens: int | None, seqs: int | None, length: int | None
+) -> dict[str, int]:
+    """The scheduler limits that were given."""
+    given = {
+        "num_blocks": num_blocks,
+        "block_size": block_size,
+        "max_num_batched_tokens": batched_tokens,
+        "max_num_seqs": seqs,
+        "max_model_len": length,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def slo_limits(
+    ttft: float | None, itl: float | None, e2e: float | None, success: float | None, goodput: float | None
+) -> dict[str, float | None]:
+    """The clauses of a promise under their names, as ``promise`` takes them."""
+    return {
+        "ttft_p95_s": ttft,
+        "itl_p95_s": itl,
+        "e2e_p95_s": e2e,
+        "success_ratio": success,
+        "goodput_ratio": goodput,
+    }
+
+
 def fleet(model: "StepModel", replicas: int, router: str, noise: bool, limits: dict[str, Any]) -> "Twin":
     """The twin that the options describe; tells on stderr when noise is asked for and unknown."""
     from planner.sim import Twin

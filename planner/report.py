@@ -88,7 +88,17 @@ class Report(BaseModel):
     format: Literal["loadline-report"] = "loadline-report"
     version: Literal[1] = 1
     kind: Literal[
-        "capacity", "cost", "simulation", "validation", "calibration", "autoscale", "mix", "fit", "forecast", "trace"
+        "capacity",
+        "cost",
+        "simulation",
+        "validation",
+        "calibration",
+        "drift",
+        "autoscale",
+        "mix",
+        "fit",
+        "forecast",
+        "trace",
     ]
     title: str
     findings: tuple[str, ...]

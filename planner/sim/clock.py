@@ -22,7 +22,7 @@ class Clock:
 
     ``serving`` are the replicas that the router may choose from; ``submitted`` counts the requests given to them. While
     there are none, requests wait for the first to come. ``on_refusal`` is told of requests that the scheduler would
-    never serve.
+    never serve, ``on_drop`` of those whose deadline passed while they waited.
     """
 
     def __init__(
@@ -31,6 +31,7 @@ class Clock:
         route: Router,
         on_finish: Callable[[Request], None],
         on_refusal: Callable[[Request, RequestRefused], None],
+        on_drop: Callable[[Request], None],
     ) -> None:
         self.now = 0
         self.replicas: list[Replica] = []
@@ -38,6 +39,7 @@ class Clock:
         self._route = route
         self._on_finish = on_finish
         self._on_refusal = on_refusal
+        self._on_drop = on_drop
         self._ends: list[tuple[int, int]] = []
         self._timers: list[tuple[int, int, Action]] = []
         self.submitted = 0
@@ -133,6 +135,9 @@ class Clock:
 
     def _begin(self, replica: Replica) -> None:
         end = replica.begin(self.now)
+        if replica.dropping:
+            for request in replica.take_dropped():
+                self._on_drop(request)
         if end is not None:
             heappush(self._ends, (end, replica.index))
         elif replica.load:

@@ -31,8 +31,12 @@ class GapCounts:
 
     def add(self, ticks: int, tokens: int) -> None:
         """``tokens`` tokens came after a gap of ``ticks``."""
-        bucket = bucket_of(ticks)
-        self._counts[bucket] = self._counts.get(bucket, 0) + tokens
+        bucket = round((log(ticks) - _LOG_TICKS) / _LOG_WIDTH)
+        counts = self._counts
+        if bucket in counts:
+            counts[bucket] += tokens
+        else:
+            counts[bucket] = tokens
 
     def add_rising(self, step: Callable[[int], int], steps: int, tokens: int) -> None:
         """``tokens`` tokens after each of the gaps ``step(0) <= step(1) <= … <= step(steps - 1)``."""

@@ -1,9 +1,6 @@
 """Step times in whole ticks of a femtosecond, so that a thousand steps in one are exactly a thousand steps."""
 
-from collections.abc import Callable
-from dataclasses import replace
-
-from planner.latency import ConstantModel, HingeModel, LatencyModel, LinearModel
+from planner.latency import ConstantModel, CorrectedModel, HingeModel, LatencyModel, LinearModel, factor_at
 from probe_engine.sched import StepStats
 
 TICKS_PER_S = 10**15
@@ -22,34 +19,40 @@ def to_s(ticks: int) -> float:
 class Pace:
     """A step-time model on the tick clock.
 
-    ``kv_ticks`` is what each decode KV token adds; None where the model's form is unknown, so that steps of the same
-    decodes cannot be summed in closed form.
+    ``closed`` says whether steps of the same decodes differ by a fixed number of ticks only, so that they can be summed
+    in closed form; so it is for models whose form is known.
     """
 
-    __slots__ = ("_decode_ticks", "_fixed_s", "kv_ticks")
+    __slots__ = ("_base", "_decodes", "_model", "closed")
 
     def __init__(self, model: LatencyModel) -> None:
-        self._decode_ticks: dict[int, int] = {}
-        self.kv_ticks, self._fixed_s = _split(model)
+        self._model = model
+        self._decodes: dict[int, tuple[int, int]] = {}
+        self._base = _base_of(model)
+        self.closed = self._base is not None or isinstance(model, ConstantModel)
 
     def ticks(self, stats: StepStats) -> int:
         """Ticks of a step of this size, at least one."""
-        kv = (self.kv_ticks or 0) * stats.decode_kv_tokens
-        if stats.prefill_tokens or self.kv_ticks is None:
-            return max(to_ticks(self._fixed_s(stats)) + kv, 1)
-        fixed = self._decode_ticks.get(stats.decode_seqs)
-        if fixed is None:
-            fixed = self._decode_ticks[stats.decode_seqs] = to_ticks(self._fixed_s(stats))
-        return max(fixed + kv, 1)
+        if stats.prefill_tokens or not self.closed:
+            return max(to_ticks(self._model.step_seconds(stats)), 1)
+        fixed, per_token = self.decode(stats.decode_seqs)
+        return max(fixed + per_token * stats.decode_kv_tokens, 1)
+
+    def decode(self, seqs: int) -> tuple[int, int]:
+        """(ticks of a step of so many decodes without keys, ticks per key that they read)."""
+        found = self._decodes.get(seqs)
+        if found is None:
+            bare = self._model.step_seconds(StepStats(0, 0, seqs, 0))
+            factor = factor_at(self._model.decode, seqs) if isinstance(self._model, CorrectedModel) else 1.0
+            per_token_s = 0.0 if self._base is None else self._base.decode_kv_token_s * factor
+            found = self._decodes[seqs] = to_ticks(bare), to_ticks(per_token_s)
+        return found
 
 
-def _split(model: LatencyModel) -> tuple[int | None, Callable[[StepStats], float]]:
-    """(ticks per decode KV token, the rest of the model)."""
-    if isinstance(model, LinearModel):
-        return to_ticks(model.decode_kv_token_s), replace(model, decode_kv_token_s=0.0).step_seconds
+def _base_of(model: LatencyModel) -> LinearModel | None:
+    """The linear part of a model of known form."""
+    if isinstance(model, CorrectedModel):
+        model = model.base
     if isinstance(model, HingeModel):
-        bare = replace(model, linear=replace(model.linear, decode_kv_token_s=0.0))
-        return to_ticks(model.linear.decode_kv_token_s), bare.step_seconds
-    if isinstance(model, ConstantModel):
-        return 0, model.step_seconds
-    return None, model.step_seconds
+        model = model.linear
+    return model if isinstance(model, LinearModel) else None

@@ -1,5 +1,4 @@
-"""Step times that were recorded, played back: with them the twin differs from the engine in nothing but its decisions.
-"""
+"""Step times that were recorded, played back: what then differs between twin and engine is a decision."""
 
 from collections.abc import Iterable
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from planner.latency import LatencyModel
 from planner.sim.gaps import GapCounts
 from planner.sim.pace import Pace, to_s, to_ticks
-from probe_engine.sched import FinishReason, Request, Scheduler, SchedulerConfig, SchedulerOutput
+from probe_engine.sched import FinishReason, Request, Scheduler, SchedulerConfig, SchedulerOutput, StepStats
 
 _NOBODY: Mapping[str, FinishReason] = MappingProxyType({})
 _DRAWS = 4096
@@ -57,7 +57,8 @@ class Replica:
 
     A run is one step, or, with ``skip``, as many as compute the same decodes; ``interrupt`` cuts it short when a
     request arrives. ``hull`` holds the largest step sizes that the model was fitted on, by name; steps beyond are
-    counted in the log. ``noise`` are factors to multiply a step's time with, drawn from ``generator``; empty for none.
+    counted in the log. ``noise`` are factors to multiply a step's time with, drawn from ``generator`` in stretches of
+    ``noise_stretch`` that follow each other; empty for none. ``prompt_noise`` are those of steps with prompts.
     ``settled`` is the tick from which gaps between tokens are logged. Times are ticks (``planner.sim.pace``).
     ``watch``, where it is set, is told each run's first step as it begins.
     """
@@ -68,6 +69,8 @@ class Replica:
         model: LatencyModel,
         *,
         noise: tuple[float, ...] = (),
+        noise_stretch: int = 1,
+        prompt_noise: tuple[float, ...] = (),
         generator: np.random.Generator | None = None,
         hull: Mapping[str, float] | None = None,
         skip: bool = True,
@@ -82,12 +85,16 @@ class Replica:
         self.due: int | None = None
         self.started = 0
         self.stopped: int | None = None
+        self.dropping = False  # whether a request came that may be dropped
         self.watch: Callable[[SchedulerOutput], None] | None = None
         self._pace = Pace(model)
-        self._skip = skip and self._pace.kv_ticks is not None
+        self._skip = skip and self._pace.closed
         self._settled = settled
         self._token_times = token_times
-        self._noise = _Factors(noise, generator) if noise and generator is not None else None
+        self._noise = _Factors(noise, noise_stretch, generator) if noise and generator is not None else None
+        self._prompt_noise = self._noise
+        if prompt_noise and generator is not None:
+            self._prompt_noise = _Factors(prompt_noise, noise_stretch, generator)
         bounds = hull or {}
         self._most_prefill = bounds.get("prefill_tokens", float("inf"))
         self._most_attention = bounds.get("prefill_attention", float("inf"))
@@ -98,12 +105,13 @@ class Replica:
         self._kv_tokens = 0  # decode KV tokens of the run's first step
         self._first = 0  # ticks of the run's first step
         self._rise = 0  # ticks by which each of its steps is longer than the one before
-        self._ends: npt.NDArray[np.int64] | None = None  # with noise: ends of its steps, from its beginning
+        self._ends: npt.NDArray[np.int64] | list[int] | None = None  # with noise: ends of its steps, from its beginning
 
     def add(self, request: Request) -> None:
         """A request comes. Raises RequestRefused for one that could never be served."""
         self.scheduler.add(request)
         self.load += 1
+        self.dropping = self.dropping or request.deadline_s is not None
 
     def begin(self, now: int) -> int | None:
         """Start the next run of steps; when it will end, or None when there is nothing to do."""
@@ -123,17 +131,32 @@ class Replica:
         self._ends = None
         if self._skip and not output.prefills:
             self._steps = self.scheduler.uniform_steps(output)
-            self._rise = (self._pace.kv_ticks or 0) * stats.decode_seqs
+            self._rise = self._pace.decode(stats.decode_seqs)[1] * stats.decode_seqs
+        if output.preempted:
+            self.log.kv_peak_ratio = 1.0
+        elif output.prefills:
+            self.log.kv_peak_ratio = max(self.log.kv_peak_ratio, self.scheduler.kv_usage)
+        if self._steps == 1:
+            elapsed = self._first
+            noise = self._prompt_noise if output.prefills else self._noise
+            if noise is not None:
+                elapsed = noise.one(elapsed)
+                self._ends = [elapsed]
+            self.due = now + elapsed
+            return self.due
         if self._noise is not None:
             self._ends = self._noise.ends(self._first, self._rise, self._steps)
             self._steps = len(self._ends)
         if now < self._settled:
             self._cut(self._settled)
-        if output.prefills or output.preempted:
-            peak = 1.0 if output.preempted else self.scheduler.kv_usage
-            self.log.kv_peak_ratio = max(self.log.kv_peak_ratio, peak)
         self.due = now + self._elapsed(self._steps)
         return self.due
+
+    def take_dropped(self) -> list[Request]:
+        """Requests whose deadline passed while they waited, since this was last asked."""
+        dropped = self.scheduler.take_dropped()
+        self.load -= len(dropped)
+        return dropped
 
     def interrupt(self, now: int) -> int | None:
         """A request came at ``now``: end the run with the step that is under way; its new end, None if as before."""
@@ -180,7 +203,7 @@ class Replica:
         self._kv_tokens += self.output.stats.decode_seqs * done
         self._steps -= done
         if self._ends is not None:
-            self._ends = self._ends[done:] - elapsed
+            self._ends = np.asarray(self._ends[done:]) - elapsed
 
     def _times(self, steps: int) -> list[float]:
         """Ends of the run's first ``steps``, seconds; empty when nobody asks."""
@@ -207,6 +230,9 @@ class Replica:
     def _record(self, output: SchedulerOutput, steps: int) -> None:
         log, stats = self.log, output.stats
         seqs = stats.decode_seqs
+        if steps == 1:
+            self._record_one(stats, seqs)
+            return
         log.steps += steps
         log.busy_ticks += self._elapsed(steps)
         log.prefill_tokens += stats.prefill_tokens
@@ -216,20 +242,36 @@ class Replica:
         if seqs and self._begun >= self._settled:
             if self._ends is not None:
                 before = 0
-                for end in self._ends[:steps].tolist():
+                for end in np.asarray(self._ends[:steps]).tolist():
                     log.gaps.add(end - before, seqs)
                     before = end
             else:
                 log.gaps.add_rising(self._step_ticks, steps, seqs)
-        if (
-            stats.prefill_tokens > self._most_prefill
-            or stats.prefill_attention > self._most_attention
-            or seqs > self._most_seqs
-        ):
+        if seqs > self._most_seqs:
             log.outside += steps
         elif self._kv_tokens + seqs * (steps - 1) > self._most_kv:
             within = max(int((self._most_kv - self._kv_tokens) // seqs) + 1, 0) if seqs else 0
             log.outside += steps - within
+
+    def _record_one(self, stats: StepStats, seqs: int) -> None:
+        """A run of one step, or the first of a longer one; the only ones with prompts."""
+        log, ends = self.log, self._ends
+        elapsed = self._first if ends is None else int(ends[0])
+        log.steps += 1
+        log.busy_ticks += elapsed
+        log.prefill_tokens += stats.prefill_tokens
+        log.prefill_attention += stats.prefill_attention
+        log.decode_seqs += seqs
+        log.decode_kv_tokens += self._kv_tokens
+        if seqs and self._begun >= self._settled:
+            log.gaps.add(elapsed, seqs)
+        if (
+            stats.prefill_tokens > self._most_prefill
+            or stats.prefill_attention > self._most_attention
+            or seqs > self._most_seqs
+            or self._kv_tokens > self._most_kv
+        ):
+            log.outside += 1
 
     def _step_ticks(self, index: int) -> int:
         return self._first + self._rise * index
@@ -238,19 +280,36 @@ class Replica:
 class _Factors:
     """Factors of step times, drawn as they are needed; what a cut run did not use is given back."""
 
-    __slots__ = ("_at", "_choices", "_drawn", "_generator")
+    __slots__ = ("_at", "_choices", "_drawn", "_generator", "_listed", "_offsets")
 
-    def __init__(self, choices: Sequence[float], generator: np.random.Generator) -> None:
+    def __init__(self, choices: Sequence[float], stretch: int, generator: np.random.Generator) -> None:
         self._choices = np.array(choices)
+        self._offsets = np.arange(min(stretch, len(choices)))
         self._generator = generator
         self._drawn: npt.NDArray[np.float64] = np.zeros(0)
+        self._listed: list[float] = []
         self._at = 0
+
+    def _refill(self) -> None:
+        """Stretches that begin anywhere among the choices; the last is followed by the first."""
+        count, length = len(self._choices), len(self._offsets)
+        starts = self._generator.integers(0, count, max(_DRAWS // length, 1))
+        self._drawn = self._choices[((starts[:, None] + self._offsets) % count).ravel()]
+        self._listed = self._drawn.tolist()
+        self._at = 0
+
+    def one(self, ticks: int) -> int:
+        """Ticks of one step."""
+        if self._at == len(self._listed):
+            self._refill()
+        factor = self._listed[self._at]
+        self._at += 1
+        return max(round(factor * float(ticks)), 1)
 
     def ends(self, first: int, rise: int, steps: int) -> npt.NDArray[np.int64]:
         """Ends of up to ``steps`` steps, fewer when the drawn factors run out."""
         if self._at == len(self._drawn):
-            self._drawn = self._generator.choice(self._choices, size=_DRAWS)
-            self._at = 0
+            self._refill()
         factors = self._drawn[self._at : self._at + steps]
         self._at += len(factors)
         mean = np.float64(first) + np.float64(rise) * np.arange(len(factors))

@@ -30,8 +30,10 @@ Progress = Callable[[int, int], None]
 class Twin:
     """A fleet to simulate: scheduler limits and step-time model of a replica, how many there are, how they are fed.
 
-    ``noise`` are factors of a step's time (``StepModel.noise()``), empty for a step that always takes its mean.
-    ``hull`` bounds what the model was fitted on; ``overhead`` is what a client waits beyond the engine's clock.
+    ``noise`` are factors of a step's time (``StepModel.noise()``), drawn ``noise_stretch`` at once; empty for a step
+    that always takes its mean. ``prompt_noise`` are those of steps with prompts, if other. ``hull`` bounds what the
+    model was fitted on; ``overhead`` is what a client waits beyond the engine's clock. ``deadline_s`` is how long
+    each request waits for its first admission before it is dropped.
     """
 
     scheduler: SchedulerConfig
@@ -41,8 +43,13 @@ class Twin:
     noise: tuple[float, ...] = ()
     hull: MappingProxyType[str, float] = field(default_factory=lambda: MappingProxyType({}))
     overhead: Overhead = Overhead()
+    noise_stretch: int = 1
+    prompt_noise: tuple[float, ...] = ()
+    deadline_s: float | None = None
 
     def __post_init__(self) -> None:
+        if self.deadline_s is not None and not self.deadline_s > 0:
+            raise ModelError(f"deadline {self.deadline_s:g} s: must be above 0")
         if self.replicas < 1:
             raise ModelError(f"replicas {self.replicas}: must be at least 1")
         if self.router not in ROUTERS:
@@ -59,8 +66,10 @@ class Twin:
             replicas=replicas,
             router=router,
             noise=model.noise() if noise else (),
+            prompt_noise=model.noise(prompts=True) if noise else (),
             hull=MappingProxyType(dict(model.hull)),
             overhead=model.overhead,
+            noise_stretch=model.residual_stretch if noise else 1,
         )
 
 
@@ -119,7 +128,11 @@ def play(
     """
     stage = Stage(trace, twin, seed, token_times, skip, warm_up_ratio, progress)
     clock = Clock(
-        [stage.new_replica() for _ in range(twin.replicas)], ROUTERS[twin.router], stage.finished, stage.refused
+        [stage.new_replica() for _ in range(twin.replicas)],
+        ROUTERS[twin.router],
+        stage.finished,
+        stage.refused,
+        stage.dropped,
     )
     if script is not None:
         script(clock, stage)
@@ -166,6 +179,8 @@ class Stage:
             self._config,
             twin.model,
             noise=twin.noise,
+            noise_stretch=twin.noise_stretch,
+            prompt_noise=twin.prompt_noise,
             generator=generator,
             hull=twin.hull,
             skip=self._skip,
@@ -210,6 +225,11 @@ class Stage:
         self._refusals[int(request.request_id)] = str(refusal)
         self._tick()
 
+    def dropped(self, request: Request) -> None:
+        """A request's deadline passed before it was admitted."""
+        self._refusals[int(request.request_id)] = "its deadline passed while it waited"
+        self._tick()
+
     def given_up(self, request: Request) -> None:
         """A client has tried often enough."""
         self._refusals[int(request.request_id)] = "its replica was lost, and so were those of its retries"
@@ -238,7 +258,12 @@ class Stage:
         if isinstance(self._prefix, Ragged) and sizes is not None and not isinstance(sizes, Ragged):
             blocks = self._prefix.row(row).tolist()
             hashes = split_blocks(blocks, int(sizes[row]), self._twin.scheduler.block_size, prompt)
-        request = Request(str(row), prompt, int(self._trace.output_tokens[row]), to_s(tick), hashes)
+        arrival_s = to_s(tick)
+        patience_s = self._twin.deadline_s
+        deadline_s = None if patience_s is None else arrival_s + patience_s
+        request = Request(
+            str(row), prompt, int(self._trace.output_tokens[row]), arrival_s, hashes, deadline_s=deadline_s
+        )
         if self._times is not None:
             request.timeline.token_times = self._times[row]
         return request

@@ -181,3 +181,34 @@ def test_shared_prefixes_are_found_in_the_cache() -> None:
     hashes = Ragged(np.array([1, 1], dtype=np.uint64), np.array([0, 1, 2]))
     shared = replace(trace, columns={"prefix_hashes": hashes, "block_tokens": np.array([64, 64])})
     assert play(shared, Twin(CONFIG, MODEL)).cached_tokens.tolist() == [0, 48]
+
+
+def test_who_waits_beyond_its_deadline_is_dropped_and_the_others_are_served() -> None:
+    one_seat = replace(CONFIG, max_num_seqs=1)
+    trace = from_lengths([0.0, 0.1, 0.2], [10, 10, 10], [5, 5, 5])
+    run = simulate(trace, Twin(one_seat, ConstantModel(0.1), deadline_s=0.45))
+    assert run.requests.status.tolist() == ["ok", "ok", "rejected"]
+    assert run.requests.error[2] == "its deadline passed while it waited"
+    assert run.requests.first_token_s[1] == pytest.approx(0.6)
+
+
+def test_a_batch_that_waits_for_company_goes_when_its_time_is_up() -> None:
+    patient = replace(CONFIG, policy="dynamic", max_queue_delay_s=0.25)
+    played = play(from_lengths([0.0], [10], [1]), Twin(patient, ConstantModel(0.1)))
+    assert played.first_token_s[0] == pytest.approx(0.35)
+
+
+def test_noise_in_stretches_keeps_what_followed_what() -> None:
+    slow_then_fast = (1.5,) * 50 + (0.5,) * 50
+    trace = from_lengths([0.0], [1], [400])
+    shuffled, stretched = (
+        simulate(trace, Twin(CONFIG, ConstantModel(0.1), noise=slow_then_fast, noise_stretch=stretch))
+        for stretch in (1, 50)
+    )
+    changes = []
+    for run in (shuffled, stretched):
+        assert run.requests.token_times_s is not None
+        gaps = np.diff(run.requests.token_times_s[0])
+        changes.append(int((np.abs(np.diff(gaps)) > 0.05).sum()))
+    assert changes[0] > 150
+    assert changes[1] < 30

@@ -1,0 +1,161 @@
+"""``loadline plan capacity`` and ``autoscale``: how much a fleet carries, how many replicas are needed, and when."""
+
+from typing import Annotated
+
+import typer
+
+from planner import options as opt
+
+
+def capacity(
+    trace: opt.TracePath,
+    model: opt.ModelPath,
+    replicas: Annotated[
+        int | None,
+        typer.Option(
+            help="Replicas today; given, exit code 1 says that they do not carry this month's peak.",
+            envvar="LOADLINE_PLAN_REPLICAS",
+        ),
+    ] = None,
+    baseline: Annotated[
+        float | None,
+        typer.Option(help="Mean requests/s today; the trace's own by default.", envvar="LOADLINE_PLAN_BASELINE"),
+    ] = None,
+    peak_factor: Annotated[
+        float, typer.Option(help="Peak rate over mean rate.", envvar="LOADLINE_PLAN_PEAK_FACTOR")
+    ] = 3.0,
+    growth: Annotated[float, typer.Option(help="Growth per month; 0.2 is 20%.", envvar="LOADLINE_PLAN_GROWTH")] = 0.2,
+    months: Annotated[int, typer.Option(help="Months to look ahead.", envvar="LOADLINE_PLAN_MONTHS")] = 6,
+    n_plus: Annotated[
+        int, typer.Option(min=0, help="Failure domains that may be gone at the peak.", envvar="LOADLINE_PLAN_N_PLUS")
+    ] = 2,
+    domain_replicas: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Replicas in one failure domain (node); a replica over many GPUs is 1.",
+            envvar="LOADLINE_PLAN_DOMAIN",
+        ),
+    ] = 1,
+    requests: Annotated[
+        int, typer.Option(min=100, help="Fewest requests per simulation.", envvar="LOADLINE_PLAN_REQUESTS")
+    ] = 3000,
+    seeds: Annotated[int, typer.Option(min=1, help="Searches, for the interval.", envvar="LOADLINE_PLAN_SEEDS")] = 3,
+    precision: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            help="Half-width to reach, as a ratio: 0.02 plays 10,000 requests a run and adds seeds, up to 12.",
+            envvar="LOADLINE_PLAN_PRECISION",
+        ),
+    ] = None,
+    window: opt.Window = None,
+    speed: opt.Speed = 1.0,
+    token_scale: opt.TokenScale = 1.0,
+    max_requests: opt.MaxRequests = None,
+    strict: opt.Strict = False,
+    router: opt.RouterName = "least_load",
+    seed: opt.Seed = 0,
+    noise: opt.Noise = True,
+    num_blocks: opt.NumBlocks = None,
+    block_size: opt.BlockSize = None,
+    max_num_batched_tokens: opt.BatchedTokens = None,
+    max_num_seqs: opt.NumSeqs = None,
+    max_model_len: opt.ModelLen = None,
+    slo: opt.SloPath = None,
+    ttft_p95: opt.TtftP95 = None,
+    itl_p95: opt.ItlP95 = None,
+    e2e_p95: opt.E2eP95 = None,
+    success: opt.Success = None,
+    goodput: opt.Goodput = None,
+    as_json: opt.AsJson = False,
+    html: opt.HtmlPath = None,
+) -> None:
+    """Find the highest rate under the promise, and the replicas that the coming months need."""
+    with opt.one_line_errors():
+        from planner.answers.capacity import capacity_report
+        from planner.capacity import find_capacity
+        from planner.growth import Demand, needs, safe_months
+        from planner.latency import read_model
+        from planner.sim.simulate import versions
+        from planner.workload import stats
+
+        fitted = read_model(model)
+        limits = opt.limits(num_blocks, block_size, max_num_batched_tokens, max_num_seqs, max_model_len)
+        twin = opt.fleet(fitted, replicas or 1, router, noise, limits)
+        promise = opt.promise(slo, **opt.slo_limits(ttft_p95, itl_p95, e2e_p95, success, goodput))
+        shaped = opt.shaping(window, speed, token_scale, max_requests).apply(opt.read_told(trace, strict=strict))
+        demand = Demand(baseline or stats(shaped).mean_per_s, peak_factor, growth, months)
+        found = find_capacity(
+            shaped, twin, promise, requests=requests, seeds=seeds, seed=seed, precision=precision, note=opt.note
+        )
+        spares = {"spare": n_plus, "domain_replicas": domain_replicas}
+        needed = needs(shaped, twin, promise, demand, found, requests=requests, seed=seed, note=opt.note, **spares)
+        report = capacity_report(
+            shaped, twin, fitted, promise, found, demand, needed, spare=n_plus, seed=seed, versions=versions()
+        )
+        opt.deliver(report, as_json=as_json, html=html)
+        if replicas is not None and safe_months(needed, replicas) is None:
+            raise typer.Exit(1)
+
+
+def autoscale(
+    trace: opt.TracePath,
+    model: opt.ModelPath,
+    usd_per_hour: Annotated[
+        float, typer.Option(min=0, help="Price of one replica, $ per hour.", envvar="LOADLINE_PLAN_USD_PER_HOUR")
+    ] = 2.0,
+    cold_start_s: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="From asking for a replica until it serves, seconds: VM 300, container 120, warm pool 10.",
+            envvar="LOADLINE_PLAN_COLD_START_S",
+        ),
+    ] = 120.0,
+    lag_s: Annotated[
+        float, typer.Option(min=0, help="Age of the metrics that a policy sees.", envvar="LOADLINE_PLAN_LAG_S")
+    ] = 15.0,
+    cool_down_s: Annotated[
+        float, typer.Option(min=0, help="How long fewer must be wanted first.", envvar="LOADLINE_PLAN_COOL_DOWN_S")
+    ] = 300.0,
+    most: Annotated[int, typer.Option(min=1, help="Most replicas.", envvar="LOADLINE_PLAN_MOST")] = 64,
+    window: opt.Window = None,
+    speed: opt.Speed = 1.0,
+    token_scale: opt.TokenScale = 1.0,
+    max_requests: opt.MaxRequests = None,
+    strict: opt.Strict = False,
+    seed: opt.Seed = 0,
+    noise: opt.Noise = True,
+    num_blocks: opt.NumBlocks = None,
+    block_size: opt.BlockSize = None,
+    max_num_batched_tokens: opt.BatchedTokens = None,
+    max_num_seqs: opt.NumSeqs = None,
+    max_model_len: opt.ModelLen = None,
+    slo: opt.SloPath = None,
+    ttft_p95: opt.TtftP95 = None,
+    itl_p95: opt.ItlP95 = None,
+    e2e_p95: opt.E2eP95 = None,
+    success: opt.Success = None,
+    goodput: opt.Goodput = None,
+    as_json: opt.AsJson = False,
+    html: opt.HtmlPath = None,
+) -> None:
+    """Play ten autoscaling policies on one trace: cost and promise side by side, with an oracle as the bound."""
+    with opt.one_line_errors():
+        from planner.answers.autoscale import autoscale_report
+        from planner.autoscale import Question, compare
+        from planner.capacity import find_capacity
+        from planner.latency import read_model
+        from planner.sim.scaling import Delays
+
+        fitted = read_model(model)
+        limits = opt.limits(num_blocks, block_size, max_num_batched_tokens, max_num_seqs, max_model_len)
+        twin = opt.fleet(fitted, 1, "least_load", noise, limits)
+        promise = opt.promise(slo, **opt.slo_limits(ttft_p95, itl_p95, e2e_p95, success, goodput))
+        shaped = opt.shaping(window, speed, token_scale, max_requests).apply(opt.read_told(trace, strict=strict))
+        found = find_capacity(shaped, twin, promise, seeds=1, seed=seed)
+        delays = Delays(lag_s=lag_s, cold_start_s=cold_start_s, cool_down_s=cool_down_s, most=most)
+        question = Question(shaped, twin, promise, found.requests_per_s, delays, usd_per_hour, seed)
+        outcomes = compare(question, opt.note)
+        opt.deliver(autoscale_report(question, outcomes, fitted), as_json=as_json, html=html)
