@@ -34,7 +34,14 @@ PARTS = {
 }
 
 
-READY = {"engine": "/ready", "collector": "/-/ready", "alerts": "/-/healthy", "dashboard": "/healthz"}
+READY = {
+    "engine": "/ready",
+    "gateway": "/ready",
+    "collector": "/-/ready",
+    "alerts": "/-/healthy",
+    "dashboard": "/healthz",
+}
+COMMANDS = {"gateway": ("engine", "gateway")}  # what is not ``PART serve``
 SCRAPED = ("engine", "collector", "alerts")
 DEFAULT_CONFIG = Path("loadline.toml")
 
@@ -79,8 +86,19 @@ def up(
         bool,
         typer.Option("--no-traffic", help="Do not replay the sample trace.", envvar="LOADLINE_NO_TRAFFIC"),
     ] = False,
+    gateway: Annotated[
+        bool | None,
+        typer.Option(
+            "--gateway/--no-gateway",
+            help="Put a gateway before the engine; as [gateway] enabled says if absent.",
+            envvar="LOADLINE_GATEWAY",
+        ),
+    ] = None,
 ) -> None:
-    """Start engine, collector, alerts and dashboard, and replay a sample trace so that every panel moves."""
+    """Start engine, collector, alerts and dashboard, and replay a sample trace so that every panel moves.
+
+    With ``--gateway``, what is replayed goes through a gateway.
+    """
     from collector.host.supervise import Supervisor
     from collector.model.errors import ConfigError
 
@@ -90,7 +108,7 @@ def up(
     except ConfigError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
-    processes = fleet(settings, path, traffic=not no_traffic)
+    processes = fleet(settings, path, traffic=not no_traffic, gateway=gateway)
     page = f"{url_of(settings, 'dashboard')}/?range=15m"
     raise typer.Exit(Supervisor(processes, sys.stderr, f"open {page} (Ctrl-C stops all)").run())
 
@@ -106,10 +124,12 @@ def read_config(path: Path | None) -> "dict[str, Any]":
     from dashboard.settings import DashboardSettings
     from planner.settings import TrafficSettings
     from planner.slo import Slo
+    from probe_engine.gateway.settings import UpGatewaySettings
     from probe_engine.settings import EngineSettings
 
     sections: dict[str, type[BaseModel]] = {
         "engine": EngineSettings,
+        "gateway": UpGatewaySettings,
         "collector": CollectorSettings,
         "alerts": AlertsSettings,
         "dashboard": DashboardSettings,
@@ -119,18 +139,26 @@ def read_config(path: Path | None) -> "dict[str, Any]":
     return read_settings(path, sections)
 
 
-def fleet(settings: "dict[str, Any]", config: Path | None, *, traffic: bool) -> "list[Process]":
-    """What ``up`` runs, in the order of starting; each part is told where the others are."""
+def fleet(
+    settings: "dict[str, Any]", config: Path | None, *, traffic: bool, gateway: bool | None = None
+) -> "list[Process]":
+    """What ``up`` runs, in the order of starting; each part is told where the others are.
+
+    gateway: whether there is one; None: as the settings say.
+    """
     from collector.host.supervise import Process, loadline_command
     from planner.slo import Slo
 
     engine, collector, alerts = settings["engine"], settings["collector"], settings["alerts"]
-    urls = {part: url_of(settings, part) for part in ("engine", "collector", "alerts", "dashboard")}
+    front = settings["gateway"]
+    fronted = front.enabled if gateway is None else gateway
+    urls = {part: url_of(settings, part) for part in READY}
+    scraped = (*SCRAPED, "gateway") if fronted else SCRAPED
     promise = config if settings["slo"] != Slo() else None
     told: dict[str, dict[str, Any]] = {
         "engine": {"otlp_endpoint": engine.otlp_endpoint or urls["collector"]},
         "collector": {
-            "scrape": (*(f"{urls[part]}/metrics,job={part}" for part in SCRAPED), *collector.scrape),
+            "scrape": (*(f"{urls[part]}/metrics,job={part}" for part in scraped), *collector.scrape),
             "alerts_url": urls["alerts"],
         },
         "alerts": {
@@ -145,10 +173,16 @@ def fleet(settings: "dict[str, Any]", config: Path | None, *, traffic: bool) -> 
             "slo": settings["dashboard"].slo or promise,
         },
     }
+    if fronted:
+        told["gateway"] = {
+            "upstream": front.upstream or (urls["engine"],),
+            "upstream_token_file": front.upstream_token_file or engine.auth_token_file,
+            "enabled": None,
+        }
     processes = [
         Process(
             part,
-            (*loadline_command(), part, "serve"),
+            (*loadline_command(), *COMMANDS.get(part, (part, "serve"))),
             urls[part] + READY[part],
             environment=environment(part, settings[part].model_dump() | told[part]),
         )
@@ -157,7 +191,8 @@ def fleet(settings: "dict[str, Any]", config: Path | None, *, traffic: bool) -> 
     if traffic:
         trace = Path(settings["traffic"].trace)
         replay = ("replay", "run", str(trace if trace.exists() else Path(__file__).parent / trace), "--forever")
-        options = settings["traffic"].model_dump() | {"target": urls["engine"], "token_file": engine.auth_token_file}
+        target, token_file = ("gateway", front.auth_token_file) if fronted else ("engine", engine.auth_token_file)
+        options = settings["traffic"].model_dump() | {"target": urls[target], "token_file": token_file}
         command = (*loadline_command(), *replay)
         told_traffic = environment("replay", options)
         processes.append(Process("traffic", command, may_end=True, gives_up=(2,), environment=told_traffic))

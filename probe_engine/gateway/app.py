@@ -36,7 +36,7 @@ from probe_engine.gateway.usage import AnswerUsage
 log = logging.getLogger(__name__)
 
 GENERATING = frozenset({"/v1/completions", "/v1/chat/completions"})
-PASSED = ("/v1/", "/tokenize", "/detokenize")
+PASSED = ("/v1/", "/tokenize", "/detokenize", "/metadata")  # metadata: a replay makes prompts of its vocabulary
 DONE = b"data: [DONE]\n\n"
 CACHED = "x-loadline-cache"
 TENANT = "x-loadline-tenant"

@@ -108,6 +108,16 @@ class GatewaySettings(Limits):
         return Limits(**{name: getattr(self, name) for name in Limits.model_fields})
 
 
+class UpGatewaySettings(GatewaySettings):
+    """``[gateway]`` of ``loadline.toml``: ``loadline up`` runs one when ``enabled``, before the engine that it starts.
+
+    upstream: replicas in its place; empty is that engine.
+    """
+
+    enabled: bool = False
+    upstream: tuple[str, ...] = ()
+
+
 def parse_upstream(text: str) -> Upstream:
     """``URL[,weight=NUMBER][,gpu=URL]``; ValueError says what is wrong."""
     url, *options = text.split(",")

@@ -5,10 +5,10 @@ from pathlib import Path
 import loadline
 
 
-def environments(text: str, tmp_path: Path, *, traffic: bool = True) -> dict[str, dict[str, str]]:
+def environments(text: str, tmp_path: Path, **options: bool) -> dict[str, dict[str, str]]:
     config = tmp_path / "loadline.toml"
     config.write_text(text)
-    processes = loadline.fleet(loadline.read_config(config), config, traffic=traffic)
+    processes = loadline.fleet(loadline.read_config(config), config, **{"traffic": True, **options})
     return {process.name: dict(process.environment) for process in processes}
 
 
@@ -44,3 +44,22 @@ def test_without_traffic_nothing_is_replayed(tmp_path):
 
 def test_alerts_are_remembered_beside_the_collectors_data(tmp_path):
     assert environments("", tmp_path)["alerts"]["LOADLINE_ALERTS_STATE"] == "data/alerts.db"
+
+
+def test_a_gateway_stands_between_the_traffic_and_the_engine_when_it_is_wanted(tmp_path):
+    text = '[engine]\nport = 8001\n[gateway]\nport = 8009\nrouting = "prefix"\nuser_tokens_per_min = 100\n'
+    assert "gateway" not in environments(text, tmp_path)
+    told = environments(text, tmp_path, gateway=True)
+    assert told["gateway"]["LOADLINE_GATEWAY_UPSTREAM"] == "http://127.0.0.1:8001"
+    assert told["gateway"]["LOADLINE_GATEWAY_ROUTING"] == "prefix"
+    assert told["traffic"]["LOADLINE_REPLAY_TARGET"] == "http://127.0.0.1:8009"
+    assert "http://127.0.0.1:8009/metrics,job=gateway" in told["collector"]["LOADLINE_COLLECTOR_SCRAPE"]
+    assert "LOADLINE_GATEWAY_ENABLED" not in told["gateway"]
+
+
+def test_the_file_can_want_a_gateway_and_the_command_line_has_the_last_word(tmp_path):
+    text = '[engine]\nauth_token_file = "secret"\n[gateway]\nenabled = true\nupstream = ["http://vllm:8000,weight=2"]\n'
+    told = environments(text, tmp_path)
+    assert told["gateway"]["LOADLINE_GATEWAY_UPSTREAM"] == "http://vllm:8000,weight=2"
+    assert told["gateway"]["LOADLINE_GATEWAY_UPSTREAM_TOKEN_FILE"] == "secret"
+    assert "gateway" not in environments(text, tmp_path, gateway=False)

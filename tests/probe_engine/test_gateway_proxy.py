@@ -43,6 +43,7 @@ class FakeReplica:
         app = web.Application()
         app.router.add_post("/v1/completions", self._generate)
         app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/metadata", self._models)
         app.router.add_get("/health", self._health)
         app.router.add_get("/metrics", self._metrics)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
@@ -403,9 +404,10 @@ def test_equal_prefixes_go_to_one_replica():
 def test_other_calls_are_passed_on_with_their_query():
     async def scenario():
         async with fleet("well") as found:
-            return await found.client.get("/v1/models?x=1"), await found.client.get("/elsewhere")
+            return [await found.client.get(path) for path in ("/v1/models?x=1", "/metadata", "/elsewhere")]
 
-    models, elsewhere = running(scenario)
+    models, metadata, elsewhere = running(scenario)
+    assert metadata.status_code == 200
     assert models.json() == {"data": [{"id": "m"}], "query": {"x": "1"}}
     assert (elsewhere.status_code, elsewhere.json()["error"]["code"]) == (404, "not_found")
 
