@@ -35,6 +35,9 @@ class Clock:
         return round(time_s * 1000)
 
 
+ROOM_FOR_WORDS = 0.4
+"""Share of the window that the words over an unmeasured stretch need."""
+
 COLORS = {
     "alert": theme.BREACH, "target": theme.BREACH, "scale": theme.BLUE, "deploy": theme.EVENT, "restart": theme.WARN,
     "back": theme.OK, "resolved": theme.OK,
@@ -98,11 +101,12 @@ def _unmeasured(clock: Clock) -> Iterable[dict[str, Any]]:
     window = clock.window
     if clock.since_s is None or clock.since_s <= window.start_s + max(0.04 * window.span_s, 2 * window.step_s):
         return
+    wide = clock.since_s - window.start_s > ROOM_FOR_WORDS * window.span_s
+    words = {"text": "not measured yet", "font": {"size": 10, "color": theme.INK}} if wide else {}
     yield {
         "type": "rect", "x0": clock.ms(window.start_s), "x1": clock.ms(min(clock.since_s, window.end_s)),
         "yref": "paper", "y0": 0, "y1": 1, "fillcolor": theme.GRID, "opacity": 0.6, "line": {"width": 0},
-        "layer": "below",
-        "label": {"text": "not measured yet", "font": {"size": 10, "color": theme.INK}},
+        "layer": "below", "label": words,
     }  # fmt: skip
 
 
