@@ -130,6 +130,9 @@ def serve(
         float | None, option("itl_slo_s", "Let only so many run that tokens follow each other within it.")
     ] = None,
     seed: Annotated[int, option("seed", "Seeds tiny's weights and unseeded sampling.")] = DEFAULTS.seed,
+    dummy_weights: Annotated[
+        bool, option("dummy_weights", "Random weights in the shapes of the model's config.json.", "--dummy-weights")
+    ] = False,
     log_format: Annotated[str, option("log_format", "Log lines on stderr: text or json.")] = DEFAULTS.log_format,
     quantization: Annotated[str, option("quantization", "Weights in fewer bits: none, int8 or int4.")] = "none",
     tensor_parallel: Annotated[int, option("tensor_parallel", "Processes that share the model.")] = 1,

@@ -22,6 +22,7 @@ class EngineSettings(BaseModel):
     model: ``tiny`` or a Hugging Face directory. kv_memory: room for keys and values, such as ``256MiB``; num_blocks,
     where given, wins over it. max_model_len: None is the model's own, or what the KV blocks hold if that is less.
     threads: None is all cores but one. max_queue: most requests that may wait before 429.
+    dummy_weights: random numbers in the shapes of the model's config.json; its weights are not read.
     policy and what goes with it: as in ``sched.SchedulerConfig``.
     quantization: bits of the weights. tensor_parallel: processes that share the model, each with threads and kv_memory.
     """
@@ -47,6 +48,7 @@ class EngineSettings(BaseModel):
     max_queue: Positive = 1024
     quantization: Literal["none", "int8", "int4"] = "none"
     tensor_parallel: Positive = 1
+    dummy_weights: bool = False
     policy: Policy = "fcfs"
     priority_ageing_s: PositiveSeconds = 10.0
     fair_output_weight: Annotated[float, Field(ge=0)] = 2.0

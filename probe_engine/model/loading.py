@@ -20,7 +20,7 @@ from probe_engine.model.shard import Shard, shard_config, shard_source
 from probe_engine.model.tiny import NAME as TINY
 from probe_engine.model.tiny import tiny
 from probe_engine.model.tokenizer import Tokenizer, read_tokenizer
-from probe_engine.model.weights import Source, assemble, random_source, read_weights
+from probe_engine.model.weights import Source, assemble, dummy_source, random_source, read_weights
 
 PHASES = ("config", "tokenizer", "weights", "kernels")  # kernels: built on first use, weights packed for them
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -68,13 +68,15 @@ def load_model(
     kernels: str = "auto",
     quantization: str = "none",
     share: Share | None = None,
+    dummy_weights: bool = False,
     clock: Callable[[], float] = time.perf_counter,
 ) -> LoadedModel:
     """Load the model at ``path_or_name``: a Hugging Face directory, or ``tiny`` (random weights from ``seed``).
 
     ``dtype``: a key of ``DTYPES``, or ``auto`` for the checkpoint's own. ``device``: ``auto`` (CUDA where there is
-    one), or what torch understands. ``kernels``: ``auto``, ``native`` or ``torch``, see ``pick_ops``.
-    ``quantization``: one of ``QUANTIZATIONS``. ``share``: this process computes only so much of the model.
+    one), or what torch understands. ``kernels``: see ``pick_ops``. ``quantization``: one of ``QUANTIZATIONS``.
+    ``share``: this process computes only so much of the model. ``dummy_weights``: random numbers (from ``seed``) in the
+    shapes of the directory's ``config.json``; beside it only the tokenizer is read, where there is one.
     Raises ``ModelError`` saying what is missing or unsupported, and where.
     """
     if quantization not in QUANTIZATIONS:
@@ -85,7 +87,10 @@ def load_model(
     config = whole_config(path_or_name)
     own_config = config if share is None else shard_config(config, share.shard)
     times.append(clock())
-    tokenizer = tiny()[0] if path_or_name == TINY else read_tokenizer(directory, config.eos_ids)
+    if path_or_name == TINY or (dummy_weights and not (directory / "tokenizer.json").is_file()):
+        tokenizer = tiny()[0]
+    else:
+        tokenizer = read_tokenizer(directory, config.eos_ids)
     _check_vocabulary(directory, tokenizer, config)
     times.append(clock())
 
@@ -94,6 +99,8 @@ def load_model(
 
     if path_or_name == TINY:
         weights = build(random_source(config, seed, pick_dtype(dtype, "float32"), on_device))
+    elif dummy_weights:
+        weights = build(dummy_source(config, seed, pick_dtype(dtype, config.dtype), on_device))
     else:
         weights = read_weights(directory, config, pick_dtype(dtype, config.dtype), on_device, build)
     times.append(clock())

@@ -11,9 +11,10 @@ from probe_engine.model.config import ModelConfig
 from probe_engine.model.kernels import KernelsUnavailable, load_kernels
 from probe_engine.model.native_ops import NativeOps
 from probe_engine.model.torch_ops import TorchOps
+from probe_engine.model.triton_ops import TritonOps
 from probe_engine.runtime.kv_cache import KVCache
 
-KERNELS = ("auto", "native", "torch")
+KERNELS = ("auto", "native", "torch", "triton")
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class Ops(Protocol):
 
     @property
     def name(self) -> str:
-        """``native`` or ``torch``."""
+        """``native``, ``torch`` or ``triton``."""
 
     def new_cache(self, num_blocks: int, block_size: int) -> KVCache:
         """An empty cache that these operations can read."""
@@ -62,11 +63,20 @@ class Ops(Protocol):
 def pick_ops(wanted: str, config: ModelConfig, like: torch.Tensor) -> Ops:
     """Operations for ``config`` in the dtype and on the device of ``like``.
 
-    ``wanted``: ``native`` (C++, or a ``ModelError`` that says why not), ``torch``, or ``auto``: native where the model
-    and the machine allow it, with one warning where only the machine stands in the way.
+    ``wanted``: ``native`` (C++, or a ``ModelError`` that says why not), ``torch``, ``triton`` (GPUs, and
+    its interpreter), or ``auto``: triton on CUDA, native on the CPU, where the model and the machine allow it, with one
+    warning where only the machine stands in the way.
     """
     if wanted not in KERNELS:
         raise ModelError(f"kernels is {wanted!r}; allowed: {', '.join(KERNELS)}")
+    if wanted == "triton" or (wanted == "auto" and like.device.type == "cuda"):
+        if TritonOps.supports(config):
+            return TritonOps(config, like)
+        message = f"Triton is not installed, or head_dim ({config.head_dim}) is no power of 2 from 16 up"
+        if wanted == "triton":
+            raise ModelError(f"kernels is 'triton', but {message}")
+        logger.warning("attention runs on torch alone: %s", message)
+        return TorchOps(config, like)
     supported = NativeOps.supports(config, like)
     if wanted == "torch" or (wanted == "auto" and not supported):
         return TorchOps(config, like)

@@ -18,7 +18,7 @@ from probe_engine.runtime.kv_cache import KVCache, allocate
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
+class PaddedGroup:
     """Single rows [first, last) with their padded block tables (rows, blocks) and mask (rows, 1, 1, tokens)."""
 
     first: int
@@ -96,7 +96,7 @@ class TorchAttention:
         self._batch = batch
         self._cache = cache
         self._angles = angles
-        self._groups = list(_groups(batch, cache.block_size, angles[0].dtype, config.window))
+        self._groups = self._group()
         self._chunks = [(chunk, causal_mask(chunk, angles[0], config.window)) for chunk in batch.chunks]
 
     def __call__(self, layer: int, qkv: torch.Tensor) -> torch.Tensor:
@@ -111,14 +111,21 @@ class TorchAttention:
         self._cache.keys[layer].view(-1, kv_heads, head_dim).index_copy_(0, self._batch.slots, keys)
         self._cache.values[layer].view(-1, kv_heads, head_dim).index_copy_(0, self._batch.slots, values)
         attended = qkv.new_empty(len(qkv), heads * head_dim)
-        for group in self._groups:
-            rows = slice(group.first, group.last)
-            attended[rows] = _attend_group(queries[rows], *self._read(layer, group.tables), group.mask)
+        self._attend_singles(layer, queries, attended)
         for chunk, mask in self._chunks:
             rows = slice(chunk.first, chunk.last)
             seen = self._read_chunk(layer, chunk) if chunk.start else (keys[rows], values[rows])
             attended[rows] = attend_chunk(queries[rows], *seen, mask)
         return attended
+
+    def _group(self) -> list[PaddedGroup]:
+        return list(_groups(self._batch, self._cache.block_size, self._angles[0].dtype, self._config.window))
+
+    def _attend_singles(self, layer: int, queries: torch.Tensor, attended: torch.Tensor) -> None:
+        """Fill the single rows of ``attended`` (rows, heads * head_dim)."""
+        for group in self._groups:
+            rows = slice(group.first, group.last)
+            attended[rows] = _attend_group(queries[rows], *self._read(layer, group.tables), group.mask)
 
     def _read(self, layer: int, tables: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of block tables (sequences, blocks): each (sequences, tokens, kv_heads, head_dim)."""
@@ -134,7 +141,7 @@ class TorchAttention:
         return keys[0, : chunk.context], values[0, : chunk.context]
 
 
-def _groups(batch: StepBatch, block_size: int, dtype: torch.dtype, window: int | None) -> list[_Group]:
+def _groups(batch: StepBatch, block_size: int, dtype: torch.dtype, window: int | None) -> list[PaddedGroup]:
     """Cut single rows, sorted by context, so that padding never more than doubles what a group reads."""
     contexts = batch.contexts.tolist()
     borders, last = [len(contexts)], len(contexts)
@@ -154,7 +161,7 @@ def _groups(batch: StepBatch, block_size: int, dtype: torch.dtype, window: int |
         mask.masked_fill_(places >= seen, float("-inf"))
         if window is not None:
             mask.masked_fill_(places < seen - window, float("-inf"))
-        groups.append(_Group(first, last, batch.tables[first:last, :width], mask))
+        groups.append(PaddedGroup(first, last, batch.tables[first:last, :width], mask))
     return groups
 
 

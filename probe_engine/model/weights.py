@@ -166,6 +166,24 @@ def random_source(config: ModelConfig, seed: int, dtype: torch.dtype, device: to
     return lambda name: tensors.pop(name).to(device=device, dtype=dtype)
 
 
+def dummy_source(config: ModelConfig, seed: int, dtype: torch.dtype, device: torch.device) -> Source:
+    """Tensors of random numbers made where they are needed, one at a time: for a model of any size, without its files.
+
+    Each tensor's numbers depend on ``seed``, its place among ``expected_shapes`` and the kind of device.
+    """
+    shapes = expected_shapes(config)
+    places = {name: place for place, name in enumerate(shapes)}
+
+    def tensor(name: str) -> torch.Tensor:
+        shape = shapes[name]
+        if len(shape) == 1:
+            return torch.ones(shape, dtype=dtype, device=device)
+        generator = torch.Generator(device).manual_seed(seed * len(shapes) + places[name])
+        return torch.empty(shape, dtype=dtype, device=device).normal_(0.0, shape[1] ** -0.5, generator=generator)
+
+    return tensor
+
+
 def _random_tensors(config: ModelConfig, seed: int) -> Iterator[tuple[str, torch.Tensor]]:
     generator = torch.Generator().manual_seed(seed)
     for name, shape in expected_shapes(config).items():

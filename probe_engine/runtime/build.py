@@ -40,6 +40,7 @@ def build_engine(settings: EngineSettings, metrics: EngineMetrics) -> tuple[Load
         seed=settings.seed,
         quantization=settings.quantization,
         tensor_parallel=settings.tensor_parallel,
+        dummy_weights=settings.dummy_weights,
     )
     began = time.perf_counter()
     config = scheduler_config(settings, loaded)

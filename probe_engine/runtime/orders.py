@@ -29,6 +29,7 @@ class Load:
     shard: Shard
     threads: int
     port: int
+    dummy_weights: bool = False
 
 
 @dataclass(frozen=True, slots=True)

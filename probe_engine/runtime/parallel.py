@@ -39,6 +39,7 @@ def load(
     kernels: str = "auto",
     quantization: str = "none",
     tensor_parallel: int = 1,
+    dummy_weights: bool = False,
 ) -> LoadedModel:
     """``load_model``, over ``tensor_parallel`` processes; close the answer's ``model`` to end the workers.
 
@@ -47,7 +48,9 @@ def load(
     if tensor_parallel < 1:
         raise ModelError(f"tensor_parallel is {tensor_parallel}; it must be at least 1")
     if tensor_parallel == 1:
-        return load_model(model, dtype, device, seed, kernels=kernels, quantization=quantization)
+        return load_model(
+            model, dtype, device, seed, kernels=kernels, quantization=quantization, dummy_weights=dummy_weights
+        )
     shard_config(whole_config(model), Shard(0, tensor_parallel))  # before anything is started for nothing
     on_device = pick_device(device).type
     if on_device == "cuda" and torch.cuda.device_count() < tensor_parallel:
@@ -63,8 +66,18 @@ def load(
     try:
         for rank in range(1, tensor_parallel):
             shard = Shard(rank, tensor_parallel)
-            threads = torch.get_num_threads()
-            order = Load(model, dtype, places[rank], seed, kernels, quantization, shard, threads, store.port)
+            order = Load(
+                model=model,
+                dtype=dtype,
+                device=places[rank],
+                seed=seed,
+                kernels=kernels,
+                quantization=quantization,
+                shard=shard,
+                threads=torch.get_num_threads(),
+                port=store.port,
+                dummy_weights=dummy_weights,
+            )
             workers.append(Worker(rank, order))
         loaded = load_model(
             model,
@@ -74,6 +87,7 @@ def load(
             kernels=kernels,
             quantization=quantization,
             share=Share(Shard(0, tensor_parallel), connect),
+            dummy_weights=dummy_weights,
         )
     except BaseException:
         for worker in workers:

@@ -17,6 +17,7 @@ from probe_engine.model.loading import LoadedModel
 from probe_engine.model.logprobs import TokenLogprobs, token_logprobs
 from probe_engine.model.sampling import SamplingParams, sample
 from probe_engine.runtime.crew import Crew
+from probe_engine.runtime.decode_graph import Capture, DecodeGraphs, capture_cuda
 from probe_engine.sched import Chunk, SchedulerConfig, SchedulerOutput
 
 Int64Array = npt.NDArray[np.int64]
@@ -56,10 +57,13 @@ class _Part:
 class Runner:
     """Executes steps; ``add`` and ``remove`` bracket each request's life.
 
-    ``seed`` feeds the generator of all requests that bring no seed of their own.
+    ``seed`` feeds the generator of all requests that bring no seed of their own. ``capture``: how steps that only
+    decode become graphs; None is ``capture_cuda`` where the model runs on Triton's kernels on a GPU, else no graphs.
     """
 
-    def __init__(self, loaded: LoadedModel, config: SchedulerConfig, seed: int = 0) -> None:
+    def __init__(
+        self, loaded: LoadedModel, config: SchedulerConfig, seed: int = 0, *, capture: Capture | None = None
+    ) -> None:
         model = loaded.model
         if config.max_model_len > loaded.config.max_tokens:
             raise ModelError(
@@ -68,12 +72,22 @@ class Runner:
             )
         self._model = model
         threads = torch.get_num_threads()
-        self._crew = Crew(threads) if threads > 1 and model.concurrent else None
+        self._crew = Crew(threads) if threads > 1 and model.concurrent and capture is None else None
         self._sampling: list[_Row] = []  # those of the last step that yield a token, in the order of its logits
         self._vocab_size = loaded.config.vocab_size
         self._block_size = config.block_size
-        self._cache = model.new_cache(config.num_blocks, config.block_size)
         blocks_per_sequence = -(-config.max_model_len // config.block_size)
+        if capture is None and model.kernels == "triton" and model.device.type == "cuda":
+            capture = capture_cuda
+        self._cache = model.new_cache(config.num_blocks + (capture is not None), config.block_size)
+        self._graphs = capture and DecodeGraphs(
+            model,
+            self._cache,
+            most_rows=config.max_num_seqs,
+            blocks=blocks_per_sequence,
+            spare_block=config.num_blocks,
+            capture=capture,
+        )
         self._tables: Int64Array = np.zeros((config.max_num_seqs, blocks_per_sequence), np.int64)
         self._free_rows = list(range(config.max_num_seqs - 1, -1, -1))
         self._sequences: dict[str, _Sequence] = {}
@@ -158,7 +172,9 @@ class Runner:
         return {chunk.request.request_id: token for (chunk, _), token in zip(sampling, tokens, strict=True)}
 
     def _compute(self, part: _Part) -> torch.Tensor:
-        return self._model.forward(self._batch(part), self._cache)
+        batch = self._batch(part)
+        logits = None if self._graphs is None else self._graphs.forward(batch)
+        return self._model.forward(batch, self._cache) if logits is None else logits
 
     def _adjusted(self, logits: torch.Tensor, sequences: Sequence[_Sequence]) -> torch.Tensor:
         """``logits`` with the rows of those that ask for it adjusted; the same tensor where none does."""

@@ -42,6 +42,7 @@ def follow(orders: "SimpleQueue[Any]") -> None:
         kernels=load.kernels,
         quantization=load.quantization,
         share=Share(load.shard, connect),
+        dummy_weights=load.dummy_weights,
     )
     cache: KVCache | None = None
     while True:
