@@ -87,20 +87,39 @@ class WorkloadStats:
 
 
 class Counts:
-    """How often each whole number was seen."""
+    """How often each whole number was seen; cheapest where they come in ascending order."""
 
     def __init__(self) -> None:
-        self.values: IntArray = np.zeros(0, dtype=np.int64)
-        self.counts: IntArray = np.zeros(0, dtype=np.int64)
+        self._values: list[IntArray] = []
+        self._counts: list[IntArray] = []
 
-    def add(self, seen: IntArray, counts: IntArray | None = None) -> None:
-        """Take more numbers in, each seen once or ``counts`` times."""
-        if not len(seen):
+    @property
+    def values(self) -> IntArray:
+        """The distinct numbers, ascending."""
+        self._values = [np.concatenate(self._values)] if self._values else [np.zeros(0, dtype=np.int64)]
+        return self._values[0]
+
+    @property
+    def counts(self) -> IntArray:
+        """How often each of ``values`` was seen."""
+        self._counts = [np.concatenate(self._counts)] if self._counts else [np.zeros(0, dtype=np.int64)]
+        return self._counts[0]
+
+    def add(self, seen: IntArray) -> None:
+        """Take more numbers in."""
+        values, counts = np.unique(seen, return_counts=True)
+        if len(values) and self._values and len(self._values[-1]) and values[0] == self._values[-1][-1]:
+            self._counts[-1][-1] += counts[0]
+            values, counts = values[1:], counts[1:]
+        if not len(values):
             return
-        values = np.concatenate([self.values, seen])
-        weights = np.concatenate([self.counts, np.ones(len(seen), dtype=np.int64) if counts is None else counts])
-        self.values, where = np.unique(values, return_inverse=True)
-        self.counts = np.bincount(where, weights).astype(np.int64)
+        if self._values and len(self._values[-1]) and values[0] < self._values[-1][-1]:
+            every, weights = np.append(self.values, values), np.append(self.counts, counts)
+            values, where = np.unique(every, return_inverse=True)
+            counts = np.bincount(where, weights).astype(np.int64)
+            self._values, self._counts = [], []
+        self._values.append(values)
+        self._counts.append(counts)
 
     @property
     def total(self) -> int:
@@ -128,16 +147,19 @@ class Counts:
 
     def dispersion(self, bin_s: int) -> float:
         """Variance over mean of counts in bins of ``bin_s``; the values are seconds from the first arrival."""
-        _, where = np.unique(self.values // bin_s, return_inverse=True)
-        per_bin = np.bincount(where, self.counts)
         bins = int(self.values[-1] // bin_s) + 1
         mean = self.total / bins
-        return float((per_bin**2).sum() / bins - mean**2) / mean
+        return float((self._binned(bin_s).astype(np.float64) ** 2).sum() / bins - mean**2) / mean
 
     def peak(self, bin_s: int) -> int:
         """The fullest bin of ``bin_s``."""
-        _, where = np.unique(self.values // bin_s, return_inverse=True)
-        return int(np.bincount(where, self.counts).max())
+        return int(self._binned(bin_s).max())
+
+    def _binned(self, bin_s: int) -> IntArray:
+        """Counts of the bins of ``bin_s`` that hold any."""
+        first = np.flatnonzero(np.diff(self.values // bin_s, prepend=-1))
+        found: IntArray = np.add.reduceat(self.counts, first)
+        return found
 
     def spread(self, bin_s: float) -> FloatArray:
         """Counts of all bins of ``bin_s`` from 0 on, empty ones too."""
