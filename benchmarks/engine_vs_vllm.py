@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,8 +27,8 @@ import psutil
 
 from benchmarks._burst import Burst, run_burst, until_ready
 from benchmarks._checkpoints import SHAPES, make_checkpoint
+from benchmarks._servers import free_port, running
 
-STOP_LIMIT_S = 20.0
 VLLM_ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
@@ -115,7 +114,8 @@ def _transformers(directory: Path, burst: Burst, options: argparse.Namespace, se
     """A round of continuous batching in a fresh process; the reason where there is none."""
     command = [sys.executable, "-m", "benchmarks._transformers_burst", str(directory), options.dtype]
     command += [str(options.threads), str(seed)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    waiting = os.environ | {"OMP_WAIT_POLICY": "passive"}  # as ours: spinning threads take each other's core
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=waiting)
     if done.returncode:
         return (done.stderr.strip().splitlines() or ["it ended without a word"])[-1][:200]
     found = json.loads(done.stdout.splitlines()[-1])
@@ -150,29 +150,10 @@ def _vllm(directory: Path, options: argparse.Namespace) -> list[str]:
 
 @contextlib.contextmanager
 def _server(command: list[str], environment: dict[str, str] | None = None) -> Iterator[Server]:
-    """A server on a free port (``PORT`` in ``command``); its log is shown when it ends by itself."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(
-            [part if part != "PORT" else port for part in command],
-            env=os.environ | (environment or {}),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            yield Server(f"http://127.0.0.1:{port}", psutil.Process(process.pid))
-        finally:
-            ended = process.poll()
-            process.terminate()
-            try:
-                process.wait(STOP_LIMIT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-            if ended is not None:
-                log.seek(0)
-                _tell(f"{command[0]} ended with {ended}:\n{log.read()[-2000:]}")
+    """A server of ``command``, in which ``PORT`` stands for its port."""
+    port = str(free_port())
+    with running([part if part != "PORT" else port for part in command], environment) as process:
+        yield Server(f"http://127.0.0.1:{port}", psutil.Process(process.pid))
 
 
 def _cpu_s(process: psutil.Process) -> float:
