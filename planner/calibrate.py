@@ -19,7 +19,7 @@ from collector.signals import Present, SignalAbsent, Vocabulary
 from planner.errors import ModelError
 from planner.fit import fit
 from planner.latency import COSTS, Overhead, StepModel, scheduler_limits
-from planner.result import STEP_SIGNALS, Observation, Run
+from planner.result import STEP_SIGNALS, FloatArray, IntArray, Observation, Run
 from planner.slo import first_fault
 
 MIN_OVERHEAD_REQUESTS = 20
@@ -208,12 +208,9 @@ def overhead_of(run: Run) -> Overhead:
     ttft = run.latencies()["ttft_sent_s"]
     served = run.requests.server_ttft_s
     if served is not None:
-        usable = ~np.isnan(ttft) & ~np.isnan(served)
-        if usable.sum() >= MIN_OVERHEAD_REQUESTS:
-            extra, tokens = (ttft - served)[usable], run.requests.input_tokens[usable].astype(np.float64)
-            per_token = _slope(tokens, extra)
-            fixed = float(np.median(extra - per_token * tokens))
-            return Overhead(fixed_s=max(fixed, 0.0), per_prompt_token_s=per_token, requests=int(usable.sum()))
+        found = overhead_between(ttft, served, run.requests.input_tokens)
+        if found.requests:
+            return found
     sums = [(o.ttft_sum_s, o.ttft_count) for o in run.observations if o.ttft_sum_s is not None and o.ttft_count]
     count = sum(float(n or 0) for _, n in sums)
     known = int((~np.isnan(ttft)).sum())
@@ -222,6 +219,20 @@ def overhead_of(run: Run) -> Overhead:
         extra_mean = float(np.nanmean(ttft)) - engine
         return Overhead(fixed_s=max(extra_mean, 0.0), per_prompt_token_s=0.0, requests=known)
     return Overhead()
+
+
+def overhead_between(ttft_s: FloatArray, served_s: FloatArray, tokens: IntArray) -> Overhead:
+    """What clients waited beyond the times that a server had, (requests,) each: a fixed part and one per prompt token.
+
+    Medians, of at least 20 requests that have both; else unknown.
+    """
+    usable = ~np.isnan(ttft_s) & ~np.isnan(served_s)
+    if usable.sum() < MIN_OVERHEAD_REQUESTS:
+        return Overhead()
+    extra, prompt = (ttft_s - served_s)[usable], tokens[usable].astype(np.float64)
+    per_token = _slope(prompt, extra)
+    fixed = float(np.median(extra - per_token * prompt))
+    return Overhead(fixed_s=max(fixed, 0.0), per_prompt_token_s=per_token, requests=int(usable.sum()))
 
 
 def find_limits(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,9 +19,14 @@ from planner.errors import RunError
 from planner.result import FloatArray, IntArray, Observation, Requests, Run, RunHeader, read_run
 
 LEAST_TOKENS = 16
+BLOCK = 16  # tokens in a KV block of vLLM, where it is not told
 _LIMITS = ("max_num_seqs", "max_num_batched_tokens", "max_model_len")
 _KV_SIZE = re.compile(r"GPU KV cache size: ([\d,]+) tokens")
 _HIT_RATE = re.compile(r"Prefix cache hit rate: ([\d.]+)%")
+_SPAN_KEYS = {
+    *(f"gen_ai.latency.{name}" for name in ("time_in_queue", "time_to_first_token", "e2e")),
+    *(f"gen_ai.usage.{name}_tokens" for name in ("prompt", "completion")),
+}
 _UNTOLD = {"max_model_len": 131_072, "num_blocks": 1_000_000}
 
 
@@ -64,9 +69,13 @@ def read_measured(path: Path) -> Run:
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}") from error
     rows: list[tuple[float, ...]] = []
+    unended = 0
     for number, line in lines:
         try:
-            rows.extend(_rows(orjson.loads(line)))
+            document = orjson.loads(line)
+            found = list(_rows(document))
+            unended += not found and "queued_ts" in document
+            rows.extend(found)
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise RunError(f"{path}:{number}: is not a measured request: {type(error).__name__} {error}") from error
     if not rows:
@@ -76,7 +85,7 @@ def read_measured(path: Path) -> Run:
     limits, model, untold = _beside(path)
     logged, cached_ratio = _logged(path.with_name("vllm.log"))
     limits |= {name: value for name, value in logged.items() if name in untold or name not in limits}
-    header = _header(path, limits, model, tuple(name for name in untold if name not in logged))
+    header = _header(path, limits, model, tuple(name for name in untold if name not in logged), unended)
     queued, scheduled, first, last = table[:, :4].T
     prompt, output = table[:, 4:].T.astype(np.int64)
     timed = Timed(queued, scheduled, first, last, prompt, output, cached_ratio)
@@ -113,14 +122,16 @@ def observations(timed: Timed) -> Iterator[Observation]:
 def _rows(document: Any) -> Iterator[tuple[float, ...]]:
     """(queued, scheduled, first, last, prompt tokens, output tokens) of each request of a line that ended."""
     if "queued_ts" in document:
-        times = [float(document[f"{name}_ts"]) for name in ("queued", "scheduled", "first_token", "last_token")]
-        yield (*times, int(document["input_toks"]), int(document["output_toks"]))
+        names = ("queued_ts", "scheduled_ts", "first_token_ts", "last_token_ts", "input_toks", "output_toks")
+        values = [document[name] for name in names]
+        if None not in values:  # a request that was aborted lacks its later times
+            yield tuple(float(value) for value in values)
         return
     for resource in document["resourceSpans"]:
         for scope in resource["scopeSpans"]:
             for span in scope["spans"]:
                 told = {one["key"]: next(iter(one["value"].values())) for one in span["attributes"]}
-                if "gen_ai.latency.time_to_first_token" not in told:
+                if not told.keys() >= _SPAN_KEYS:
                     continue
                 start = int(span["startTimeUnixNano"]) / 1e9
                 queued = float(told["gen_ai.latency.time_in_queue"])
@@ -137,7 +148,9 @@ def _beside(path: Path) -> tuple[dict[str, int], str, tuple[str, ...]]:
     if meta.is_file():
         document = orjson.loads(meta.read_bytes())
         cache = document.get("kv_cache") or {}
-        told = {**document.get("engine_kwargs", {}), "num_blocks": cache.get("num_gpu_blocks")}
+        resolved = (document.get("resolved_config") or {}).get("scheduler_config") or {}
+        given = {key: value for key, value in (document.get("engine_kwargs") or {}).items() if value is not None}
+        told = {**resolved, **given, "num_blocks": cache.get("num_gpu_blocks")}
         told["block_size"] = cache.get("block_size")
         model = str(document.get("model", ""))
     elif experiment.is_file():
@@ -145,7 +158,7 @@ def _beside(path: Path) -> tuple[dict[str, int], str, tuple[str, ...]]:
         told = {key.strip(): value.strip() for key, value in pairs}
         model = str(told.get("model", ""))
     names = (*_LIMITS, "num_blocks", "block_size")
-    limits = {name: int(told[name]) for name in names if told.get(name) is not None}
+    limits = {name: int(told[name]) for name in names if str(told.get(name)).isdecimal()}
     untold = tuple(name for name in _UNTOLD if name not in limits)
     return {**{name: _UNTOLD[name] for name in untold}, **limits}, model, untold
 
@@ -157,14 +170,15 @@ def _logged(log: Path) -> tuple[dict[str, int], float]:
     text = log.read_text(errors="replace")
     size = _KV_SIZE.search(text)
     rates = [float(rate) for rate in _HIT_RATE.findall(text)]
-    limits = {} if size is None else {"num_blocks": int(size[1].replace(",", "")) // 16, "block_size": 16}
+    limits = {} if size is None else {"num_blocks": int(size[1].replace(",", "")) // BLOCK, "block_size": BLOCK}
     return limits, rates[len(rates) // 2] / 100 if rates else 0.0
 
 
-def _header(path: Path, limits: dict[str, int], model: str, untold: tuple[str, ...]) -> RunHeader:
-    details: dict[str, Any] = {"scheduler": limits}
-    if untold:
-        details["notes"] = [f"{name} is not told: taken as {_UNTOLD[name]}" for name in untold]
+def _header(path: Path, limits: dict[str, int], model: str, untold: tuple[str, ...], unended: int) -> RunHeader:
+    notes = [f"{name} is not told: taken as {_UNTOLD[name]}" for name in untold]
+    if unended:
+        notes.append(f"{unended} requests left out: they did not end")
+    details: dict[str, Any] = {"scheduler": limits, "notes": notes} if notes else {"scheduler": limits}
     return RunHeader(
         kind="replay", target="measured elsewhere", model=model, trace=str(path), trace_sha256="", details=details
     )

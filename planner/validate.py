@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from planner.calibrate import Evidence, from_run
+from planner.calibrate import MIN_OVERHEAD_REQUESTS, Evidence, from_run, overhead_between
 from planner.compare import Comparison, compare
 from planner.errors import ModelError, RunError
-from planner.latency import StepModel
+from planner.latency import Overhead, StepModel
 from planner.replayed import trace_of
-from planner.result import Requests, Run
+from planner.result import FloatArray, IntArray, Requests, Run
 from planner.sim import Twin, simulate
 
 
@@ -47,6 +47,8 @@ def validate(
         if not starts:
             raise ModelError(f"{source}: its observations do not say when they were made; give a model file")
         from_s = min(starts)
+        if not fitted.overhead.requests:
+            fitted = fitted.model_copy(update={"overhead": _waited(run, source, fleet(fitted), from_s)})
     else:
         fitted, from_s, split = model, 0.0, 0.0
     trace = trace_of(run, source)
@@ -57,10 +59,36 @@ def validate(
     return Validation(fitted, twin, compare(later_run, _sent_from(twin, from_s)), split)
 
 
+def _waited(run: Run, source: str, fleet: Twin, until_s: float) -> Overhead:
+    """What requests that had their first token before ``until_s`` waited for it longer than in the twin.
+
+    Taken only where the twin comes closer to those requests with it: what a queue adds is no overhead.
+    """
+    known = run.requests.first_token_s < until_s
+    if known.sum() < MIN_OVERHEAD_REQUESTS:
+        return Overhead()
+    early, trace = _rows(run, np.nonzero(known)[0]), trace_of(run, source)
+    twin = simulate(trace, fleet)
+    _, ours, theirs = np.intersect1d(early.requests.row_id, twin.requests.row_id, return_indices=True)
+    ttft, modelled = early.latencies()["ttft_sent_s"][ours], twin.latencies()["ttft_sent_s"][theirs]
+    overhead = overhead_between(ttft, modelled, early.requests.input_tokens[ours])
+    with_it = simulate(trace, replace(fleet, overhead=overhead)).latencies()["ttft_sent_s"][theirs]
+    return overhead if _apart(with_it, ttft) < _apart(modelled, ttft) else Overhead()
+
+
+def _apart(modelled: FloatArray, seen: FloatArray) -> float:
+    """How far a twin's median and 90th percentile are from those that were seen, as ratios, summed."""
+    quantiles = (0.5, 0.9)
+    return float(np.abs(np.nanquantile(modelled, quantiles) / np.nanquantile(seen, quantiles) - 1).sum())
+
+
 def _sent_from(run: Run, from_s: float) -> Run:
     """The run with only the requests that were sent at or after a time."""
+    return _rows(run, np.nonzero(run.requests.sent_s >= from_s)[0])
+
+
+def _rows(run: Run, kept: IntArray) -> Run:
     r = run.requests
-    kept = np.nonzero(r.sent_s >= from_s)[0]
     times = r.token_times_s
     return replace(
         run,

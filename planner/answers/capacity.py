@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from planner.answers.inputs import plain, replicas_text, step_error, trace_inputs
+from planner.answers.inputs import extrapolated, plain, replicas_text, step_error, trace_inputs
 from planner.capacity import CONFIDENCE, Capacity
 from planner.growth import Demand, Need, safe_months
 from planner.latency import StepModel
@@ -33,7 +33,7 @@ def capacity_report(
     range_text = f" ({interval})" if capacity.low is not None else ""
     findings = [
         f"{replicas_text(capacity.replicas, 'carries', 'carry')} {shown(capacity.requests_per_s)} requests/s"
-        f"{range_text}; then {capacity.bound_by} breaks first",
+        f"{range_text}; then {capacity.bound_by} breaks first{extrapolated(capacity.outside_ratio)}",
         f"this month's peak of {shown(first.peak_per_s)} requests/s needs {replicas_text(first.serving)}, "
         f"{first.total} with N+{spare}",
     ]

@@ -9,6 +9,8 @@ from planner.report import StepError, shown
 from planner.trace import Trace
 from planner.workload import stats
 
+LEAST_TOLD = 0.01
+
 
 def step_error(model: StepModel, outside_ratio: float | None = None) -> StepError:
     """The model's error on what it was not fitted on, or on its fit where nothing was held out."""
@@ -21,6 +23,13 @@ def step_error(model: StepModel, outside_ratio: float | None = None) -> StepErro
         held_out=model.held_out is not None,
         outside_hull_ratio=outside_ratio,
     )
+
+
+def extrapolated(outside_ratio: float) -> str:
+    """What a headline adds where the model is asked for more than it was fitted on."""
+    if outside_ratio < LEAST_TOLD:
+        return ""
+    return f" (extrapolated: {outside_ratio:.0%} of the steps are larger than any that the model was fitted on)"
 
 
 def trace_inputs(trace: Trace) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from planner.answers.inputs import in_ms, milli, plain, step_error, trace_inputs
+from planner.answers.inputs import extrapolated, in_ms, milli, plain, step_error, trace_inputs
 from planner.compare import Comparison
 from planner.latency import StepModel
 from planner.report import Cell, Chart, Report, Series, Table, shown
@@ -32,6 +32,7 @@ def simulation_report(
     findings = [
         f"{summary.by_status.get('ok', 0)} of {summary.requests} requests served at {shown(summary.requests_per_s)} "
         f"per second; TTFT p95 {ttft}, ITL p95 {itl}, E2E p95 {e2e}"
+        + extrapolated(float(run.header.details["steps_outside_hull_ratio"]))
     ]
     if summary.goodput_ratio is not None and slo is not None:
         findings.append(f"{summary.goodput_ratio:.2%} of requests meet every latency of the promise")

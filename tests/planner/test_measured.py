@@ -16,7 +16,7 @@ RUNS = {
     "llmservingsim/bench/examples/RTX4090/Llama-3.1-8B/vllm/requests.jsonl": 0.13,
     "llmservingsim/bench/examples/RTXPRO6000/Llama-3.1-8B/vllm/requests.jsonl": 0.03,
     "vllm_otel/jan20-codellama-prefill-1/traces.json": 0.22,
-    "vllm_otel/jan21-llama7b-train-1/traces.json": 0.25,
+    "vllm_otel/jan21-llama7b-train-1/traces.json": 0.23,
 }
 
 
@@ -56,6 +56,26 @@ def test_limits_that_nobody_tells_are_noted(tmp_path: Path) -> None:
         "max_model_len is not told: taken as 131072",
         "num_blocks is not told: taken as 1000000",
     ]
+
+
+def test_a_request_that_never_ended_is_left_out_and_counted(tmp_path: Path) -> None:
+    ended = {"queued_ts": 5.0, "scheduled_ts": 5.0, "first_token_ts": 5.1, "last_token_ts": 6.0}
+    lines = [ended, {**ended, "first_token_ts": None, "last_token_ts": None}]
+    path = tmp_path / "requests.jsonl"
+    path.write_text("\n".join(json.dumps({**line, "input_toks": 10, "output_toks": 20}) for line in lines))
+    meta = {
+        "model": "m",
+        "kv_cache": {"num_gpu_blocks": 100, "block_size": 32},
+        "engine_kwargs": {"max_num_seqs": None, "tensor_parallel_size": 4},
+        "resolved_config": {"scheduler_config": {"max_num_seqs": 128, "max_num_batched_tokens": 8192}},
+    }
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    run = read_any(path)
+    assert len(run.requests) == 1
+    assert run.header.details["notes"][-1] == "1 requests left out: they did not end"
+    told = run.header.details["scheduler"]
+    assert (told["max_num_seqs"], told["max_num_batched_tokens"]) == (128, 8192)
+    assert (told["num_blocks"], told["block_size"]) == (100, 32)
 
 
 def test_a_line_that_is_no_request_is_named(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from planner.answers.inputs import extrapolated
 from planner.report import Chart, Mark, Report, Series, StepError, Table, shown, to_html, to_markdown
 from planner.schemas.__main__ import schemas, text_of
 
@@ -94,3 +95,8 @@ def test_published_schemas_are_those_of_the_models(name: str) -> None:
 )
 def test_values_are_shown_for_people(value: object, text: str) -> None:
     assert shown(value) == text
+
+
+def test_a_headline_tells_how_much_of_it_is_extrapolated() -> None:
+    assert extrapolated(0.004) == ""
+    assert extrapolated(0.37) == " (extrapolated: 37% of the steps are larger than any that the model was fitted on)"
