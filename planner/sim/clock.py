@@ -31,7 +31,7 @@ class Clock:
         route: Router,
         on_finish: Callable[[Request], None],
         on_refusal: Callable[[Request, RequestRefused], None],
-        on_drop: Callable[[Request], None],
+        on_drop: Callable[[Request], None] | None = None,
     ) -> None:
         self.now = 0
         self.replicas: list[Replica] = []
@@ -137,7 +137,8 @@ class Clock:
         end = replica.begin(self.now)
         if replica.dropping:
             for request in replica.take_dropped():
-                self._on_drop(request)
+                if self._on_drop is not None:
+                    self._on_drop(request)
         if end is not None:
             heappush(self._ends, (end, replica.index))
         elif replica.load:
