@@ -118,14 +118,15 @@
   const ACTS = {
     share, theme: toggleTheme, pause, earlier: () => shift(-1), later: () => shift(1),
     live: () => setRange(stored('loadline-range', '')),
-    copy: button => copy(button.dataset.copy, 'Query'),
+    copy: button => copy(queryBeside(button), 'Query'),
     table: button => window.loadline.charts.table(button.closest('.panel'), button),
-    explore: button => { const q = kept(); q.set('expr', button.dataset.copy); go(`${shell().prefix}explore`, q); },
-    grafana: button => window.loadline.menus.grafana(button.dataset.copy, shell(), shown(), fixed() ? null : relative()),
+    explore: button => { const q = kept(); q.set('expr', queryBeside(button)); go(`${shell().prefix}explore`, q); },
+    grafana: button => window.loadline.menus.grafana(queryBeside(button), shell(), shown(), fixed() ? null : relative()),
     help: () => window.loadline.menus.help(),
     absolute: () => window.loadline.menus.absolute(setFixed, setRange),
   };
   const shell = () => byId('shell').dataset;
+  const queryBeside = button => button.closest('.m-q').querySelector('code').textContent;
   function kept() { const q = params(); for (const key of [...q.keys()]) if (!SHARED.includes(key)) q.delete(key); return q; }
   document.addEventListener('click', event => {
     const link = event.target.closest('a[data-nav]');

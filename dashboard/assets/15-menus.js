@@ -60,6 +60,21 @@
   document.addEventListener('toggle', event => { if (event.target.id === 'absolute' && event.target.open) form(); }, true);
   document.addEventListener('keydown', event => { if (event.key === 'Enter' && event.target.closest && event.target.closest('#abs-form')) byId('abs-form').querySelector('button').click(); });
 
+  /* what can be done with the PromQL in a panel's menu; made when it opens, so that no refresh carries it */
+  const ON_QUERY = [['copy', 'copy', 'Copy PromQL'], ['explore', 'terminal-2', 'Open in Explore'], ['grafana', 'external-link', 'Open in Grafana']];
+  function dress(menu) {
+    menu.querySelectorAll('.m-q').forEach(row => {
+      if (row.querySelector('button')) return;
+      for (const [act, symbol, label] of ON_QUERY) {
+        const button = make('button', { type: 'button', title: label }, make('span', { className: `ic ic-${symbol} ic-s` }));
+        button.dataset.act = act; button.setAttribute('aria-label', label);
+        row.append(button);
+      }
+    });
+  }
+  document.addEventListener('toggle', event => { if (event.target.matches && event.target.matches('.p-m[open]')) dress(event.target); }, true);
+  document.addEventListener('loadline:stamped', () => requestAnimationFrame(() => document.querySelectorAll('.p-m[open]').forEach(dress)));
+
   /* a control named param-NAME writes NAME into the address and follows it */
   function follow() {
     const query = new URLSearchParams(location.search);

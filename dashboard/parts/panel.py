@@ -24,11 +24,6 @@ PARTS = (
     ("queries", "children"),
 )
 
-ON_QUERIES = (
-    ("copy", "copy", "Copy PromQL"), ("explore", "terminal-2", "Open in Explore"),
-    ("grafana", "external-link", "Open in Grafana"),
-)  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True)
 class Panel:
@@ -139,16 +134,8 @@ def stale(answers: Sequence[Answer], now_s: float) -> Node:
 
 
 def query_list(queries: Sequence[str]) -> Node:
-    """PromQL with what can be done with it: copy, open on the Explore page, open in Grafana where one is known."""
-    return [
-        html.Div([html.Code(query), *(_query_button(query, *one) for one in ON_QUERIES)], className="m-q")
-        for query in queries
-    ]
-
-
-def _query_button(query: str, act: str, symbol: str, label: str) -> Node:
-    attributes = hyphened(data_act=act, data_copy=query, aria_label=label)
-    return html.Button(icon(symbol, 14), type="button", title=label, **attributes)
+    """PromQL, one row each; the browser puts the buttons beside it when the menu opens."""
+    return [html.Div([html.Code(query)], className="m-q") for query in queries]
 
 
 def chip(text: str, kind: str) -> Node:

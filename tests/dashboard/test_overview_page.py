@@ -2,7 +2,9 @@ from threading import Event
 
 import numpy as np
 
+from collector.model.series import STALE_NAN
 from dashboard.errors import TwinError
+from planner.headroom import PoolHeadroom
 
 
 def test_the_verdict_names_the_breach_its_length_and_the_deploy_before_it(overview, read):
@@ -176,3 +178,61 @@ def test_a_fixed_range_is_judged_at_its_end(overview, read):
     boxes = overview.ask("?from=1795206600&to=1795208400")
     assert "breaching" not in read(boxes["ov-verdict"]["children"])
     assert boxes["ov-kv-graph"]["figure"]["data"][0]["dx"] == 10_000
+
+
+LINES = (PoolHeadroom("llama-70b", 8, 116.0, 142.0, 114.0, 1 - 116 / 142, "TTFT p95"),)
+
+
+def test_a_load_line_of_before_the_pause_tells_its_age_and_one_too_old_is_not_shown(
+    prometheus, over, page_of, read, fake_clock
+):
+    ready = Event()
+    ready.set()
+
+    def compute(slo, at_s):
+        ready.wait(30)
+        return LINES
+
+    page = page_of(over(prometheus, headroom=compute, clock=fake_clock))
+    assert "old" not in read(page.ask()["ov-bars"]["children"])
+    ready.clear()
+    fake_clock.now_s += 120
+    boxes = page.ask()
+    assert "line 2 m old" in read(boxes["ov-load-sub"]["children"])
+    assert boxes["ov-stamp"]["data"]["soon"] is True
+    fake_clock.now_s += 600
+    assert "The load line is being worked out." in read(page.ask()["ov-bars"]["children"])
+    ready.set()
+
+
+def test_a_flap_shorter_than_a_step_is_a_change_all_the_same(made_fleet, over, page_of, read):
+    server = made_fleet()
+    group = next(one for one in server.fleet.groups if dict(one.labels[0])["instance"] == "qwen-32b-1:8000")
+    up = [dict(labels)["__name__"] for labels in group.labels].index("up")
+    group.values[-200:-198, up] = 0  # ten seconds, while a step of this range is ten minutes
+    changes = read(page_of(over(server)).ask("?range=24h")["ov-changes"]["children"])
+    assert "qwen-32b-1:8000 went down" in changes
+    assert "qwen-32b-1:8000 came back" in changes
+
+
+def test_an_engine_that_restarts_is_a_change(made_fleet, over, page_of, read):
+    server = made_fleet()
+    group = next(one for one in server.fleet.groups if dict(one.labels[0])["instance"] == "qwen-32b-1:8000")
+    started = [dict(labels)["__name__"] for labels in group.labels].index("process_start_time_seconds")
+    group.values[-200:, started] += 300_000
+    assert "qwen-32b-1:8000 restarted" in read(page_of(over(server)).ask()["ov-changes"]["children"])
+
+
+def test_an_engine_that_does_not_tell_its_start_restarts_where_its_counters_fall(made_fleet, over, page_of, read):
+    server = made_fleet()
+    group = next(one for one in server.fleet.groups if dict(one.labels[0])["instance"] == "qwen-32b-1:8000")
+    names = [dict(labels)["__name__"] for labels in group.labels]
+    tokens = names.index("loadline_generation_tokens_total")
+    group.values[-200:, tokens] -= group.values[-200, tokens]
+    for one in server.fleet.groups:
+        one.values[:, [dict(labels)["__name__"] for labels in one.labels].index("process_start_time_seconds")] = (
+            STALE_NAN
+        )
+    changes = read(page_of(over(server)).ask()["ov-changes"]["children"])
+    assert "qwen-32b-1:8000 restarted (its counters began anew)" in changes
+    assert changes.count("restarted") == 1
