@@ -3,8 +3,8 @@
     python -m benchmarks.engine_soak [--minutes 10] [--streams 1000] [--disconnects 0.05] [--model tiny]
 
 The server runs in a process of its own. ``--streams`` clients ask over and over for outputs of random length; a share
-of them hangs up after a random number of events. Resident memory is read every second; its growth is the slope of a line
-through the second half, over its length. Afterwards nothing may run or wait, every KV block must be free, and each
+of them hangs up after a random number of events. Resident memory is read every second; its growth is the slope of a
+line through the second half, over its length. Afterwards nothing may run or wait, every KV block must be free, and each
 stream that was not left must have had all of its tokens. Exit code 1 if not.
 """
 

@@ -1,6 +1,6 @@
 """The engine's server beside vLLM's and transformers' continuous batching: one burst, one machine, one run.
 
-    python -m benchmarks.engine_vs_vllm --vllm PATH_TO_ITS_VENV [--sizes 15m 110m] [--repeats 3] [--threads 1]
+    python -m benchmarks.engine_vs_vllm --vllm PATH_TO_ITS_VENV [--sizes 15m 110m] [--repeats 3] [--threads 2]
 
 Both servers get 64 streaming completions at once over HTTP (128 tokens in, 64 out, greedy); transformers, whose server
 takes neither token ids nor ``ignore_eos``, gets the same prompts in a process of its own, without HTTP. Rounds of the
@@ -176,7 +176,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--checkpoints", type=Path, help="Directory with llama-SIZE; made afresh if absent.")
     parser.add_argument("--sizes", nargs="+", choices=SHAPES, default=["15m"])
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
-    parser.add_argument("--threads", type=int, default=1, help="Compute threads of ours and of transformers.")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="Of ours and of transformers; all cores.")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--seed", type=int, default=100)
     parser.add_argument("--transformers", action=argparse.BooleanOptionalAction, default=True)
