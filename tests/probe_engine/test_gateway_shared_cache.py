@@ -6,9 +6,13 @@ import socket
 import subprocess
 import time
 
+import httpx
 import pytest
+from aiohttp import web
 
+from probe_engine.gateway.app import Gateway
 from probe_engine.gateway.errors import SettingsError
+from probe_engine.gateway.settings import GatewaySettings
 from probe_engine.gateway.shared_cache import SharedCache
 
 pytest.importorskip("redis")
@@ -88,3 +92,39 @@ def test_a_redis_that_is_gone_is_a_miss_and_told_once(caplog):
 def test_a_url_that_is_none_is_said(redis_url):
     with pytest.raises(SettingsError, match="cache_redis_url is 'nonsense'"):
         SharedCache("nonsense", 1.0)
+
+
+def test_a_greedy_answer_of_one_gateway_is_given_by_another_and_a_failure_is_not(redis_url):
+    asked = []
+
+    async def generate(request):
+        asked.append(await request.json())
+        status = 500 if asked[-1]["prompt"] == "broken" else 200
+        return web.json_response({"choices": [{"text": "x"}], "usage": {"total_tokens": 2}}, status=status)
+
+    async def ask(upstream, prompt):
+        gateway = Gateway(GatewaySettings(upstream=(upstream,), cache_redis_url=redis_url))
+        await gateway.start(probing=False)
+        try:
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(gateway), base_url="http://g") as client:
+                return await client.post("/v1/completions", json={"model": "m", "prompt": prompt, "temperature": 0})
+        finally:
+            await gateway.stop()
+
+    async def scenario():
+        app = web.Application()
+        app.router.add_post("/v1/completions", generate)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        try:
+            return [await ask(url, prompt) for prompt in ("kept", "kept", "broken", "broken")]
+        finally:
+            await runner.cleanup()
+
+    first, second, *broken = running(scenario)
+    assert first.content == second.content
+    assert second.headers["x-loadline-cache"] == "hit"
+    assert [answer.status_code for answer in broken] == [500, 500]
+    assert [body["prompt"] for body in asked] == ["kept", "broken", "broken"]
