@@ -5,27 +5,28 @@ import itertools
 import json
 import signal
 import sys
-import time
-from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from planner.errors import RunError
 from planner.options import AsJson, TracePath, one_line_errors, read_told
 from planner.options import shaping as shaping_of
 from planner.trace_cli import convert, inspect
 from planner.trace_options import MaxRequests, Speed, TokenScale, Window
 
 if TYPE_CHECKING:
-    from planner.replay.exchange import Exchange, Planned
+    from planner.replay.recorder import Recorder
     from planner.replay.session import Playing
-    from planner.replay.target import Target
     from planner.result import Run
     from planner.trace import Trace
 
-LINE_EVERY_S = 5.0
+Runs = Annotated[
+    Path | None, typer.Option(help="Folder of the runs; data/runs by default.", envvar="LOADLINE_REPLAY_RUNS")
+]
 
 app = typer.Typer(no_args_is_help=True, help="Play a request trace against a server; inspect traces; compare runs.")
 
@@ -55,7 +56,12 @@ def run(
     ] = 600.0,
     out: Annotated[
         Path | None,
-        typer.Option(help="Result file; runs/replay-TIME.json by default.", envvar="LOADLINE_REPLAY_OUT"),
+        typer.Option(help="Result file, instead of a folder among the runs.", envvar="LOADLINE_REPLAY_OUT"),
+    ] = None,
+    runs: Runs = None,
+    run_id: Annotated[
+        str | None,
+        typer.Option("--id", help="Name of the run; its time by default.", envvar="LOADLINE_REPLAY_ID"),
     ] = None,
     token_file: Annotated[
         Path | None, typer.Option(help="File with the server's bearer token.", envvar="LOADLINE_REPLAY_TOKEN_FILE")
@@ -66,7 +72,10 @@ def run(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Play a trace open loop: every request at its time, whatever became of those before it."""
+    """Play a trace open loop: every request at its time, whatever became of those before it.
+
+    The run is kept in a folder of its own under --runs, where `replay list` and the dashboard find it.
+    """
     with one_line_errors():
         from planner.replay.session import Playing
         from planner.slo import Slo, load_slo
@@ -82,25 +91,48 @@ def run(
             timeout_s=timeout_s,
             watch_server=not forever,
         )
-        shaped = shaping.apply(read_told(trace))
-        result, stopped = _play(shaped, playing, forever=forever)
+        with _recorder(
+            trace, playing, runs, run_id, keep=not forever and (out is None or runs is not None)
+        ) as recorder:
+            shaped = shaping.apply(read_told(trace))
+            result, stopped = _play(shaped, playing, recorder, forever=forever)
+            if recorder is not None:
+                print(f"wrote {recorder.finished(result, stopped=stopped)}", file=sys.stderr)
         if not forever:
             _finish(result, out, as_json=as_json)
     raise typer.Exit(1 if stopped and not forever else 0)
 
 
+@app.command("list")
+def list_runs(runs: Runs = None, as_json: AsJson = False) -> None:
+    """The runs that are kept, newest first: those under way, those that ended, and how."""
+    from planner.replay.runs import DEFAULT_RUNS, RunStore
+
+    found = RunStore(runs or DEFAULT_RUNS).list()
+    if as_json:
+        print(json.dumps([meta.model_dump(mode="json") for meta in found]))
+        return
+    from rich.console import Console
+
+    from planner.replay.show import listed
+
+    Console().print(listed(found))
+
+
 @app.command()
 def compare(
-    a: Annotated[Path, typer.Argument(help="Run file to compare against.")],
-    b: Annotated[Path, typer.Argument(help="Run file whose error is wanted.")],
+    a: Annotated[str, typer.Argument(help="Run to compare against: its file, or its name among the runs.")],
+    b: Annotated[str, typer.Argument(help="Run whose error is wanted.")],
+    runs: Runs = None,
     as_json: AsJson = False,
 ) -> None:
     """Join two runs of one trace request by request and print the second's error per percentile."""
     with one_line_errors():
         from planner.compare import compare as join
-        from planner.result import read_run
+        from planner.replay.runs import DEFAULT_RUNS, RunStore, find_run
 
-        comparison = join(read_run(a), read_run(b))
+        store = RunStore(runs or DEFAULT_RUNS)
+        comparison = join(find_run(a, store), find_run(b, store))
     if as_json:
         print(json.dumps(asdict(comparison)))
         return
@@ -108,7 +140,7 @@ def compare(
 
     from planner.replay.show import compared
 
-    Console().print(compared(comparison, (a.stem, b.stem)))
+    Console().print(compared(comparison, (Path(a).stem, Path(b).stem)))
 
 
 def _token(path: Path | None) -> str | None:
@@ -122,7 +154,26 @@ def _token(path: Path | None) -> str | None:
         raise ReplayError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _play(trace: "Trace", playing: "Playing", *, forever: bool) -> tuple["Run", bool]:
+def _recorder(
+    trace: Path, playing: "Playing", runs: Path | None, run_id: str | None, *, keep: bool
+) -> "AbstractContextManager[Recorder | None]":
+    """What writes the run's folder: one that ``RunStore.start`` made, or a new one."""
+    from planner.replay.recorder import Recorder
+    from planner.replay.runs import DEFAULT_RUNS, META, RunStore
+
+    if not keep:
+        return nullcontext()
+    store = RunStore(runs or DEFAULT_RUNS)
+    if run_id is not None and (store.folder(run_id) / META).exists():
+        if (meta := store.meta(run_id)).state != "preparing":
+            raise RunError(f"{store.folder(run_id)}: there is a run of this name")
+    else:
+        meta = store.create(str(trace), playing.url, playing.told(), run_id)
+    return Recorder(store, meta)
+
+
+def _play(trace: "Trace", playing: "Playing", recorder: "Recorder | None", *, forever: bool) -> tuple["Run", bool]:
+    from planner.replay.narrator import Narrator
     from planner.replay.session import replay
 
     async def rounds() -> tuple["Run", bool]:
@@ -130,7 +181,7 @@ def _play(trace: "Trace", playing: "Playing", *, forever: bool) -> tuple["Run", 
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         for seed in itertools.count(playing.seed):  # new prompts each round, or the prefix cache would serve them all
-            with _Narrator(quiet=forever) as narrator:
+            with Narrator(recorder, quiet=forever) as narrator:
                 result = await replay(trace, replace(playing, seed=seed), narrator, stop)
             if stop.is_set() or not forever:
                 break
@@ -143,69 +194,14 @@ def _finish(result: "Run", out: Path | None, *, as_json: bool) -> None:
     from planner.replay.show import as_json as to_json
     from planner.replay.show import as_table
 
-    path = out or Path("runs") / time.strftime("replay-%Y%m%dT%H%M%S.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    result.write(path)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        result.write(out)
     if as_json:
         print(json.dumps(to_json(result)))
     else:
         from rich.console import Console
 
         Console().print(as_table(result))
-    print(f"wrote {path}", file=sys.stderr)
-
-
-class _Narrator:
-    """Progress on stderr: a bar on a terminal, elsewhere a line every few seconds."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
-        self._bar: Any = None
-        self._task: Any = None
-        self._total = self._sent = self._ended = self._failed = 0
-        self._last_line = time.monotonic()
-
-    def __enter__(self) -> "_Narrator":
-        if sys.stderr.isatty() and not self._quiet:
-            from rich.console import Console
-            from rich.progress import Progress, TextColumn, TimeRemainingColumn
-
-            columns = (*Progress.get_default_columns()[:2], TextColumn("{task.fields[told]}"), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=Console(stderr=True))
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def started(self, target: "Target", plan: "Sequence[Planned]") -> None:
-        from planner.replay.session import overlong
-
-        self._total = len(plan)
-        duration_s = plan[-1].due_s if plan else 0.0
-        print(f"{self._total} requests over {duration_s:.0f} s to {target.model} at {target.url}", file=sys.stderr)
-        if count := overlong(plan, target):
-            print(
-                f"{count} of them ask for more than the model's {target.max_model_len} tokens and will be refused; "
-                "--token-scale makes them shorter",
-                file=sys.stderr,
-            )
-        if self._bar is not None:
-            self._task = self._bar.add_task("replay", total=self._total, told="")
-
-    def sent(self) -> None:
-        self._sent += 1
-
-    def ended(self, exchange: "Exchange") -> None:
-        self._ended += 1
-        if exchange.status != "ok":
-            self._failed += 1
-            if self._failed == 1:
-                print(f"first failure, request {exchange.row_id}: {exchange.error}", file=sys.stderr)
-        told = f"{self._sent} sent, {self._ended} done, {self._failed} failed"
-        if self._bar is not None:
-            self._bar.update(self._task, completed=self._ended, told=told)
-        elif not self._quiet and time.monotonic() - self._last_line >= LINE_EVERY_S:
-            self._last_line = time.monotonic()
-            print(f"{told} of {self._total}", file=sys.stderr)
+    if out is not None:
+        print(f"wrote {out}", file=sys.stderr)

@@ -42,6 +42,10 @@ class Playing:
     timeout_s: float = 600.0
     watch_server: bool = True
 
+    def told(self) -> dict[str, Any]:
+        """The options that a list of runs shows."""
+        return {**self.shaping.model_dump(exclude_defaults=True), "seed": self.seed}
+
 
 class Progress(Protocol):
     """Is told how a replay goes on."""

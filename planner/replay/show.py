@@ -1,6 +1,6 @@
 """A run in words and tables, for a terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from planner.compare import Comparison
+from planner.replay.runs import RunMeta
 from planner.result import Distribution, Run
 
 LATENCIES = {
@@ -46,6 +47,19 @@ def as_table(run: Run) -> Group:
         if (found := summary.latency.get(name)) is not None and found.n:
             table.add_row(title, str(found.n), *_milliseconds(found))
     return Group(*parts, table)
+
+
+def listed(runs: Sequence[RunMeta]) -> Table:
+    """The kept runs, one line each."""
+    table = Table("run", "state", "trace", "target", "requests", "failed", "TTFT p99 (ms)", "valid")
+    for meta in runs:
+        first = ((meta.summary or {}).get("latency") or {}).get("ttft_due_s") or {}
+        ttft = "" if first.get("p99") is None else f"{first['p99'] * 1e3:.1f}"
+        valid = "" if meta.valid is None else "yes" if meta.valid else "NO"
+        state = meta.state + (f": {meta.error}" if meta.error else "")
+        done = f"{meta.ended} of {meta.planned}"
+        table.add_row(meta.id, state, meta.trace, meta.target, done, str(meta.failed), ttft, valid)
+    return table
 
 
 def compared(comparison: Comparison, names: tuple[str, str]) -> Group:

@@ -5,13 +5,19 @@ from pathlib import Path
 from typing import Any
 
 from planner.latency import StepModel
+from planner.replay.runs import run_meta_schema
 from planner.report import report_schema
 from planner.result import run_schema
 
 
 def schemas() -> dict[str, dict[str, Any]]:
     """Every published schema by the name of its file."""
-    return {"model": StepModel.model_json_schema(), "report": report_schema(), "run": run_schema()}
+    return {
+        "model": StepModel.model_json_schema(),
+        "report": report_schema(),
+        "run": run_schema(),
+        "run_meta": run_meta_schema(),
+    }
 
 
 def text_of(schema: dict[str, Any]) -> str:
