@@ -360,10 +360,20 @@ def _ahead(start: float, end: float) -> Forecast:
     return Forecast(times, median, median * 0.96, median * 1.06, 0.8, 0.8, 6)
 
 
+def _pool(
+    name: str, replicas: int, load: float, line: float, n2: float, bound_by: str, ahead: Forecast,
+    crosses_at_s: float | None = None,
+) -> PoolHeadroom:  # fmt: skip
+    return PoolHeadroom(
+        name, replicas, load, load_line_req_per_s=line, n2_line_req_per_s=n2, headroom_ratio=1 - load / line,
+        bound_by=bound_by, forecast=ahead, crosses_at_s=crosses_at_s,
+    )  # fmt: skip
+
+
 LINES = (
-    PoolHeadroom("llama-70b", 8, 116.0, 142.0, 114.0, 1 - 116 / 142, "TTFT p95", _ahead(116, 150), NOW_S + 2700.0),
-    PoolHeadroom("mixtral-8x22b", 3, 40.0, 78.0, 58.0, 1 - 40 / 78, "ITL p95", _ahead(40, 42)),
-    PoolHeadroom("qwen-32b", 5, 64.0, 104.0, 83.0, 1 - 64 / 104, "KV cache", _ahead(64, 60)),
+    _pool("llama-70b", 8, 116.0, 142.0, 114.0, "TTFT p95", _ahead(116, 150), NOW_S + 2700.0),
+    _pool("mixtral-8x22b", 3, 40.0, 78.0, 58.0, "ITL p95", _ahead(40, 42)),
+    _pool("qwen-32b", 5, 64.0, 104.0, 83.0, "KV cache", _ahead(64, 60)),
 )
 """What the planner would say of the troubled fleet."""
 

@@ -180,7 +180,9 @@ def test_a_fixed_range_is_judged_at_its_end(overview, read):
     assert boxes["ov-kv-graph"]["figure"]["data"][0]["dx"] == 10_000
 
 
-LINES = (PoolHeadroom("llama-70b", 8, 116.0, 142.0, 114.0, 1 - 116 / 142, "TTFT p95"),)
+LINES = (
+    PoolHeadroom("llama-70b", 8, 116.0, load_line_req_per_s=142.0, headroom_ratio=1 - 116 / 142, bound_by="TTFT p95"),
+)
 
 
 def test_a_load_line_of_before_the_pause_tells_its_age_and_one_too_old_is_not_shown(

@@ -12,7 +12,9 @@ from planner.headroom import PoolHeadroom
 NOW_S = 10_000.0
 GOOD = Promise("ttft", "TTFT p95", 0.8, False, "ok", "a", 0.2, (0.2,))
 BAD = replace(GOOD, state="breach", value=1.2, broken_s=510.0)
-ROOMY = PoolHeadroom("a", 4, 100.0, 160.0, 120.0, 0.375, "KV cache")
+ROOMY = PoolHeadroom(
+    "a", 4, 100.0, load_line_req_per_s=160.0, n2_line_req_per_s=120.0, headroom_ratio=0.375, bound_by="KV cache"
+)
 UP = Target("http://a/metrics", (), "up", "", NOW_S, 0.01)
 DOWN = replace(UP, url="http://b/metrics", health="down", last_error="connection refused")
 
