@@ -66,7 +66,7 @@
     menu.querySelectorAll('.m-q').forEach(row => {
       if (row.querySelector('button')) return;
       for (const [act, symbol, label] of ON_QUERY) {
-        const button = make('button', { type: 'button', title: label }, make('span', { className: `ic ic-${symbol} ic-s` }));
+        const button = make('button', { type: 'button', title: label }, make('span', { className: `ic ic-${symbol}` }));
         button.dataset.act = act; button.setAttribute('aria-label', label);
         row.append(button);
       }
