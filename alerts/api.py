@@ -1,63 +1,134 @@
-"""The HTTP answers: ``/api/v1/rules`` and ``/api/v1/alerts`` in Prometheus's JSON, health and metrics."""
+"""The HTTP answers: rules and alerts in Prometheus's JSON, history, checks of rules, health and metrics."""
 
 import hmac
-from collections.abc import Awaitable, Callable, Iterable
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
-import orjson
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from alerts.alert import Alert
-from alerts.clock import rfc3339
+from alerts.answers import success, unauthorized, wrong
+from alerts.clock import moment_s, rfc3339
 from alerts.group import GroupStatus, RuleStatus
 from alerts.manager import Manager
 from alerts.muting import Silences
+from alerts.preview import QueryRange
+from alerts.response_api import acting_routes, reading_routes
+from alerts.responses.responder import Responder
 from alerts.rule import AlertRule
+from alerts.rule_check import checked
 from alerts.silence_api import silence_routes
 from alerts.template.goformat import show_exponent
+from collector.model.durations import SHAPE, parse_duration_ms
 
+DAY_S = 86_400.0
+MAX_CHANGES = 10_000
+MAX_RULES_BYTES = 1_000_000
 RULE_TYPES = {"alert": "alerting", "record": "recording"}
 
 Answer = Callable[[Request], Awaitable[Response]]
 
 
-def create_app(manager: Manager, token: str | None = None, silences: Silences | None = None) -> Starlette:
-    """The ASGI application over ``manager``; with ``token``, all but health asks for it."""
+def create_app(
+    manager: Manager,
+    token: str | None = None,
+    silences: Silences | None = None,
+    *,
+    responder: Responder | None = None,
+    operator_token: str | None = None,
+    query_range: QueryRange | None = None,
+    now: Callable[[], float] = time.time,
+) -> Starlette:
+    """The ASGI application over ``manager``.
 
+    With ``token``, all but health asks for it. Changing responses asks for ``operator_token`` where there is one, which
+    opens the rest too. ``query_range`` asks the source for previews; ``now`` answers Unix seconds.
+    """
+    readers = tuple(one for one in (token, operator_token) if one is not None) if token is not None else ()
+    operators = (operator_token,) if operator_token is not None else readers
+    reading = [
+        *_rule_routes(manager, now),
+        *_check_routes(query_range, now),
+        *(silence_routes(silences) if silences is not None else ()),
+        *(reading_routes(responder) if responder is not None else ()),
+    ]
+    acting = acting_routes(responder) if responder is not None else ()
+    return Starlette(
+        routes=[
+            *(Route(path, _guarded(answer, readers), methods=methods) for path, methods, answer in reading),
+            *(Route(path, _guarded(answer, operators), methods=methods) for path, methods, answer in acting),
+            Route("/-/healthy", _healthy),
+        ]
+    )
+
+
+async def _healthy(_: Request) -> Response:
+    return PlainTextResponse("Alerts are evaluated.\n")
+
+
+def _rule_routes(manager: Manager, now: Callable[[], float]) -> Sequence[tuple[str, list[str], Answer]]:
     async def rules(request: Request) -> Response:
         wanted = request.query_params.get("type")
         if wanted is not None and wanted not in RULE_TYPES:
-            return _bad_request(f'type is "{wanted}"; allowed are alert, record')
+            return wrong(f'type is "{wanted}"; allowed are alert, record')
         names = frozenset(request.query_params.getlist("rule_name[]"))
         groups = [group_json(status, RULE_TYPES.get(wanted or ""), names) for status in manager.statuses()]
         if wanted is not None or names:
             groups = [group for group in groups if group["rules"]]
-        return _success({"groups": groups})
+        return success({"groups": groups})
 
     async def alerts(_: Request) -> Response:
-        return _success({"alerts": alerts_json(manager.statuses())})
+        return success({"alerts": alerts_json(manager.statuses())})
 
-    async def healthy(_: Request) -> Response:
-        return PlainTextResponse("Alerts are evaluated.\n")
+    async def history(request: Request) -> Response:
+        asked = request.query_params
+        try:
+            end_s = moment_s("end", asked.get("end"), now())
+            start_s = moment_s("start", asked.get("start"), end_s - DAY_S)
+        except ValueError as error:
+            return wrong(str(error))
+        limit = asked.get("limit", "1000")
+        if not limit.isdecimal() or not 0 < int(limit) <= MAX_CHANGES:
+            return wrong(f'limit is "{limit}"; a whole number from 1 to {MAX_CHANGES} is allowed')
+        found = await run_in_threadpool(manager.history, start_s, end_s, asked.get("alertname"), int(limit))
+        return success({"changes": [one.as_json() for one in found]})
 
     async def metrics(_: Request) -> Response:
         return Response(manager.metrics_page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    return Starlette(
-        routes=[
-            Route("/api/v1/rules", _guarded(rules, token)),
-            Route("/api/v1/alerts", _guarded(alerts, token)),
-            Route("/metrics", _guarded(metrics, token)),
-            Route("/-/healthy", healthy),
-            *(
-                Route(path, _guarded(answer, token), methods=methods)
-                for path, methods, answer in (silence_routes(silences) if silences is not None else ())
-            ),
-        ]
+    return (
+        ("/api/v1/rules", ["GET"], rules),
+        ("/api/v1/alerts", ["GET"], alerts),
+        ("/api/v1/history", ["GET"], history),
+        ("/metrics", ["GET"], metrics),
     )
+
+
+def _check_routes(query_range: QueryRange | None, now: Callable[[], float]) -> Sequence[tuple[str, list[str], Answer]]:
+    async def check(request: Request) -> Response:
+        asked = request.query_params
+        lengths = {}
+        for name, usual in (("since", "24h"), ("interval", "30s")):
+            length_ms = parse_duration_ms(asked.get(name, usual))
+            if not length_ms:
+                return wrong(f'{name} is "{asked[name]}"; {SHAPE}')
+            lengths[name] = length_ms / 1000
+        body = await request.body()
+        if len(body) > MAX_RULES_BYTES:
+            return wrong(f"the body has more than {MAX_RULES_BYTES} bytes")
+        try:
+            text = body.decode("utf-8")
+        except UnicodeDecodeError as error:
+            return wrong(f"the body is no UTF-8: {error}")
+        source = query_range if asked.get("preview", "true") != "false" else None
+        return success(await run_in_threadpool(checked, text, source, now, lengths["since"], lengths["interval"]))
+
+    return (("/api/v1/rules/check", ["POST"], check),)
 
 
 def group_json(status: GroupStatus, kind: str | None = None, names: frozenset[str] = frozenset()) -> dict[str, Any]:
@@ -117,27 +188,16 @@ def alert_json(alert: Alert) -> dict[str, Any]:
     return answer
 
 
-def _guarded(answer: Answer, token: str | None) -> Answer:
-    if token is None:
+def _guarded(answer: Answer, tokens: Sequence[str]) -> Answer:
+    """The answer to who shows one of ``tokens``; to everybody where there is none."""
+    if not tokens:
         return answer
-    expected = f"Bearer {token}".encode()
+    expected = [f"Bearer {token}".encode() for token in tokens]
 
-    async def checked(request: Request) -> Response:
-        if hmac.compare_digest(request.headers.get("authorization", "").encode(), expected):
+    async def checked_first(request: Request) -> Response:
+        shown = request.headers.get("authorization", "").encode()
+        if any(hmac.compare_digest(shown, one) for one in expected):
             return await answer(request)
-        body = {"status": "error", "errorType": "unauthorized", "error": "a bearer token is needed"}
-        return _json(body, 401, {"WWW-Authenticate": "Bearer"})
+        return unauthorized()
 
-    return checked
-
-
-def _success(data: Any) -> Response:
-    return _json({"status": "success", "data": data}, 200)
-
-
-def _bad_request(reason: str) -> Response:
-    return _json({"status": "error", "errorType": "bad_data", "error": reason}, 400)
-
-
-def _json(body: Any, status: int, headers: dict[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(body), status, headers, media_type="application/json")
+    return checked_first

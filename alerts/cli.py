@@ -108,6 +108,35 @@ def serve(
             envvar="LOADLINE_ALERTS_NOTIFY_CONFIG",
         ),
     ] = None,
+    responses: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file with the catalogue of responses; without it none acts unasked.",
+            envvar="LOADLINE_ALERTS_RESPONSES",
+        ),
+    ] = None,
+    gateway: Annotated[
+        str | None,
+        typer.Option(help="Gateway whose admin API carries responses out.", envvar="LOADLINE_ALERTS_GATEWAY"),
+    ] = None,
+    gateway_token_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the gateway's admin token.", envvar="LOADLINE_ALERTS_GATEWAY_TOKEN_FILE"),
+    ] = None,
+    operator_token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the bearer token for confirming, dismissing and undoing responses.",
+            envvar="LOADLINE_ALERTS_OPERATOR_TOKEN_FILE",
+        ),
+    ] = None,
+    response_log: Annotated[
+        Path | None,
+        typer.Option(
+            help="File that gets a line of JSON for each change of a response (responses.jsonl beside --state).",
+            envvar="LOADLINE_ALERTS_RESPONSE_LOG",
+        ),
+    ] = None,
     state: Annotated[
         Path | None,
         typer.Option(
@@ -346,6 +375,8 @@ def _dialects(names: Iterable[str]) -> "list[Dialect]":
 
 
 def _setting_fault(fault: Any) -> str:
+    if not fault["loc"]:
+        return str(fault["msg"]).removeprefix("Value error, ")
     name = str(fault["loc"][0]).replace("_", "-")
     reason = str(fault["msg"]).removeprefix("Value error, ")
     return f"--{name} is {fault['input']!r}; {reason[:1].lower()}{reason[1:]}"

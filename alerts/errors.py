@@ -6,6 +6,8 @@ AlertsError
 ├── EvaluationError a rule's answer cannot become alerts or series
 ├── SilenceError    a silence cannot be taken
 ├── StateError      the state file cannot be opened, read or written
+├── ResponseError   a response cannot be carried out; ``retry`` says whether it may be later
+├── NotAllowed      the state of a response does not allow what is asked of it
 └── DeliveryError   a receiver did not take a notification; ``retry`` says whether it may later
 """
 
@@ -40,6 +42,18 @@ class SilenceError(AlertsError):
 
 class StateError(AlertsError):
     """The state file cannot be opened, read or written."""
+
+
+class ResponseError(AlertsError):
+    """A response cannot be carried out."""
+
+    def __init__(self, message: str, *, retry: bool) -> None:
+        super().__init__(message)
+        self.retry = retry
+
+
+class NotAllowed(AlertsError):
+    """The state of a response does not allow what is asked of it."""
 
 
 class DeliveryError(AlertsError):

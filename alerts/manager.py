@@ -10,8 +10,10 @@ from functools import partial
 from alerts.alert import Alert
 from alerts.errors import StateError
 from alerts.group import Group, GroupStatus, Notice, orphaned
+from alerts.history import Change, changes
 from alerts.message import GROUP_BY, Links, Message, messages
 from alerts.notify import Notifier
+from alerts.responses.responder import Responder
 from alerts.state import State
 from alerts.telemetry import Telemetry
 from alerts.writeback import Writeback
@@ -37,6 +39,7 @@ class Manager:
         writeback: Writeback,
         links: Links,
         group_by: Sequence[str] = GROUP_BY,
+        responder: Responder | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.groups = tuple(groups)
@@ -46,6 +49,7 @@ class Manager:
         self._writeback = writeback
         self._links = links
         self._group_by = tuple(group_by)
+        self._responder = responder
         self._now = now
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -67,21 +71,30 @@ class Manager:
                 self._state.save(key, memory.evaluated_at_s, _remembered(group.status), found)
             for notifier in self._notifiers:
                 notifier.put(found)
+        if self._responder is not None:
+            self._responder.only(present, now_s)
 
     def evaluate(self, group: Group, now_s: float) -> None:
         """Evaluate ``group`` at ``now_s``, remember what came of it and queue what must be said."""
+        before = group.status
         notices = group.evaluate(now_s)
         status = group.status
         found = self._messages(notices, now_s)
-        self._save(group, status, now_s, found)
+        self._save(group, status, now_s, found, changes(before, status, now_s))
         for notifier in self._notifiers:
             notifier.put(found)
+        if self._responder is not None:
+            self._responder.note(group.key, status, now_s)
         failures = sum(rule.health == "err" for rule in status.rules)
         self._telemetry.evaluated(group.key, status.took_s, len(status.rules), failures)
 
     def statuses(self) -> tuple[GroupStatus, ...]:
         """Every group as it stands."""
         return tuple(group.status for group in self.groups)
+
+    def history(self, start_s: float, end_s: float, alertname: str | None, limit: int) -> list[Change]:
+        """What changed for alerts from ``start_s`` to ``end_s`` (Unix), the latest first. Raises StateError."""
+        return self._state.history(start_s, end_s, alertname, limit)
 
     def metrics_page(self) -> bytes:
         """The ``/metrics`` page."""
@@ -91,17 +104,21 @@ class Manager:
         return self._telemetry.page(counts, waiting, self._writeback.failures)
 
     def start(self) -> None:
-        """Start a thread for each group and each notifier."""
+        """Start a thread for each group and each notifier, and one for responses."""
         for group in self.groups:
             self._spawn(f"group {group.group.name}", partial(self._run, group))
         for notifier in self._notifiers:
             self._spawn(notifier.receiver.name, partial(notifier.run, self._stop, self._now))
+        if self._responder is not None:
+            self._spawn("responses", partial(self._responder.run, self._stop, self._now))
 
     def stop(self) -> None:
         """Stop all threads; what is not delivered waits in the state file."""
         self._stop.set()
         for notifier in self._notifiers:
             notifier.wake()
+        if self._responder is not None:
+            self._responder.wake()
         deadline = time.monotonic() + STOP_TIMEOUT_S
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -133,9 +150,11 @@ class Manager:
         receivers = [notifier.receiver for notifier in self._notifiers]
         return messages(list(notices), receivers, self._links, now_s, self._group_by)
 
-    def _save(self, group: Group, status: GroupStatus, now_s: float, found: Sequence[Message]) -> None:
+    def _save(
+        self, group: Group, status: GroupStatus, now_s: float, found: Sequence[Message], changed: Sequence[Change]
+    ) -> None:
         try:
-            self._state.save(group.key, now_s, _remembered(status), found)
+            self._state.save(group.key, now_s, _remembered(status), found, changed)
         except StateError as error:
             if not self._state_troubled:
                 _log.error("alerts go on, but a restart would forget them: %s", error)

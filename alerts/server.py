@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import uvicorn
+from starlette.applications import Starlette
 
 from alerts.alert import Alert
 from alerts.api import create_app
@@ -22,7 +24,11 @@ from alerts.manager import Manager
 from alerts.message import Links, Receiver
 from alerts.muting import NotifyConfig, Silences, read_notify_config
 from alerts.notify import Notifier
-from alerts.rule import RuleGroup
+from alerts.responses.catalogue import read_catalogue
+from alerts.responses.gateway import GatewayAdmin
+from alerts.responses.journal import Journal, open_journal
+from alerts.responses.responder import Responder
+from alerts.rule import AlertRule, RuleGroup
 from alerts.rulefile import load_rule_file, packs
 from alerts.settings import AlertsSettings
 from alerts.state import State
@@ -53,12 +59,21 @@ def serve(settings: AlertsSettings) -> None:
         client = parts.enter_context(Client(settings.source, token=_token(settings.source_token_file)))
         http = parts.enter_context(httpx.Client(timeout=NOTIFY_TIMEOUT_S, mounts=local))
         state = parts.enter_context(closing(State(settings.state)))
-        service = create_service(settings, client, state, http)
+        journal = parts.enter_context(open_journal(settings.journal))
+        service = create_service(settings, client, state, http, journal)
         manager = service.manager
         manager.restore()
         parts.callback(manager.stop)
         manager.start()
-        _run(service, listener, token)
+        app = create_app(
+            manager,
+            token,
+            service.silences,
+            responder=service.responder,
+            operator_token=_token(settings.operator_token_file),
+            query_range=client.query_range,
+        )
+        _run(app, listener)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +82,20 @@ class Service:
 
     manager: Manager
     silences: Silences
+    responder: Responder
 
 
-def create_service(settings: AlertsSettings, client: Client, state: State, http: httpx.Client) -> Service:
+def create_service(
+    settings: AlertsSettings, client: Client, state: State, http: httpx.Client, journal: Journal | None = None
+) -> Service:
     """Read the rule files and put the parts together. Raises RuleFileError, ConfigError, StateError."""
+    responder = Responder(
+        read_catalogue(settings.responses),
+        _gateway(settings, http),
+        state,
+        (lambda _: None) if journal is None else journal.write,
+        time.time,
+    )
     telemetry = Telemetry()
     writeback = Writeback(client.write)
     config = _notify_config(settings.notify_config)
@@ -97,8 +122,24 @@ def create_service(settings: AlertsSettings, client: Client, state: State, http:
         writeback=writeback,
         links=Links(settings.source, settings.external_url),
         group_by=config.group_by,
+        responder=responder,
     )
-    return Service(manager, silences)
+    _warn_of_unknown_responses(groups, responder)
+    return Service(manager, silences, responder)
+
+
+def _gateway(settings: AlertsSettings, http: httpx.Client) -> GatewayAdmin | None:
+    token = _token(settings.gateway_token_file)
+    return None if settings.gateway is None or token is None else GatewayAdmin(http, settings.gateway, token)
+
+
+def _warn_of_unknown_responses(groups: Sequence[Group], responder: Responder) -> None:
+    for group in groups:
+        for rule in group.group.rules:
+            wanted = dict(rule.annotations).get("response") if isinstance(rule, AlertRule) else None
+            if wanted is not None and wanted not in responder.catalogue:
+                known = ", ".join(responder.catalogue)
+                _log.warning("%s: alert %s: response is %s; there are %s", group.key, rule.name, wanted, known)
 
 
 def _receivers(settings: AlertsSettings, mail: Mail | None) -> list[Receiver]:
@@ -143,9 +184,9 @@ def _read(path: Path) -> tuple[RuleGroup, ...]:
     return read.groups
 
 
-def _run(service: Service, listener: socket.socket, token: str | None) -> None:
+def _run(app: Starlette, listener: socket.socket) -> None:
     config = uvicorn.Config(
-        create_app(service.manager, token, service.silences),
+        app,
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=1,

@@ -1,9 +1,9 @@
 """Settings of ``loadline alerts serve``, declared once."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from collector.model.durations import SHAPE, parse_duration_ms
 
@@ -59,6 +59,17 @@ class AlertsSettings(BaseModel):
     notify_config: Path | None = Field(
         default=None, description="File with group_by and inhibit_rules, as Alertmanager writes them."
     )
+    responses: Path | None = Field(
+        default=None, description="TOML file with the catalogue of responses; without it none acts unasked."
+    )
+    gateway: Address | None = Field(default=None, description="Gateway whose admin API carries responses out.")
+    gateway_token_file: Path | None = Field(default=None, description="File with the gateway's admin token.")
+    operator_token_file: Path | None = Field(
+        default=None, description="File with the bearer token for confirming, dismissing and undoing responses."
+    )
+    response_log: Path | None = Field(
+        default=None, description="File that gets a line of JSON for each change of a response (beside the state file)."
+    )
     state: Path | None = Field(
         default=None, description="File that keeps alerts and undelivered notifications over a restart."
     )
@@ -69,6 +80,19 @@ class AlertsSettings(BaseModel):
         default="http://127.0.0.1:8050", description="Page for people that notifications link to."
     )
     auth_token_file: Path | None = Field(default=None, description="File with the bearer token that clients must send.")
+
+    @model_validator(mode="after")
+    def _gateway_has_a_token(self) -> Self:
+        if self.gateway is not None and self.gateway_token_file is None:
+            raise ValueError("gateway needs gateway_token_file: the gateway's admin API asks for a token")
+        return self
+
+    @property
+    def journal(self) -> Path | None:
+        """Where changes of responses are written; None where there is no state file either."""
+        if self.response_log is None and self.state is not None:
+            return self.state.with_name("responses.jsonl")
+        return self.response_log
 
     @property
     def interval_s(self) -> float:

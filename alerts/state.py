@@ -7,6 +7,8 @@ be said of them agree:
     alerts(group_key, rule, fingerprint, body)      body: the Alert as JSON
     outbox(id, receiver, key, body, created_at_s)   (receiver, key) is unique: the later message takes the place
     silences(id, body)                              body: the Silence as JSON
+    responses(id, body)                             body: the Response as JSON
+    history(id, at_s, alertname, body)              body: the Change as JSON; the latest HISTORY_ROWS are kept
 """
 
 import sqlite3
@@ -21,12 +23,15 @@ import orjson
 
 from alerts.alert import Alert
 from alerts.errors import StateError
+from alerts.history import Change
 from alerts.message import Message
+from alerts.responses.response import LogLine, Response, Step
 from alerts.silence import Silence
 from collector.model.labels import Labels
 from collector.model.matchers import Matcher
 
 SCHEMA_VERSION = 1
+HISTORY_ROWS = 100_000
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS groups (key TEXT PRIMARY KEY, evaluated_at_s REAL NOT NULL) WITHOUT ROWID;
@@ -39,6 +44,11 @@ CREATE TABLE IF NOT EXISTS outbox (
     created_at_s REAL NOT NULL, UNIQUE (receiver, key)
 );
 CREATE TABLE IF NOT EXISTS silences (id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS responses (id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS history (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, at_s REAL NOT NULL, alertname TEXT NOT NULL, body BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS history_at ON history (at_s);
 """
 
 Answer = TypeVar("Answer")
@@ -94,9 +104,14 @@ class State:
         return self._do(lambda database: [Message(*row) for row in database.execute(query, (receiver,))])
 
     def save(
-        self, key: str, evaluated_at_s: float, alerts: Iterable[tuple[str, Alert]], messages: Sequence[Message]
+        self,
+        key: str,
+        evaluated_at_s: float,
+        alerts: Iterable[tuple[str, Alert]],
+        messages: Sequence[Message],
+        changes: Sequence[Change] = (),
     ) -> None:
-        """Remember a group as it stands after an evaluation, and what is to be delivered because of it."""
+        """Remember a group as it stands after an evaluation, what is to be delivered because of it, what changed."""
         rows = [(key, rule, alert.fingerprint, _body(alert)) for rule, alert in alerts]
 
         def write(database: sqlite3.Connection) -> None:
@@ -105,6 +120,33 @@ class State:
                 database.execute("DELETE FROM alerts WHERE group_key = ?", (key,))
                 database.executemany("INSERT OR REPLACE INTO alerts VALUES (?, ?, ?, ?)", rows)
                 _post(database, messages, evaluated_at_s)
+                _note(database, changes)
+
+        self._do(write)
+
+    def history(self, start_s: float, end_s: float, alertname: str | None, limit: int) -> list[Change]:
+        """Changes of alerts from ``start_s`` to ``end_s`` (Unix, both included), the latest first."""
+        query = (
+            "SELECT body FROM history WHERE at_s BETWEEN ? AND ? AND (? IS NULL OR alertname = ?) "
+            "ORDER BY at_s DESC, id DESC LIMIT ?"
+        )
+        rows = self._do(lambda one: one.execute(query, (start_s, end_s, alertname, alertname, limit)).fetchall())
+        return [_change(body) for (body,) in rows]
+
+    def responses(self) -> list[Response]:
+        """Responses that are kept."""
+        rows = self._do(lambda database: database.execute("SELECT body FROM responses").fetchall())
+        return [_response(body) for (body,) in rows]
+
+    def save_responses(self, responses: Iterable[Response], forget: Iterable[str] = ()) -> None:
+        """Keep responses, each in place of one with the same id, and forget others."""
+        rows = [(one.id, orjson.dumps(asdict(one))) for one in responses]
+        gone = [(name,) for name in forget]
+
+        def write(database: sqlite3.Connection) -> None:
+            with _transaction(database):
+                database.executemany("INSERT OR REPLACE INTO responses VALUES (?, ?)", rows)
+                database.executemany("DELETE FROM responses WHERE id = ?", gone)
 
         self._do(write)
 
@@ -170,6 +212,13 @@ def _post(database: sqlite3.Connection, messages: Iterable[Message], now_s: floa
     database.executemany("INSERT OR REPLACE INTO outbox (receiver, key, body, created_at_s) VALUES (?, ?, ?, ?)", rows)
 
 
+def _note(database: sqlite3.Connection, changes: Sequence[Change]) -> None:
+    if changes:
+        rows = [(one.at_s, one.alertname, orjson.dumps(asdict(one) | {"value": repr(one.value)})) for one in changes]
+        database.executemany("INSERT INTO history (at_s, alertname, body) VALUES (?, ?, ?)", rows)
+        database.execute("DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?", (HISTORY_ROWS,))
+
+
 def _memories(database: sqlite3.Connection) -> Iterator[tuple[str, GroupMemory]]:
     for key, evaluated_at_s in database.execute("SELECT key, evaluated_at_s FROM groups").fetchall():
         rows = database.execute("SELECT rule, body FROM alerts WHERE group_key = ?", (key,)).fetchall()
@@ -196,6 +245,29 @@ def _silence(body: bytes) -> Silence:
         return Silence(**fields | {"matchers": tuple(Matcher(*parts) for parts in fields["matchers"])})
     except (ValueError, TypeError, KeyError) as error:
         raise StateError(f"a silence in the state file cannot be read: {error}") from error
+
+
+def _change(body: bytes) -> Change:
+    try:
+        fields = orjson.loads(body)
+        return Change(**fields | {"labels": _labels(fields["labels"]), "value": float(fields["value"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise StateError(f"a change in the state file cannot be read: {error}") from error
+
+
+def _response(body: bytes) -> Response:
+    try:
+        fields = orjson.loads(body)
+        read = {
+            "labels": _labels(fields["labels"]),
+            "targets": tuple(fields["targets"]),
+            "did": tuple(Step(**step) for step in fields["did"]),
+            "undo": tuple(Step(**step) for step in fields["undo"]),
+            "log": tuple(LogLine(**line) for line in fields["log"]),
+        }
+        return Response(**fields | read)
+    except (ValueError, TypeError, KeyError) as error:
+        raise StateError(f"a response in the state file cannot be read: {error}") from error
 
 
 def _labels(pairs: Iterable[Sequence[str]]) -> Labels:
