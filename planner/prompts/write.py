@@ -1,0 +1,27 @@
+"""Prompts written out, as token ids or as text: same trace and seed, same bytes on every machine."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from planner.prompts.layout import pieces
+from planner.prompts.stream import base_key, draw, keys
+from planner.prompts.words import WordPool
+from planner.trace import IntArray, Trace
+
+
+def token_prompts(trace: Trace, low: int, high: int, seed: int = 0) -> Iterator[IntArray]:
+    """One int64 array of ids in [low, high) per request, in the trace's order, of ``prompt_lengths`` each."""
+    for one in pieces(trace, seed):
+        yield draw(one.streams, one.counts, high - low).view(np.int64) + low
+
+
+def text_prompts(trace: Trace, pool: WordPool, seed: int = 0, spare: int = 0) -> Iterator[str]:
+    """One text per request, of ``prompt_lengths`` tokens less ``spare``: those that the server itself puts around.
+
+    At least one token each. Requests that share a block share its words, and so its tokens.
+    """
+    table, openers = pool.table(), base_key(seed, "opener")
+    for one in pieces(trace, seed, spare):
+        opener = int(draw(keys(openers, one.streams[:1]), np.ones(1, dtype=np.int64), len(pool.first))[0])
+        yield pool.text(opener, draw(one.streams, one.counts, len(pool.words))[1:], table)
