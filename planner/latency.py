@@ -13,6 +13,7 @@ chosen by batch size make stairs that no sum of costs has: factors by size, lear
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import exp, log, sqrt
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -223,19 +224,24 @@ class StepModel(BaseModel):
     def noise(self, *, prompts: bool = False) -> tuple[float, ...]:
         """Factors around 1 to draw a step's time from; of mean 1; empty when there is no evidence.
 
-        Those of steps that only decode, or of steps with ``prompts``, which are longer and so vary less; all together
-        where there are too few of a kind. Stretches of ``residual_stretch`` of them followed each other: what slows one
-        step often slows the next.
+        Stretches of ``residual_stretch`` of them followed each other: what slows one step often slows the next, of
+        whatever kind. Steps with ``prompts`` are longer and vary less: for the two kinds the same residuals are scaled
+        to the spread that each kind has, so that factors at one place of both answers belong together.
         """
         if self.basis != "step":
             return ()
-        found = self.residuals or self.residual_quantiles
+        if not self.residuals:
+            return _of_mean_1([1.0 + residual for residual in self.residual_quantiles])
         with_prompts = frozenset(self.residual_prompts)
-        of_kind = tuple(one for at, one in enumerate(self.residuals) if (at in with_prompts) == prompts)
-        if min(len(of_kind), len(self.residuals) - len(of_kind)) >= LEAST_RESIDUALS:
-            found = of_kind
-        mean = 1.0 + sum(found) / max(len(found), 1)
-        return tuple((1.0 + residual) / mean for residual in found)
+        logs = [log(max(1.0 + residual, 1e-3)) for residual in self.residuals]
+        spread = {
+            kind: _spread([one for at, one in enumerate(logs) if (at in with_prompts) == kind] or logs)
+            for kind in (False, True)
+        }
+        if min(len(with_prompts), len(logs) - len(with_prompts)) < LEAST_RESIDUALS or not min(spread.values()):
+            return _of_mean_1([exp(one) for one in logs])
+        wanted = spread[prompts]
+        return _of_mean_1([exp(one * wanted / spread[at in with_prompts]) for at, one in enumerate(logs)])
 
     def scheduler_config(self, **overrides: Any) -> SchedulerConfig:
         """The scheduler that the engine ran with, some of its limits replaced (None: kept).
@@ -257,6 +263,16 @@ class StepModel(BaseModel):
             path.write_bytes(orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_INDENT_2) + b"\n")
         except OSError as error:
             raise ModelError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _spread(logs: list[float]) -> float:
+    """Root mean square around 0."""
+    return sqrt(sum(one * one for one in logs) / len(logs))
+
+
+def _of_mean_1(factors: list[float]) -> tuple[float, ...]:
+    mean = sum(factors) / max(len(factors), 1)
+    return tuple(factor / mean for factor in factors)
 
 
 def read_model(path: Path) -> StepModel:

@@ -91,10 +91,9 @@ class Replica:
         self._skip = skip and self._pace.closed
         self._settled = settled
         self._token_times = token_times
-        self._noise = _Factors(noise, noise_stretch, generator) if noise and generator is not None else None
-        self._prompt_noise = self._noise
-        if prompt_noise and generator is not None:
-            self._prompt_noise = _Factors(prompt_noise, noise_stretch, generator)
+        self._noise: _Factors | None = None
+        if noise and generator is not None:
+            self._noise = _Factors(noise, prompt_noise or noise, noise_stretch, generator)
         bounds = hull or {}
         self._most_prefill = bounds.get("prefill_tokens", float("inf"))
         self._most_attention = bounds.get("prefill_attention", float("inf"))
@@ -138,9 +137,8 @@ class Replica:
             self.log.kv_peak_ratio = max(self.log.kv_peak_ratio, self.scheduler.kv_usage)
         if self._steps == 1:
             elapsed = self._first
-            noise = self._prompt_noise if output.prefills else self._noise
-            if noise is not None:
-                elapsed = noise.one(elapsed)
+            if self._noise is not None:
+                elapsed = self._noise.one(elapsed, prompts=bool(output.prefills))
                 self._ends = [elapsed]
             self.due = now + elapsed
             return self.due
@@ -280,29 +278,34 @@ class Replica:
 class _Factors:
     """Factors of step times, drawn as they are needed; what a cut run did not use is given back."""
 
-    __slots__ = ("_at", "_choices", "_drawn", "_generator", "_listed", "_offsets")
+    __slots__ = ("_at", "_choices", "_drawn", "_generator", "_listed", "_offsets", "_prompts", "_with_prompts")
 
-    def __init__(self, choices: Sequence[float], stretch: int, generator: np.random.Generator) -> None:
+    def __init__(
+        self, choices: Sequence[float], with_prompts: Sequence[float], stretch: int, generator: np.random.Generator
+    ) -> None:
         self._choices = np.array(choices)
+        self._with_prompts = np.array(with_prompts)
         self._offsets = np.arange(min(stretch, len(choices)))
         self._generator = generator
         self._drawn: npt.NDArray[np.float64] = np.zeros(0)
         self._listed: list[float] = []
+        self._prompts: list[float] = []
         self._at = 0
 
     def _refill(self) -> None:
         """Stretches that begin anywhere among the choices; the last is followed by the first."""
         count, length = len(self._choices), len(self._offsets)
         starts = self._generator.integers(0, count, max(_DRAWS // length, 1))
-        self._drawn = self._choices[((starts[:, None] + self._offsets) % count).ravel()]
-        self._listed = self._drawn.tolist()
+        index = ((starts[:, None] + self._offsets) % count).ravel()
+        self._drawn = self._choices[index]
+        self._listed, self._prompts = self._drawn.tolist(), self._with_prompts[index].tolist()
         self._at = 0
 
-    def one(self, ticks: int) -> int:
+    def one(self, ticks: int, *, prompts: bool) -> int:
         """Ticks of one step."""
         if self._at == len(self._listed):
             self._refill()
-        factor = self._listed[self._at]
+        factor = (self._prompts if prompts else self._listed)[self._at]
         self._at += 1
         return max(round(factor * float(ticks)), 1)
 

@@ -52,6 +52,10 @@ class Twin:
             raise ModelError(f"deadline {self.deadline_s:g} s: must be above 0")
         if self.replicas < 1:
             raise ModelError(f"replicas {self.replicas}: must be at least 1")
+        if self.prompt_noise and len(self.prompt_noise) != len(self.noise):
+            raise ModelError(
+                f"{len(self.prompt_noise)} factors for prompts: must be as many as noise ({len(self.noise)})"
+            )
         if self.router not in ROUTERS:
             raise ModelError(f"router {self.router!r}: must be one of {', '.join(ROUTERS)}")
 
