@@ -9,11 +9,13 @@ from dash import ClientsideFunction, Dash, Input, Output, html
 from flask import Response, jsonify
 
 import planner
+from dashboard.access import Access
 from dashboard.page import Page
 from dashboard.parts.icon import hyphened
 from dashboard.parts.shell import Grafana, shell
 from dashboard.registry import Group, load_groups, pages_of
 from dashboard.security import protect, script_hash
+from dashboard.services import Services
 from dashboard.site import Site
 from dashboard.source import Source
 from planner.slo import Slo
@@ -60,18 +62,20 @@ def create_app(
     slo: Slo,
     *,
     path_prefix: str = "/",
-    token: str | None = None,
+    access: Access | None = None,
     grafana: Grafana | None = None,
     groups: Sequence[Group] | None = None,
+    services: Services | None = None,
 ) -> Dash:
     """The application over one source; its WSGI callable is ``.server``.
 
-    ``path_prefix`` begins and ends with a slash and stays in the addresses that reach this process. ``token`` guards
-    every path but ``healthz``. ``grafana`` is where queries can be opened too. ``groups`` of pages: all by default.
+    ``path_prefix`` begins and ends with a slash and stays in the addresses that reach this process. ``access`` says who
+    may reach all but ``healthz``. ``grafana`` is where queries can be opened too. ``groups`` of pages: all by default.
+    ``services`` are what some pages use besides measurements; without them they say so.
     """
     shown = load_groups() if groups is None else groups
     pages = pages_of(shown)
-    site = Site(source, slo, path_prefix)
+    site = Site(source, slo, path_prefix, services or Services())
     bundle = BUNDLE.read_bytes()
     app = Dash(
         __name__,
@@ -96,7 +100,7 @@ def create_app(
     app.server.add_url_rule(f"{path_prefix}{CHARTS}", "charts", lambda: _script(bundle))
     app.index_string = INDEX.replace("PRE_PAINT", PRE_PAINT).replace("FAVICON", app.get_asset_url("favicon.svg"))
     hashes = [script_hash(PRE_PAINT), *app.csp_hashes()]
-    protect(app.server, token=token, open_path=path_prefix + HEALTH, script_hashes=hashes)
+    protect(app.server, access=access or Access(), open_path=path_prefix + HEALTH, script_hashes=hashes)
     return app
 
 

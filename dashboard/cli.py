@@ -45,6 +45,38 @@ def serve(
     grafana_datasource: Annotated[
         str | None, option("grafana_datasource", "Uid of Grafana's data source (its default one).")
     ] = None,
+    alerts: Annotated[
+        str | None, option("alerts", "Address of the alerts process (http://127.0.0.1:9193); none if empty.")
+    ] = None,
+    alerts_token_file: Annotated[
+        Path | None, option("alerts_token_file", "File with the token that the alerts process needs.")
+    ] = None,
+    operator_token_file: Annotated[
+        Path | None,
+        option("operator_token_file", "File with the token of operators, who may silence, confirm and replay."),
+    ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None, option("trusted_proxy", "Network of a proxy that names its user in a header; repeatable.")
+    ] = None,
+    user_header: Annotated[
+        str | None, option("user_header", "Header in which a trusted proxy names its user (X-Forwarded-User).")
+    ] = None,
+    operators: Annotated[
+        list[str] | None, option("operators", "User of a trusted proxy who is an operator, * for all; repeatable.")
+    ] = None,
+    prices: Annotated[Path | None, option("prices", "TOML file with what replicas cost an hour.")] = None,
+    catalog: Annotated[
+        Path | None, option("catalog", "YAML file with own entries for the planner's catalogue.")
+    ] = None,
+    replay_targets: Annotated[
+        list[str] | None, option("replay_targets", "Server that traces may be played against; repeatable.")
+    ] = None,
+    runs: Annotated[Path | None, option("runs", "Folder of runs (data/runs).")] = None,
+    traces: Annotated[
+        list[Path] | None, option("traces", "Folder of traces to choose from (samples/traces); repeatable.")
+    ] = None,
+    uploads: Annotated[Path | None, option("uploads", "Folder for uploaded traces (data/traces).")] = None,
+    max_upload_mb: Annotated[int | None, option("max_upload_mb", "Largest trace to upload, MB (2000).")] = None,
     threads: Annotated[int | None, option("threads", "Requests answered at once (8).")] = None,
     ttft_p95_s: Annotated[float | None, option("ttft_p95_s", "SLO: 95th percentile of TTFT, seconds.")] = None,
     itl_p95_s: Annotated[float | None, option("itl_p95_s", "SLO: 95th percentile between tokens, seconds.")] = None,
@@ -55,7 +87,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the dashboard over a Prometheus-compatible server."""
-    given = {name: value for name, value in locals().items() if value is not None}
+    given = {name: value for name, value in locals().items() if value not in (None, [])}
     promise = {name: given.pop(name) for name in PROMISE if name in given}
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -1,24 +1,25 @@
 """Who may talk to the dashboard, and what its pages may load: one guard before every request, headers after it."""
 
-from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
+from base64 import b64encode
 from hashlib import sha256
 from hmac import compare_digest
 from secrets import token_urlsafe
 
-from flask import Flask, Request, Response, request
+from flask import Flask, Request, Response, g, request
+
+from dashboard.access import Access
 
 CSRF_COOKIE = "_csrf_token"
 CSRF_HEADER = "X-CSRFToken"
 MAX_BODY_BYTES = 1_000_000
 
 
-def protect(server: Flask, *, token: str | None, open_path: str, script_hashes: list[str]) -> None:
+def protect(server: Flask, *, access: Access, open_path: str, script_hashes: list[str]) -> None:
     """Install guard and headers on ``server``.
 
-    With a ``token``, every path but ``open_path`` (health) asks for it, as ``Authorization: Bearer`` or as the
-    password of Basic authentication, which browsers ask their user for. A POST must return the CSRF cookie in a
-    header, which Dash's own page does. ``script_hashes`` are those of the page's inline scripts, quoted as CSP wants.
+    Every path but ``open_path`` (health) is for those whom ``access`` knows; who it is stands in ``flask.g.person``.
+    Browsers ask their user for a token as the password of Basic authentication. A POST must return the CSRF cookie in
+    a header, which Dash's own page does. ``script_hashes`` are those of the page's inline scripts, quoted as CSP wants.
     """
     policy = content_security_policy(script_hashes)
     server.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
@@ -27,13 +28,15 @@ def protect(server: Flask, *, token: str | None, open_path: str, script_hashes: 
     def guard() -> Response | None:
         if request.path == open_path:
             return None
-        if token is not None and not compare_digest(_credential(request).encode(), token.encode()):
+        person = access.who(request.remote_addr or "", request.headers)
+        if person is None:
             challenge = {"WWW-Authenticate": 'Basic realm="Loadline", charset="UTF-8"'}
             return Response("401: a token is needed\n", 401, challenge, mimetype="text/plain")
         if request.method not in ("GET", "HEAD", "OPTIONS") and not _csrf_holds(request):
             return Response(
                 "403: the request does not come from a page of this dashboard\n", 403, mimetype="text/plain"
             )
+        g.person = person
         return None
 
     @server.after_request
@@ -68,18 +71,6 @@ def content_security_policy(script_hashes: list[str]) -> str:
 def script_hash(text: str) -> str:
     """CSP source for one inline script."""
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
-
-
-def _credential(asked: Request) -> str:
-    scheme, _, rest = asked.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return rest.strip()
-    if scheme.lower() == "basic":
-        try:
-            return b64decode(rest, validate=True).decode("utf-8").partition(":")[2]
-        except (Base64Error, UnicodeDecodeError):
-            return ""
-    return ""
 
 
 def _csrf_holds(asked: Request) -> bool:

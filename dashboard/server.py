@@ -4,7 +4,7 @@ import logging
 import signal
 import socket
 import sys
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
@@ -18,13 +18,21 @@ from waitress import create_server
 from collector.client import Client
 from collector.model.errors import CollectorError
 from collector.model.listening import listen
+from dashboard.access import Access
+from dashboard.alerting import Alerting
 from dashboard.app import create_app
 from dashboard.errors import SettingsError
+from dashboard.jobs import Jobs
 from dashboard.parts.shell import Grafana
+from dashboard.prices import load as load_prices
+from dashboard.replays import Replays
+from dashboard.security import MAX_BODY_BYTES
+from dashboard.services import Services
 from dashboard.settings import DashboardSettings
 from dashboard.source import Source, Warnings
 from dashboard.twin import Twin
 from planner.errors import SloError
+from planner.replay.runs import RunStore
 from planner.slo import Slo, first_fault, load_slo
 
 SOURCE_TIMEOUT_S = 10.0
@@ -32,22 +40,35 @@ SOURCE_TIMEOUT_S = 10.0
 
 def serve(settings: DashboardSettings, promise: dict[str, float], said: TextIO = sys.stderr) -> None:
     """Serve until SIGINT or SIGTERM. ``promise`` overrides single fields of the SLO. Raises SettingsError."""
-    if not _is_loopback(settings.host) and settings.auth_token_file is None:
-        raise SettingsError(f"--host is {settings.host}; beyond loopback the dashboard needs --auth-token-file")
-    token = read_token("--auth-token-file", settings.auth_token_file)
+    access = read_access(settings)
+    if not _is_loopback(settings.host) and access.open:
+        raise SettingsError(
+            f"--host is {settings.host}; beyond loopback the dashboard needs --auth-token-file or --trusted-proxy"
+        )
     source_token = read_token("--source-token-file", settings.source_token_file)
     slo = read_slo(settings.slo, promise)
+    prices = load_prices(settings.prices, settings.catalog)
+    alerts_token = read_token("--alerts-token-file", settings.alerts_token_file)
     listener = _listen(settings.host, settings.port)
+    services = Services(
+        Alerting(settings.alerts, alerts_token) if settings.alerts else None, Jobs(), replays_of(settings), prices,
+        source_token,
+    )  # fmt: skip
     twin = Twin(settings.source, source_token)
     warnings = Warnings()
     client = Client(settings.source, token=source_token, timeout_s=SOURCE_TIMEOUT_S, on_warning=warnings.__setitem__)
     source = Source(client, twin.headroom, warnings=warnings)
     try:
         grafana = Grafana(settings.grafana_url, settings.grafana_datasource)
-        app = create_app(source, slo, path_prefix=settings.path_prefix, token=token, grafana=grafana)
+        app = create_app(
+            source, slo, path_prefix=settings.path_prefix, access=access, grafana=grafana, services=services
+        )
         add_metrics(app.server, settings.path_prefix)
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
-        server = create_server(app.server, sockets=[listener], threads=settings.threads, ident="loadline")
+        server = create_server(
+            app.server, sockets=[listener], threads=settings.threads, ident="loadline",
+            max_request_body_size=settings.max_upload_mb * 1_000_000 + MAX_BODY_BYTES,
+        )  # fmt: skip
         signal.signal(signal.SIGTERM, _stop)
         signal.signal(signal.SIGINT, _stop)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
@@ -58,8 +79,28 @@ def serve(settings: DashboardSettings, promise: dict[str, float], said: TextIO =
         return
     finally:
         listener.close()
+        services.close()
         twin.close()
         source.close()
+
+
+def read_access(settings: DashboardSettings) -> Access:
+    """Who may reach the dashboard, and as what. Raises SettingsError."""
+    return Access(
+        read_token("--auth-token-file", settings.auth_token_file),
+        read_token("--operator-token-file", settings.operator_token_file),
+        tuple(ip_network(network) for network in settings.trusted_proxy),
+        settings.user_header,
+        frozenset(settings.operators),
+    )
+
+
+def replays_of(settings: DashboardSettings) -> Replays:
+    """Runs, traces and targets as the settings name them."""
+    folders = tuple(settings.traces)
+    return Replays(
+        RunStore(settings.runs), folders, settings.uploads, settings.replay_targets, settings.max_upload_mb * 1_000_000
+    )
 
 
 def add_metrics(app: Flask, path_prefix: str) -> None:

@@ -1,7 +1,8 @@
-"""What every page is wired with: where measurements come from, what was promised, where the pages lie."""
+"""What every page is wired with: measurements, promise, where pages lie, services."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from dashboard.services import Services
 from dashboard.source import Source
 from planner.slo import Slo
 
@@ -13,6 +14,7 @@ class Site:
     source: Source
     slo: Slo
     prefix: str = "/"
+    services: Services = field(default_factory=Services)
 
     def href(self, path: str, search: str = "") -> str:
         """Address of the page at ``path`` (``/latency``) with a query string."""

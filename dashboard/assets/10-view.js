@@ -156,7 +156,7 @@
     else if (event.key === 'f') { const menu = byId('pools'); menu.open = true; (menu.querySelector('input') || menu.querySelector('summary')).focus(); }
   });
 
-  window.loadline = { go, change, copy, stored, store, setFixed, fixed, shown, live: ACTS.live, age, say, kept, moment, seconds };
+  window.loadline = { go, refresh, change, copy, stored, store, setFixed, fixed, shown, live: ACTS.live, age, say, kept, moment, seconds };
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
     loadline: {
       ask() { setTimeout(paint); return next(); },

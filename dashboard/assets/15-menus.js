@@ -75,18 +75,19 @@
   document.addEventListener('toggle', event => { if (event.target.matches && event.target.matches('.p-m[open]')) dress(event.target); }, true);
   document.addEventListener('loadline:stamped', () => requestAnimationFrame(() => document.querySelectorAll('.p-m[open]').forEach(dress)));
 
-  /* a control named param-NAME writes NAME into the address and follows it */
+  /* a control named param-NAME writes NAME into the address and follows it; data-usual is its value where the address is silent */
+  const usual = control => { const box = control.closest('[data-usual]'); return box ? box.dataset.usual : ''; };
   function follow() {
     const query = new URLSearchParams(location.search);
     document.querySelectorAll('[id^="param-"]').forEach(control => {
-      const value = query.get(control.id.slice(6)) || '';
+      const value = query.get(control.id.slice(6)) ?? usual(control);
       if (control === document.activeElement || control.value === value) return;
       if (control.tagName === 'SELECT') control.value = value; else dash_clientside.set_props(control.id, { value });
     });
   }
   document.addEventListener('change', event => {
     const id = event.target.id || '';
-    if (id.startsWith('param-')) window.loadline.change(q => { const value = event.target.value.trim(); if (value) q.set(id.slice(6), value); else q.delete(id.slice(6)); });
+    if (id.startsWith('param-')) window.loadline.change(q => { const value = event.target.value.trim(); if (value && value !== usual(event.target)) q.set(id.slice(6), value); else q.delete(id.slice(6)); });
   });
   document.addEventListener('loadline:stamped', follow);
 

@@ -6,6 +6,7 @@ import pytest
 from plotly.offline import get_plotlyjs_version
 
 import dashboard
+from dashboard.access import Access
 from dashboard.app import create_app
 from dashboard.registry import load_groups, pages_of
 from planner.slo import Slo
@@ -36,7 +37,7 @@ def test_under_a_prefix_every_address_of_the_page_carries_it(source):
 
 
 def test_with_a_token_only_health_is_open(source):
-    client = create_app(source, Slo(), token="s3cret").server.test_client()
+    client = create_app(source, Slo(), access=Access("s3cret")).server.test_client()
     paths = ["/", "/latency", "/_dash-layout", "/_dash-dependencies", "/assets/20-app.css", "/_favicon.ico"]
     assert {client.get(path).status_code for path in paths} == {401}
     assert client.post("/_dash-update-component", json={}).status_code == 401

@@ -3,6 +3,7 @@ from base64 import b64encode
 import pytest
 from flask import Flask
 
+from dashboard.access import Access
 from dashboard.security import CSRF_COOKIE, CSRF_HEADER, protect, script_hash
 
 
@@ -11,7 +12,7 @@ def guarded(token=None):
     server.add_url_rule("/", "index", lambda: "<p>page</p>")
     server.add_url_rule("/healthz", "health", lambda: "ok")
     server.add_url_rule("/do", "do", lambda: "done", methods=["POST"])
-    protect(server, token=token, open_path="/healthz", script_hashes=[script_hash("x")])
+    protect(server, access=Access(token), open_path="/healthz", script_hashes=[script_hash("x")])
     return server.test_client()
 
 

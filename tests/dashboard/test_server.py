@@ -37,7 +37,9 @@ def test_a_restart_can_be_seen_on_the_metrics_page():
 def test_beyond_loopback_a_token_is_needed():
     result = run("--host", "0.0.0.0")
     assert result.exit_code == 2
-    assert result.stderr == "--host is 0.0.0.0; beyond loopback the dashboard needs --auth-token-file\n"
+    assert (
+        result.stderr == "--host is 0.0.0.0; beyond loopback the dashboard needs --auth-token-file or --trusted-proxy\n"
+    )
 
 
 @pytest.mark.parametrize(
