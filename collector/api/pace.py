@@ -1,7 +1,8 @@
 """How long queries took the last time, so that quick ones are not sent to a thread, which costs more than they do."""
 
+import time
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 QUICK_S = 0.004
 """A query that took less is answered on the event loop, which waits for it meanwhile."""
@@ -10,9 +11,10 @@ _KEPT = 2048
 
 
 class Pace:
-    """Seconds by query. For one thread: the event loop's."""
+    """Seconds by query, on the clock ``now_s``. For one thread: the event loop's."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_s: Callable[[], float] = time.perf_counter) -> None:
+        self.now_s = now_s
         self._took_s: OrderedDict[Hashable, float] = OrderedDict()
 
     def is_quick(self, query: Hashable) -> bool:

@@ -63,13 +63,13 @@ async def run_query(
     clock = QueryClock(timeout_s, parts.stopping)
     if refusal := clock.refusal():
         raise refusal
-    began_s = time.perf_counter()
+    began_s = parts.pace.now_s()
     if parts.pace.is_quick(asked):
         result = work(clock)
     else:
         result = await _in_thread(request, timeout_s, clock, work)
     if asked is not None:
-        parts.pace.note(asked, time.perf_counter() - began_s)
+        parts.pace.note(asked, parts.pace.now_s() - began_s)
     return result
 
 

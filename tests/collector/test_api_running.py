@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from dataclasses import replace
+from functools import partial
 
 import httpx
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from collector.api.app import create_app
 from collector.api.errors import ApiError
-from collector.api.pace import QUICK_S
+from collector.api.pace import QUICK_S, Pace
 from collector.api.parts import Parts
 from collector.api.running import QueryClock, run_query
 from collector.model.labels import from_mapping
@@ -115,20 +116,22 @@ def test_a_limit_that_is_no_time_keeps_its_own_words(parts: Parts) -> None:
 
 
 def test_a_query_that_was_quick_is_answered_without_a_thread_the_next_time(parts: Parts) -> None:
-    threads: list[int] = []
+    here = threading.get_ident()
+    now_s = 0.0
+    asked = replace(parts, pace=Pace(lambda: now_s))
+    without_thread: list[bool] = []
 
-    def work(clock: QueryClock) -> None:
-        threads.append(threading.get_ident())
+    def work(took_s: float, clock: QueryClock) -> None:
+        nonlocal now_s
+        now_s += took_s
+        without_thread.append(threading.get_ident() == here)
 
     async def run() -> None:
-        for _ in range(2):
-            await run_query(parts, Request(), 60.0, work, "1 + 1")  # type: ignore[arg-type]
-        parts.pace.note("1 + 1", QUICK_S)
-        await run_query(parts, Request(), 60.0, work, "1 + 1")  # type: ignore[arg-type]
+        for took_s in (QUICK_S / 2, QUICK_S / 2, 2 * QUICK_S, 0.0):
+            await run_query(asked, Request(), 60.0, partial(work, took_s), "1 + 1")  # type: ignore[arg-type]
 
     asyncio.run(run())
-    here = threading.get_ident()
-    assert [thread == here for thread in threads] == [False, True, False]
+    assert without_thread == [False, True, True, False]
 
 
 def test_the_short_way_to_a_query_refuses_as_the_long_one_does(parts: Parts) -> None:
