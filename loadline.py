@@ -41,6 +41,7 @@ READY = {
     "alerts": "/-/healthy",
     "dashboard": "/healthz",
 }
+HEADROOM = ("plan", "headroom", "--watch")
 COMMANDS = {"gateway": ("engine", "gateway")}  # what is not ``PART serve``
 SCRAPED = ("engine", "collector", "alerts")
 DEFAULT_CONFIG = Path("loadline.toml")
@@ -97,7 +98,8 @@ def up(
 ) -> None:
     """Start engine, collector, alerts and dashboard, and replay a sample trace so that every panel moves.
 
-    With ``--gateway``, what is replayed goes through a gateway.
+    Every minute the planner works out the headroom and writes it back, unless [plan] headroom is false. With
+    ``--gateway``, what is replayed goes through a gateway.
     """
     from collector.host.supervise import Supervisor
     from collector.model.errors import ConfigError
@@ -122,7 +124,7 @@ def read_config(path: Path | None) -> "dict[str, Any]":
     from collector.model.settings_file import read_settings
     from collector.settings import CollectorSettings
     from dashboard.settings import DashboardSettings
-    from planner.settings import TrafficSettings
+    from planner.settings import PlanSettings, TrafficSettings
     from planner.slo import Slo
     from probe_engine.gateway.settings import UpGatewaySettings
     from probe_engine.settings import EngineSettings
@@ -133,6 +135,7 @@ def read_config(path: Path | None) -> "dict[str, Any]":
         "collector": CollectorSettings,
         "alerts": AlertsSettings,
         "dashboard": DashboardSettings,
+        "plan": PlanSettings,
         "slo": Slo,
         "traffic": TrafficSettings,
     }
@@ -188,6 +191,13 @@ def fleet(
         )
         for part in told
     ]
+    if settings["plan"].headroom:
+        told_plan = environment(
+            "plan",
+            settings["plan"].model_dump(exclude={"headroom"})
+            | {"source": urls["collector"], "source_token_file": collector.auth_token_file, "slo": promise},
+        )
+        processes.append(Process("plan", (*loadline_command(), *HEADROOM), environment=told_plan))
     if traffic:
         trace = Path(settings["traffic"].trace)
         replay = ("replay", "run", str(trace if trace.exists() else Path(__file__).parent / trace), "--forever")

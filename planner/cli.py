@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from planner import calibrate_cli, capacity_cli, drift_cli, forecast_cli, hardware_cli, simulate_cli
+from planner import calibrate_cli, capacity_cli, drift_cli, forecast_cli, hardware_cli, headroom_cli, simulate_cli
 from planner import options as opt
 
 app = typer.Typer(no_args_is_help=True, help="Capacity under SLO, cost, calibration and simulation.")
@@ -19,6 +19,7 @@ app.command()(capacity_cli.autoscale)
 app.command()(hardware_cli.fit)
 app.command()(hardware_cli.mix)
 app.command()(forecast_cli.forecast)
+app.command()(headroom_cli.headroom)
 
 
 @app.command()

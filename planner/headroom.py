@@ -6,7 +6,8 @@ line. Whatever is missing is said in ``reason``: there is no line without eviden
 """
 
 from dataclasses import dataclass, replace
-from math import ceil, inf
+from functools import partial
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -14,26 +15,22 @@ import numpy as np
 from collector.client import Client
 from collector.model.errors import SourceError
 from collector.model.labels import get
-from collector.signals import Present, SignalError, Vocabulary
-from planner.calibrate import Evidence, from_history, predicted_s
+from collector.signals import SignalError, Vocabulary
 from planner.capacity import Capacity, search
 from planner.errors import CapacityError, ModelError
 from planner.forecast import Forecast, first_crossing_s, forecast
-from planner.infer import from_iterations
+from planner.latency import StepModel
 from planner.means import mean_figure
-from planner.mix import LengthHistogram, Mix
+from planner.mix import Mix
 from planner.sim import Twin
 from planner.slo import Slo
+from planner.telemetry import LeftOut, first_value, mix_seen, most_running, scrape_interval_s, steps_seen
+from probe_engine.sched import SchedulerConfig
 
 LOAD_WINDOW = "2m"
 FORECAST_STEP_S = 60.0
 FORECAST_HISTORY_S = 7200.0
-LEAST_STEP_S = 10.0
-SCRAPES_PER_STEP = 2  # a window is left-open: one as long as the scrape interval holds a single sample and no increase
-DEFAULT_SCRAPE_S = 15.0
-LEAST_INTERVALS = 10
-MANY_INTERVALS = 30
-FOLDS = 5
+LOAD_HISTORY_S = 3600.0
 MOST_REPLICAS = 4
 LEAST_REQUESTS = 1500
 REQUESTS_PER_REPLICA = 600
@@ -42,6 +39,8 @@ SEED = 0
 TOLERANCE = 0.03
 SPARE = 2
 UNMODELLED_BLOCKS = 1_000_000
+Z = 1.645  # 90%
+NO_KV_SIZE = "the KV cache's size is not exposed: the line takes it as unlimited, its interval as no more than was seen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +52,16 @@ class PoolHeadroom:
     the line with two replicas gone, None below three replicas. ``bound_by`` is what breaks first. ``crosses_at_s`` is
     when the median forecast reaches the line (Unix seconds), ``crosses_low_s``/``crosses_high_s`` the earliest and
     latest of its band; None when it does not within the horizon. ``model_error_ratio`` is the twin's mean error on
-    step times that it was not fitted on. ``notes`` are assumptions that widen the answer.
+    step times that it was not fitted on. ``line_low_req_per_s``..``line_high_req_per_s`` is the line's 90% interval;
+    ``left_out`` is what the telemetry lacks, with what it did to that interval. ``notes`` are remarks for people.
     """
 
     pool: str
     replicas: int
     load_req_per_s: float
     load_line_req_per_s: float | None = None
+    line_low_req_per_s: float | None = None
+    line_high_req_per_s: float | None = None
     n2_line_req_per_s: float | None = None
     headroom_ratio: float | None = None
     bound_by: str = ""
@@ -69,7 +71,13 @@ class PoolHeadroom:
     crosses_high_s: float | None = None
     reason: str | None = None
     model_error_ratio: float | None = None
+    left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def n2_headroom_ratio(self) -> float | None:
+        """What is left of the line with two replicas gone; None where there is no such line."""
+        return None if not self.n2_line_req_per_s else 1 - self.load_req_per_s / self.n2_line_req_per_s
 
 
 def live_headroom(
@@ -88,9 +96,10 @@ def live_headroom(
     """
     found = []
     for pool, replicas in sorted(_replicas(client, vocabulary, now_s).items()):
-        load = _load(client, vocabulary, pool, now_s)
-        base = PoolHeadroom(pool, replicas, load)
+        base = PoolHeadroom(pool, replicas, 0.0)
         try:
+            rate = first_value(client, _rate_of_requests(vocabulary, pool, LOAD_WINDOW), now_s)
+            base = replace(base, load_req_per_s=rate or 0.0)
             base = replace(base, forecast=_forecast(client, vocabulary, pool, now_s, forecast_horizon_s))
             base = _with_lines(base, client, vocabulary, slo, now_s, window_s)
         except (ModelError, CapacityError, SignalError, SourceError) as error:
@@ -112,13 +121,6 @@ def _rate_of_requests(vocabulary: Vocabulary, pool: str, window: str) -> str:
     return vocabulary.rate(signal, window, ("pool",), f'pool="{pool}"')
 
 
-def _load(client: Client, vocabulary: Vocabulary, pool: str, now_s: float) -> float:
-    try:
-        return _value(client, _rate_of_requests(vocabulary, pool, LOAD_WINDOW), now_s) or 0.0
-    except SignalError:
-        return 0.0
-
-
 def _forecast(client: Client, vocabulary: Vocabulary, pool: str, now_s: float, horizon_s: float) -> Forecast | None:
     expression = _rate_of_requests(vocabulary, pool, LOAD_WINDOW)
     end_s = now_s // FORECAST_STEP_S * FORECAST_STEP_S
@@ -132,138 +134,87 @@ def _with_lines(
     base: PoolHeadroom, client: Client, vocabulary: Vocabulary, slo: Slo, now_s: float, window_s: float
 ) -> PoolHeadroom:
     """``base`` with its lines. Raises ModelError or CapacityError with the reason when there can be none."""
-    mix = _mix(client, vocabulary, base.pool, now_s, window_s)
-    evidence, notes = _evidence(client, vocabulary, base.pool, now_s, window_s)
+    mix = mix_seen(client, vocabulary, base.pool, now_s, window_s)
+    seen = steps_seen(client, vocabulary, base.pool, now_s, window_s)
+    evidence, notes, left_out = seen.evidence, list(seen.doubt), list(seen.left_out)
     model = evidence.fit("linear")
     limits: dict[str, Any] = {}
     if "num_blocks" not in evidence.scheduler:
         limits["num_blocks"] = UNMODELLED_BLOCKS
-        notes.append("the size of the KV cache is not exposed: it is taken as unlimited")
     if "max_model_len" not in evidence.scheduler:
         limits["max_model_len"] = 1 << 17
-    twin = Twin.of(model, replicas=min(base.replicas, MOST_REPLICAS), noise=False, **limits)
+    fleet = partial(_fleet, min(base.replicas, MOST_REPLICAS), limits)
+    twin, reach = fleet(model), 1 + Z * seen.spread_ratio
     if base.replicas > MOST_REPLICAS:
         notes.append(f"{MOST_REPLICAS} of {base.replicas} replicas are simulated and scaled up")
     line = _line(mix, twin, slo, base)
     scale = base.replicas / twin.replicas
-    n2 = None
-    if base.replicas > SPARE:
-        left = replace(twin, replicas=min(base.replicas - SPARE, MOST_REPLICAS))
-        found = line if left.replicas == twin.replicas else _line(mix, left, slo, base)
-        n2 = found.requests_per_s * (base.replicas - SPARE) / left.replicas
     per_s = line.requests_per_s * scale
+    slow, fast = fleet(_slowed(model, reach)), fleet(_slowed(model, 1 / reach))
+    low, high = (_line(mix, one, slo, base, line.requests_per_s).requests_per_s * scale for one in (slow, fast))
+    if "num_blocks" not in evidence.scheduler:
+        cramped = replace(slow, scheduler=_cramped(client, vocabulary, base, twin, mix, now_s))
+        lower = min(_line(mix, cramped, slo, base, line.requests_per_s).requests_per_s * scale, low)
+        widens = (high - lower) / max(high - low, 1e-9)
+        left_out.append(LeftOut(NO_KV_SIZE, widens))
+        low = lower
     if line.outside_ratio > 0.5:
         notes.append("the line lies beyond the loads seen in the window: step times there are extrapolated")
     error = model.held_out or model.fit
     return replace(
         base,
         load_line_req_per_s=per_s,
-        n2_line_req_per_s=None if n2 is None else min(n2, per_s),
+        line_low_req_per_s=min(low, per_s),
+        line_high_req_per_s=max(high, per_s),
+        n2_line_req_per_s=_n2_line(mix, twin, slo, base, line),
         headroom_ratio=1 - base.load_req_per_s / per_s,
         bound_by=line.bound_by,
         model_error_ratio=error.mean,
-        notes=tuple(notes),
+        left_out=tuple(left_out),
+        notes=(*(str(each) for each in left_out), *notes),
     )
 
 
-def _line(mix: Mix, twin: Twin, slo: Slo, base: PoolHeadroom) -> Capacity:
+def _n2_line(mix: Mix, twin: Twin, slo: Slo, base: PoolHeadroom, line: Capacity) -> float | None:
+    """The line with two replicas gone, never above the whole fleet's; None when nobody would be left."""
+    if base.replicas <= SPARE:
+        return None
+    left = replace(twin, replicas=min(base.replicas - SPARE, MOST_REPLICAS))
+    found = line if left.replicas == twin.replicas else _line(mix, left, slo, base)
+    whole = line.requests_per_s * base.replicas / twin.replicas
+    return min(found.requests_per_s * (base.replicas - SPARE) / left.replicas, whole)
+
+
+def _fleet(replicas: int, limits: dict[str, Any], model: StepModel) -> Twin:
+    return Twin.of(model, replicas=replicas, noise=False, **limits)
+
+
+def _slowed(model: StepModel, factor: float) -> StepModel:
+    """The same engine with every step this many times as long."""
+    costs = {name: cost * factor for name, cost in model.costs_s.items()}
+    return model.model_copy(update={"costs_s": costs, "step_gap_s": model.step_gap_s * factor})
+
+
+def _cramped(
+    client: Client, vocabulary: Vocabulary, base: PoolHeadroom, twin: Twin, mix: Mix, now_s: float
+) -> SchedulerConfig:
+    """Limits with a KV cache of no more than a replica was seen to hold: its most requests at their mean length."""
+    running = max(most_running(client, vocabulary, base.pool, now_s, LOAD_HISTORY_S), 1.0)
+    trace = mix.trace(LEAST_REQUESTS, 1.0, twin.scheduler, SEED)
+    lengths = trace.input_tokens + trace.output_tokens
+    tokens = max(running * float((trace.input_tokens + trace.output_tokens / 2).mean()), float(lengths.max()))
+    return replace(twin.scheduler, num_blocks=ceil(tokens / twin.scheduler.block_size) + 2)
+
+
+def _line(mix: Mix, twin: Twin, slo: Slo, base: PoolHeadroom, guess: float | None = None) -> Capacity:
     affordable = TOKENS_PER_PLAY / max(mix.outputs.mean or 200.0, 1.0)
     requests = int(np.clip(affordable, 400, max(LEAST_REQUESTS, REQUESTS_PER_REPLICA * twin.replicas)))
     rate = max(base.load_req_per_s, 0.01)
     trace = mix.trace(requests, rate, twin.scheduler, SEED)
-    means = mean_figure(trace, twin.model, twin.scheduler, slo)
-    guess = means.requests_per_s * twin.replicas * 0.7 if means is not None else rate
+    if guess is None:
+        means = mean_figure(trace, twin.model, twin.scheduler, slo)
+        guess = means.requests_per_s * twin.replicas * 0.7 if means is not None else rate
     return search(trace, twin, slo, guess=guess, seed=SEED, tolerance=TOLERANCE)
-
-
-def _evidence(
-    client: Client, vocabulary: Vocabulary, pool: str, now_s: float, window_s: float
-) -> tuple[Evidence, list[str]]:
-    """Step times of the last ``window_s``: measured by the engine, or else worked out from iterations and gaps."""
-    notes: list[str] = []
-    step_s = max(SCRAPES_PER_STEP * scrape_interval_s(client, vocabulary, now_s), LEAST_STEP_S)
-    if vocabulary.present("step_time"):
-        evidence = from_history(client, vocabulary, now_s - window_s, now_s, step_s, pool)
-    else:
-        evidence = from_iterations(client, vocabulary, now_s - window_s, now_s, step_s, pool)
-        notes.append("the engine does not time its steps: step times are worked out from token gaps")
-    seen = len(evidence.observations)
-    if seen < LEAST_INTERVALS:
-        raise ModelError(
-            f"not enough telemetry yet: {seen} intervals of {step_s:g} s with work in the last {window_s / 60:g} min; "
-            f"a line needs {LEAST_INTERVALS}, which is {LEAST_INTERVALS * step_s / 60:.2g} minutes of load"
-        )
-    if seen < MANY_INTERVALS:
-        notes.append(f"calibrated on {seen} intervals of {step_s:g} s only: {_doubt(evidence)}")
-    return evidence, notes
-
-
-def _doubt(evidence: Evidence) -> str:
-    """How far the step times of a short calibration may be off: by how much they move when a fifth is left out."""
-    seen = evidence.observations
-    fits = [
-        Evidence("", tuple(one for index, one in enumerate(seen) if index % FOLDS != fold)).fit("linear")
-        for fold in range(FOLDS)
-    ]
-    busiest = max(seen, key=lambda one: one.decode_seqs / one.steps)
-    told = [predicted_s(model, busiest) for model in fits]
-    return f"with a fifth of them left out, a busy step's time moves by up to {max(told) / min(told) - 1:.0%}"
-
-
-def scrape_interval_s(client: Client, vocabulary: Vocabulary, now_s: float) -> float:
-    """How often the source takes samples of its engines, whole seconds, rounded up; 15 when unknown.
-
-    The least of several estimates, since a gap or a late start within a window only ever makes one larger.
-    """
-    status = vocabulary.status("running_requests")
-    metrics = status.metrics if isinstance(status, Present) else ()
-    found = [
-        sample.value
-        for metric in metrics
-        for text in (
-            f"min(60 / count_over_time({metric}[1m]))",
-            f"min(300 / count_over_time({metric}[5m]))",
-            f"min((max_over_time(timestamp({metric})[5m:1s]) - min_over_time(timestamp({metric})[5m:1s]))"
-            f" / (count_over_time({metric}[5m]) - 1))",
-        )
-        for sample in client.query(text, now_s)
-        if 0 < sample.value < inf
-    ]
-    return float(ceil(min(found, default=DEFAULT_SCRAPE_S)))
-
-
-def _mix(client: Client, vocabulary: Vocabulary, pool: str, now_s: float, window_s: float) -> Mix:
-    window = f"{window_s:g}s"
-    prompts = _histogram(client, vocabulary, "prompt_length", pool, now_s, window)
-    outputs = _histogram(client, vocabulary, "output_length", pool, now_s, window)
-    cached = 0.0
-    if vocabulary.present("prefix_hits") and vocabulary.present("prefix_queries"):
-        ratio = vocabulary.ratio("prefix_hits", "prefix_queries", window, ("pool",), f'pool="{pool}"')
-        cached = _value(client, ratio, now_s) or 0.0
-    return Mix(prompts, outputs, min(max(cached, 0.0), 0.99))
-
-
-def _histogram(
-    client: Client, vocabulary: Vocabulary, signal: str, pool: str, now_s: float, window: str
-) -> LengthHistogram:
-    where = f'pool="{pool}"'
-    samples = client.query(vocabulary.buckets(signal, window, (), where), now_s)
-    counts: dict[float, float] = {}
-    for sample in samples:
-        bound = float(get(sample.labels, "le"))
-        counts[bound] = counts.get(bound, 0.0) + sample.value
-    histogram = LengthHistogram.from_cumulative(
-        list(counts), list(counts.values()), _value(client, vocabulary.mean(signal, window, ("pool",), where), now_s)
-    )
-    if not histogram.weights.sum() > 0:
-        raise ModelError(f"no request finished in the last {window}: the mix of lengths is not known")
-    return histogram
-
-
-def _value(client: Client, expression: str, time_s: float) -> float | None:
-    samples = client.query(expression, time_s)
-    values = [sample.value for sample in samples if np.isfinite(sample.value)]
-    return float(values[0]) if values else None
 
 
 def _with_crossing(pool: PoolHeadroom) -> PoolHeadroom:
@@ -278,4 +229,4 @@ def _with_crossing(pool: PoolHeadroom) -> PoolHeadroom:
     )
 
 
-__all__ = ["Forecast", "PoolHeadroom", "live_headroom"]
+__all__ = ["Forecast", "LeftOut", "PoolHeadroom", "live_headroom", "scrape_interval_s"]

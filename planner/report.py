@@ -98,6 +98,11 @@ class Report(BaseModel):
         "mix",
         "fit",
         "forecast",
+        "headroom",
+        "fleet",
+        "patterns",
+        "placement",
+        "comparison",
         "trace",
     ]
     title: str

@@ -121,6 +121,11 @@ _DECLARED: tuple[tuple[str, Kind, str, str], ...] = (
     ("vector_search_time", "histogram", "s", "time that a vector search takes"),
     ("vector_requests", "counter", "requests", "requests to the vector database"),
     ("vector_errors", "counter", "requests", "requests that the vector database failed"),
+    # what the planner foretells, by failures: replicas taken to be gone
+    ("load_line_headroom", "gauge", "ratio", "share of the load line that the load leaves; negative beyond it"),
+    ("load_line", "gauge", "requests/s", "highest rate at which the promise is kept"),
+    ("load_line_crossing", "gauge", "s", "Unix time at which the load is expected to reach the load line"),
+    ("load_line_model_error", "gauge", "ratio", "mean error of the step times that the load line stands on"),
     # scraping
     ("target_up", "gauge", "bool", "1 where the last scrape of the target succeeded, else 0"),
     ("scrape_duration", "gauge", "s", "time that the last scrape of the target took"),

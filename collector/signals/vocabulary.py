@@ -89,6 +89,10 @@ class Vocabulary:
         """Growth over ``window`` of a counter, or of a histogram's observations or their sum."""
         return self._counting("increase", signal, Cut(window, tuple(by), where), part)
 
+    def resets(self, signal: str, window: str = "1m", by: Sequence[str] = POOL, where: str = "") -> str:
+        """How often a counter, or a histogram's count of observations, fell within ``window``: its server restarted."""
+        return self._counting("resets", signal, Cut(window, tuple(by), where), "count")
+
     def quantile(self, signal: str, q: float, window: str = "1m", by: Sequence[str] = POOL, where: str = "") -> str:
         """Quantile ``q`` (0..1) of a histogram's observations within ``window``.
 

@@ -560,7 +560,19 @@ def test_an_engine_is_known_by_its_names_and_answers_in_them(name: str, tmp_path
 
 def test_every_dialect_of_an_engine_is_tried_here_or_elsewhere():
     tried = {engine for case in CASES.values() for engine in case.engines}
-    elsewhere = {"alerts", "collector", "feedback", "host", "kserve", "loadline", "nvml", "ollama", "scrape", "spans"}
+    elsewhere = {
+        "alerts",
+        "collector",
+        "feedback",
+        "host",
+        "kserve",
+        "loadline",
+        "nvml",
+        "ollama",
+        "planner",
+        "scrape",
+        "spans",
+    }
     mixed = {"dynamo", "dynamo_trtllm", "kserve_vllm", "ray_sglang", "vllm_underscored"}
     assert {dialect.engine for dialect in load_dialects()} == tried | elsewhere | mixed
 

@@ -42,6 +42,17 @@ def test_without_traffic_nothing_is_replayed(tmp_path):
     assert "traffic" not in environments("", tmp_path, traffic=False)
 
 
+def test_the_planner_writes_the_headroom_of_the_same_promise_back_to_the_collector(tmp_path):
+    told = environments('[collector]\nport = 9191\n[plan]\ninterval = "30s"\n[slo]\nttft_p95_s = 0.3\n', tmp_path)
+    assert told["plan"] == {
+        "LOADLINE_PLAN_SOURCE": "http://127.0.0.1:9191",
+        "LOADLINE_PLAN_SLO": str(tmp_path / "loadline.toml"),
+        "LOADLINE_PLAN_INTERVAL": "30s",
+        "LOADLINE_PLAN_WINDOW": "15m",
+    }
+    assert "plan" not in environments("[plan]\nheadroom = false\n", tmp_path)
+
+
 def test_alerts_are_remembered_beside_the_collectors_data(tmp_path):
     assert environments("", tmp_path)["alerts"]["LOADLINE_ALERTS_STATE"] == "data/alerts.db"
 

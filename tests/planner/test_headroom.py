@@ -1,6 +1,6 @@
 """Live headroom against the telemetry of a fleet whose truth is known: the twin itself, scraped every five seconds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,6 +26,7 @@ from planner.sim.pace import to_s
 from planner.sim.replica import Replica
 from planner.sim.router import least_load
 from planner.slo import Slo
+from planner.telemetry import LeftOut, Seen, steps_seen
 from planner.trace import Trace, from_lengths
 from probe_engine.sched import Request, SchedulerConfig, StepStats
 
@@ -276,7 +277,7 @@ def test_a_fleet_of_vllm_gets_a_rougher_line_and_says_why(busy: list[Series], fo
     rough = headroom(as_vllm(busy), BUSY_S)
     assert rough.reason is None
     assert rough.load_line_req_per_s == pytest.approx(found.load_line_req_per_s, rel=0.35)
-    assert "step times are worked out from token gaps" in rough.notes[0]
+    assert "does not time its steps: they are worked out from token gaps: the interval is" in rough.notes[0]
 
 
 def test_two_replicas_have_no_n2_line() -> None:
@@ -339,3 +340,97 @@ def test_an_engine_without_step_counters_is_named(busy: list[Series]) -> None:
     names = [name for name in names_of(busy) if "step" not in name]
     with source(busy) as client, pytest.raises(ModelError, match="step_time is not exposed"):
         from_history(client, detect(names), START_S, START_S + BUSY_S, 15, "tiny")
+
+
+@pytest.fixture(scope="module")
+def pair() -> list[Series]:
+    """Five minutes of two replicas."""
+    return telemetry(load(300, 5), replicas=2, seconds=300)
+
+
+def seen(series: Sequence[Series], now_s: float = 300.0) -> Seen:
+    with source(series) as client:
+        return steps_seen(client, detect(names_of(series)), "tiny", START_S + now_s, 900.0)
+
+
+def width(one: PoolHeadroom) -> float:
+    assert one.line_low_req_per_s is not None and one.line_high_req_per_s is not None
+    assert one.load_line_req_per_s is not None
+    assert one.line_low_req_per_s <= one.load_line_req_per_s <= one.line_high_req_per_s
+    return one.line_high_req_per_s - one.line_low_req_per_s
+
+
+def widening(left_out: Sequence[LeftOut], words: str) -> float:
+    """By what factor the interval is wider for what ``words`` say."""
+    (found,) = [left.widens for left in left_out if words in left.what]
+    return found
+
+
+def changed(series: Sequence[Series], change: Callable[[dict[str, str], Series], Series | None]) -> list[Series]:
+    return [new for one in series if (new := change(dict(one.labels), one)) is not None]
+
+
+def named(one: Series, labels: dict[str, str], **others: str) -> Series:
+    return Series(from_mapping({**labels, **others}), one.timestamps_ms, one.values)
+
+
+def test_whole_telemetry_leaves_nothing_out(found: PoolHeadroom) -> None:
+    assert found.left_out == ()
+    assert 0.05 < width(found) / (found.load_line_req_per_s or 0) < 0.4
+
+
+def test_a_gap_in_the_samples_is_told_with_what_it_does_to_the_interval(pair: list[Series]) -> None:
+    times_s = pair[0].timestamps_ms / 1000 - START_S
+    kept = (times_s < 100) | (times_s > 200)
+    torn = seen([Series(one.labels, one.timestamps_ms[kept], one.values[kept]) for one in pair])
+    assert widening(torn.left_out, "22 of 60 intervals have no samples") > 1
+    assert torn.spread_ratio >= seen(pair).spread_ratio
+
+
+def test_intervals_with_a_restart_are_left_out(pair: list[Series]) -> None:
+    def restarted(labels: dict[str, str], one: Series) -> Series:
+        counts = labels["__name__"].endswith(("_total", "_sum", "_count", "_bucket"))
+        if labels["instance"] != "engine-1:8000" or not counts:
+            return one
+        later = one.timestamps_ms / 1000 - START_S > 206
+        return Series(one.labels, one.timestamps_ms, one.values - later * one.values[~later][-1])
+
+    whole, again = seen(pair), seen(changed(pair, restarted))
+    assert widening(again.left_out, "2 intervals in which a counter was reset are left out") > 1
+    assert len(again.evidence.observations) == len(whole.evidence.observations) - 2
+
+
+def test_replicas_of_another_engine_are_told_and_widen_the_interval(pair: list[Series]) -> None:
+    def other(labels: dict[str, str], one: Series) -> Series | None:
+        if labels["instance"] != "engine-1:8000":
+            return one
+        running = labels["__name__"] == "loadline_num_requests_running"
+        return named(one, labels, __name__="sglang:num_running_reqs") if running else None
+
+    mixed = seen(changed(pair, other))
+    assert widening(mixed.left_out, "50% of the replicas run other engines than Loadline engine") > 2
+    assert mixed.spread_ratio > 2 * seen(pair).spread_ratio
+
+
+def test_an_unknown_kv_cache_lowers_the_interval_to_what_was_seen_to_be_held(pair: list[Series]) -> None:
+    def without(labels: dict[str, str], one: Series) -> Series | None:
+        return None if "kv_cache" in labels["__name__"] else one
+
+    blind = headroom(changed(pair, without), 300)
+    wider = widening(blind.left_out, "the KV cache's size is not exposed")
+    assert wider > 1.2
+    assert any(f"{wider:.2f} times as wide for it" in note for note in blind.notes)
+    assert width(blind) / (blind.load_line_req_per_s or 0) > 0.2
+
+
+def test_an_unknown_load_is_not_taken_for_none(pair: list[Series]) -> None:
+    dumb = headroom(changed(pair, lambda labels, one: None if "e2e" in labels["__name__"] else one), 300)
+    assert dumb.headroom_ratio is None
+    assert "signal requests: not exposed" in (dumb.reason or "")
+
+
+def test_two_engines_in_one_source_each_get_their_line(pair: list[Series]) -> None:
+    others = [named(one, dict(one.labels), model_name="other") for one in as_vllm(pair)]
+    with source([*pair, *others]) as client:
+        pools = live_headroom(client, detect(names_of([*pair, *others])), SLO, START_S + 300)
+    assert [(pool.pool, pool.reason) for pool in pools] == [("other", None), ("tiny", None)]
