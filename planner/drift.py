@@ -130,7 +130,7 @@ class Monitor:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """What watching gave: alarms, and the model's error on all steps seen and on those after the last alarm's onset.
+    """What watching gave: alarms, and the model's error on all steps seen and on those since the onset.
 
     ``error_ratio`` is summed predicted over seen, less 1.
     """
@@ -147,8 +147,8 @@ class Drift:
         return bool(self.alarms)
 
     def recent(self, steps: Sequence[Observation]) -> list[Observation]:
-        """Of the steps that were watched, those since the last alarm's onset; all where there was none."""
-        return _single(steps)[self.alarms[-1].since if self.alarms else 0 :]
+        """Of the steps that were watched, those since the onset; all where there was no alarm."""
+        return _single(steps)[onset(self.alarms) :]
 
 
 def watch(model: StepModel, steps: Sequence[Observation]) -> Drift:
@@ -160,7 +160,7 @@ def watch(model: StepModel, steps: Sequence[Observation]) -> Drift:
     seen = np.array([one.wall_s for one in kept])
     monitor = Monitor(band_of(model, step_s=float(seen.mean())))
     alarms = [alarm for pair in zip(seen.tolist(), predicted.tolist(), strict=True) if (alarm := monitor.push(*pair))]
-    recent = slice(alarms[-1].since if alarms else 0, None)
+    recent = slice(onset(alarms), None)
     return Drift(
         steps=len(kept),
         band=monitor.band,
@@ -168,6 +168,16 @@ def watch(model: StepModel, steps: Sequence[Observation]) -> Drift:
         error_ratio=float(predicted.sum() / seen.sum() - 1),
         recent_error_ratio=float(predicted[recent].sum() / seen[recent].sum() - 1),
     )
+
+
+def onset(alarms: Sequence[Alarm]) -> int:
+    """Since which step the engine is as the last alarm says: where the alarms of its side in a row began; 0 if none."""
+    since = 0
+    for alarm in reversed(alarms):
+        if alarm.side != alarms[-1].side:
+            break
+        since = alarm.since
+    return since
 
 
 def _single(steps: Sequence[Observation]) -> list[Observation]:

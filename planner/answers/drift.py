@@ -7,7 +7,7 @@ import numpy as np
 from collector.model.labels import METRIC_NAME
 from collector.model.series import Series
 from planner.answers.inputs import step_error
-from planner.drift import BATCH, FALSE_PER_DAY, Drift
+from planner.drift import BATCH, FALSE_PER_DAY, Drift, onset
 from planner.latency import StepModel
 from planner.report import Cell, Report, Table
 
@@ -18,9 +18,8 @@ def drift_report(model: StepModel, found: Drift, source: str, again: StepModel |
     if not found.drifting:
         verdict = f"no drift: the steps stay within the model's band; {error}"
     else:
-        last = found.alarms[-1]
         verdict = (
-            f"drift: steps are {last.side} than the model since about step {last.since} (noticed at {last.at}), "
+            f"drift: steps are {found.alarms[-1].side} than the model since about step {onset(found.alarms)}, "
             f"where its total is off by {found.recent_error_ratio:+.1%}"
         )
     findings = [verdict]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from planner.latency import COSTS
 from planner.result import FloatArray
 from planner.sim.simulate import Played, Twin, play
 from planner.trace import Trace
@@ -34,14 +35,16 @@ class Interval:
 def mean_deviation(twin: Twin) -> tuple[float, int]:
     """(relative standard error of the mean step that the twin's noise was learnt from, its degrees of freedom).
 
-    (0, 1) where there is no noise, or none of steps that followed each other.
+    Each cost that was fitted to the same steps takes one degree of freedom. (0, 1) where there is no noise, or none of
+    steps that followed each other.
     """
     stretch = twin.noise_stretch
     rows = len(twin.noise) // stretch
     if stretch == 1 or rows < 2:
         return 0.0, 1
     means = np.array(twin.noise[: rows * stretch]).reshape(rows, stretch).mean(axis=1)
-    return float(means.std(ddof=1) / np.sqrt(rows)), rows - 1
+    taken = min(len(COSTS), rows - 1)
+    return float(means.std(ddof=taken) / np.sqrt(rows)), rows - taken
 
 
 def intervals(trace: Trace, twin: Twin, statistics: Sequence[Statistic], *, seed: int = 0) -> tuple[Interval, ...]:
