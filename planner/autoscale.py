@@ -1,8 +1,9 @@
 """Autoscaling policies side by side on one trace: what each costs and how it keeps the promise."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import ceil
+from types import MappingProxyType
 
 import numpy as np
 
@@ -19,6 +20,10 @@ KV_TARGET = 0.7
 WAITING_TARGET = 2.0
 LOAD_TARGET_RATIO = 0.8
 ORACLE_STEP_S = 60.0
+STARTS_S: Mapping[str, float] = MappingProxyType({"vm": 300.0, "container": 120.0, "serverless": 30.0, "warm": 10.0})
+"""Seconds from asking for a replica until it serves: a machine that boots, pulls an image and loads weights; a
+container on a node that is there; a function whose image and weights are cached; a replica that stands by. Rounded
+figures to begin with: ``loadline engine bench`` and ``loadline_model_load_seconds`` tell one's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,33 @@ def compare(question: Question, note: Callable[[str], None] | None = None) -> tu
         if note is not None:
             note(f"{name}: {outcome.replica_hours:.3g} replica-hours, {outcome.goodput_ratio:.1%} in the promise")
     return tuple(found)
+
+
+def best(outcomes: Sequence[Outcome], slo: Slo) -> Outcome:
+    """The cheapest policy that keeps the promised goodput; where none does, the one that comes closest."""
+    real = [one for one in outcomes if one.policy != "oracle"]
+    keeping = [one for one in real if one.goodput_ratio >= slo.goodput_ratio]
+    if keeping:
+        return min(keeping, key=lambda one: (one.replica_hours, one.policy))
+    return max(real, key=lambda one: (one.goodput_ratio, one.policy))
+
+
+def start_s(name: str) -> float:
+    """Cold start of a way to run replicas. Raises CapacityError."""
+    if name not in STARTS_S:
+        raise CapacityError(f"start {name!r}: must be one of {', '.join(STARTS_S)}")
+    return STARTS_S[name]
+
+
+def other_starts(question: Question, policy: str) -> dict[str, Outcome]:
+    """The same policy with each way to run replicas, by name. Raises CapacityError for an unknown policy."""
+    if policy not in policies(question):
+        raise CapacityError(f"policy {policy!r}: must be one of {', '.join(policies(question))}")
+    found = {}
+    for name, seconds in STARTS_S.items():
+        other = replace(question, delays=replace(question.delays, cold_start_s=seconds))
+        found[name] = _play(other, policy, policies(other)[policy])
+    return found
 
 
 def _play(question: Question, name: str, policy: Policy) -> Outcome:

@@ -1,4 +1,4 @@
-"""``loadline plan capacity`` and ``autoscale``: how much a fleet carries, how many replicas are needed, and when."""
+"""``loadline plan capacity``: how much a fleet carries, how many replicas are needed, and when."""
 
 from typing import Annotated
 
@@ -97,65 +97,3 @@ def capacity(
         opt.deliver(report, as_json=as_json, html=html)
         if replicas is not None and safe_months(needed, replicas) is None:
             raise typer.Exit(1)
-
-
-def autoscale(
-    trace: opt.TracePath,
-    model: opt.ModelPath,
-    usd_per_hour: Annotated[
-        float, typer.Option(min=0, help="Price of one replica, $ per hour.", envvar="LOADLINE_PLAN_USD_PER_HOUR")
-    ] = 2.0,
-    cold_start_s: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            help="From asking for a replica until it serves, seconds: VM 300, container 120, warm pool 10.",
-            envvar="LOADLINE_PLAN_COLD_START_S",
-        ),
-    ] = 120.0,
-    lag_s: Annotated[
-        float, typer.Option(min=0, help="Age of the metrics that a policy sees.", envvar="LOADLINE_PLAN_LAG_S")
-    ] = 15.0,
-    cool_down_s: Annotated[
-        float, typer.Option(min=0, help="How long fewer must be wanted first.", envvar="LOADLINE_PLAN_COOL_DOWN_S")
-    ] = 300.0,
-    most: Annotated[int, typer.Option(min=1, help="Most replicas.", envvar="LOADLINE_PLAN_MOST")] = 64,
-    window: opt.Window = None,
-    speed: opt.Speed = 1.0,
-    token_scale: opt.TokenScale = 1.0,
-    max_requests: opt.MaxRequests = None,
-    strict: opt.Strict = False,
-    seed: opt.Seed = 0,
-    noise: opt.Noise = True,
-    num_blocks: opt.NumBlocks = None,
-    block_size: opt.BlockSize = None,
-    max_num_batched_tokens: opt.BatchedTokens = None,
-    max_num_seqs: opt.NumSeqs = None,
-    max_model_len: opt.ModelLen = None,
-    slo: opt.SloPath = None,
-    ttft_p95: opt.TtftP95 = None,
-    itl_p95: opt.ItlP95 = None,
-    e2e_p95: opt.E2eP95 = None,
-    success: opt.Success = None,
-    goodput: opt.Goodput = None,
-    as_json: opt.AsJson = False,
-    html: opt.HtmlPath = None,
-) -> None:
-    """Play ten autoscaling policies on one trace: cost and promise side by side, with an oracle as the bound."""
-    with opt.one_line_errors():
-        from planner.answers.autoscale import autoscale_report
-        from planner.autoscale import Question, compare
-        from planner.capacity import find_capacity
-        from planner.latency import read_model
-        from planner.sim.scaling import Delays
-
-        fitted = read_model(model)
-        limits = opt.limits(num_blocks, block_size, max_num_batched_tokens, max_num_seqs, max_model_len)
-        twin = opt.fleet(fitted, 1, "least_load", noise, limits)
-        promise = opt.promise(slo, **opt.slo_limits(ttft_p95, itl_p95, e2e_p95, success, goodput))
-        shaped = opt.shaping(window, speed, token_scale, max_requests).apply(opt.read_told(trace, strict=strict))
-        found = find_capacity(shaped, twin, promise, seeds=1, seed=seed)
-        delays = Delays(lag_s=lag_s, cold_start_s=cold_start_s, cool_down_s=cool_down_s, most=most)
-        question = Question(shaped, twin, promise, found.requests_per_s, delays, usd_per_hour, seed)
-        outcomes = compare(question, opt.note)
-        opt.deliver(autoscale_report(question, outcomes, fitted), as_json=as_json, html=html)

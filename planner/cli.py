@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from planner import calibrate_cli, capacity_cli, drift_cli, forecast_cli, hardware_cli, headroom_cli, simulate_cli
+from planner import (
+    autoscale_cli,
+    calibrate_cli,
+    capacity_cli,
+    drift_cli,
+    forecast_cli,
+    hardware_cli,
+    headroom_cli,
+    simulate_cli,
+)
 from planner import options as opt
 
 app = typer.Typer(no_args_is_help=True, help="Capacity under SLO, cost, calibration and simulation.")
@@ -15,7 +24,7 @@ app.command()(simulate_cli.simulate)
 app.command()(capacity_cli.capacity)
 app.command()(simulate_cli.validate)
 app.command()(drift_cli.drift)
-app.command()(capacity_cli.autoscale)
+app.command()(autoscale_cli.autoscale)
 app.command()(hardware_cli.fit)
 app.command()(hardware_cli.mix)
 app.command()(forecast_cli.forecast)

@@ -1,5 +1,6 @@
 """Work out headroom over and over and write it back; a source that fails is told of once and asked again."""
 
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -9,6 +10,8 @@ from collector.model.labels import Labels
 from collector.model.series import STALE_NAN, Series
 from planner.answers.headroom import headroom_series
 from planner.headroom import PoolHeadroom
+
+_FIGURES = re.compile(r"\d+")
 
 
 class Watch:
@@ -45,10 +48,11 @@ class Watch:
         return True
 
     def _tell(self, subject: str, trouble: str | None) -> None:
-        """A line when something changes: the first trouble, another one, and its end."""
-        if self._told.get(subject) == trouble:
+        """A line when something changes: the first trouble, another one (not by its figures), and its end."""
+        kind = None if trouble is None else _FIGURES.sub("", trouble)
+        if self._told.get(subject) == kind:
             return
-        self._told[subject] = trouble
+        self._told[subject] = kind
         name = f"{subject}: " if subject else ""
         self._note(f"{name}{trouble}" if trouble is not None else f"{name or 'the source '}answers again")
 

@@ -186,9 +186,13 @@ def write_page(report: "Report", path: Path) -> None:
     """Write the report's page. Raises PlannerError when it cannot be written."""
     from planner.report import to_html
 
-    page = to_html(report)
+    write_text(to_html(report), path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a file and tell of it on stderr. Raises PlannerError when it cannot be written."""
     try:
-        path.write_text(page, encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise PlannerError(f"{path}: cannot be written: {error.strerror}") from error
     note(f"wrote {path}")

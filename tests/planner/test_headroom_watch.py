@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -31,7 +32,7 @@ KNOWN = PoolHeadroom(
     left_out=(LeftOut("3 of 90 intervals have no samples", 1.3),),
     notes=("3 of 90 intervals have no samples: the interval is 1.30 times as wide for it",),
 )
-UNKNOWN = PoolHeadroom("tiny", 5, 8.0, reason="not enough telemetry yet")
+UNKNOWN = PoolHeadroom("tiny", 5, 8.0, reason="not enough telemetry yet: 5")
 
 
 def values(series: Sequence[Series]) -> dict[tuple[str, str], float]:
@@ -81,7 +82,7 @@ def test_a_pool_without_a_line_writes_nothing_that_could_be_taken_for_one() -> N
 
 
 def test_a_line_that_is_lost_is_ended_and_its_reason_told_once() -> None:
-    told = Told([KNOWN], [UNKNOWN], [UNKNOWN], [KNOWN])
+    told = Told([KNOWN], [UNKNOWN], [replace(UNKNOWN, reason="not enough telemetry yet: 7")], [KNOWN])
     watch = told.watch()
     for minute in range(4):
         assert watch.once(NOW_S + 60 * minute)
@@ -90,7 +91,7 @@ def test_a_line_that_is_lost_is_ended_and_its_reason_told_once() -> None:
     assert all(is_stale(one.values).all() for one in second)
     assert third == []
     assert len(fourth) == len(first)
-    assert told.said == ["tiny: not enough telemetry yet", "tiny: answers again"]
+    assert told.said == ["tiny: not enough telemetry yet: 5", "tiny: answers again"]
 
 
 def test_a_source_that_fails_is_told_once_and_asked_again() -> None:
@@ -129,7 +130,7 @@ def test_the_report_tells_the_line_with_its_interval_and_what_was_left_out() -> 
         "tiny: 8 requests/s, 60% below the load line of 20 (90%: 17 to 23); TTFT p95 breaks first; "
         "with 2 replicas gone 33% is left"
     )
-    assert report.findings[1] == "tiny: no load line: not enough telemetry yet"
+    assert report.findings[1] == "tiny: no load line: not enough telemetry yet: 5"
     assert report.notes[0].endswith("the interval is 1.30 times as wide for it")
     figures = json.loads(report.to_json())["result"]["pools"][0]
     assert figures["left_out"] == [{"what": "3 of 90 intervals have no samples", "widens": 1.3}]
