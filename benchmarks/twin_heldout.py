@@ -30,8 +30,8 @@ from benchmarks._workloads import Workload
 from planner.calibrate import from_run, merge
 from planner.compare import compare
 from planner.latency import StepModel
-from planner.replay.exchange import Exchange, Planned
-from planner.replay.session import Playing, replay
+from planner.replay.exchange import Exchange
+from planner.replay.session import Outline, Playing, replay
 from planner.replay.target import Target
 from planner.result import Run, read_run
 from planner.sim import Twin, simulate
@@ -214,10 +214,10 @@ def file_of(folder: Path, workload: Workload) -> Path:
 class Quiet:
     """A replay that tells nothing."""
 
-    def started(self, target: Target, plan: Sequence[Planned]) -> None:
+    def started(self, target: Target, outline: Outline) -> None:
         """Nothing."""
 
-    def sent(self) -> None:
+    def sent(self, count: int = 1) -> None:
         """Nothing."""
 
     def ended(self, exchange: Exchange) -> None:

@@ -40,6 +40,7 @@ def compare(a: Run, b: Run) -> Comparison:
 
     Percentiles are taken over the rows that ended well in both. Raises RunError when no row is in both.
     """
+    a, b = a.measured(), b.measured()
     common, at_a, at_b = np.intersect1d(a.requests.row_id, b.requests.row_id, return_indices=True)
     if not len(common):
         raise RunError("the two runs have no request in common: they did not play the same trace")

@@ -1,32 +1,27 @@
 """``loadline replay``: play a request trace against a server, describe a trace, compare two runs."""
 
-import asyncio
-import itertools
 import json
-import signal
-import sys
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planner.errors import RunError
-from planner.options import AsJson, TracePath, one_line_errors, read_told
+from planner.errors import ReplayError
+from planner.options import AsJson, TracePath, note, one_line_errors, read_told
 from planner.options import shaping as shaping_of
 from planner.trace_cli import convert, inspect
 from planner.trace_options import MaxRequests, Speed, TokenScale, Window
 
 if TYPE_CHECKING:
-    from planner.replay.recorder import Recorder
-    from planner.replay.session import Playing
     from planner.result import Run
-    from planner.trace import Trace
 
-Runs = Annotated[
-    Path | None, typer.Option(help="Folder of the runs; data/runs by default.", envvar="LOADLINE_REPLAY_RUNS")
-]
+
+def _env(name: str) -> str:
+    return f"LOADLINE_REPLAY_{name}"
+
+
+Runs = Annotated[Path | None, typer.Option(help="Folder of the runs; data/runs by default.", envvar=_env("RUNS"))]
 
 app = typer.Typer(no_args_is_help=True, help="Play a request trace against a server; inspect traces; compare runs.")
 
@@ -38,46 +33,79 @@ app.command()(convert)
 def run(
     trace: TracePath,
     target: Annotated[
-        str, typer.Option(help="Base address of an OpenAI-compatible server.", envvar="LOADLINE_REPLAY_TARGET")
+        str,
+        typer.Option(
+            help="Address of an OpenAI-compatible server, engine:MODEL (started for it) or twin:MODEL.JSON.",
+            envvar=_env("TARGET"),
+        ),
     ] = "http://127.0.0.1:8000",
     model: Annotated[
-        str | None, typer.Option(help="Served model; the first one by default.", envvar="LOADLINE_REPLAY_MODEL")
+        str | None, typer.Option(help="Served model; the first one by default.", envvar=_env("MODEL"))
     ] = None,
+    endpoint: Annotated[str, typer.Option(help="completions or chat.", envvar=_env("ENDPOINT"))] = "completions",
+    prompts: Annotated[
+        str | None, typer.Option(help="ids or text; ids for completions, text for chat.", envvar=_env("PROMPTS"))
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(help="tokenizer.json for text; the server's /tokenize by default.", envvar=_env("TOKENIZER")),
+    ] = None,
+    ignore_eos: Annotated[
+        bool, typer.Option(help="Ask for answers of exactly the trace's lengths.", envvar=_env("IGNORE_EOS"))
+    ] = True,
     window: Window = None,
     speed: Speed = 1.0,
     token_scale: TokenScale = 1.0,
     max_requests: MaxRequests = None,
-    seed: Annotated[int, typer.Option(help="Seed of the prompts.", envvar="LOADLINE_REPLAY_SEED")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the prompts.", envvar=_env("SEED"))] = 0,
     slo: Annotated[
-        Path | None, typer.Option(help="TOML file with the promises, for goodput.", envvar="LOADLINE_REPLAY_SLO")
+        Path | None, typer.Option(help="TOML file with the promises, for goodput.", envvar=_env("SLO"))
     ] = None,
     timeout_s: Annotated[
-        float, typer.Option(help="Give a request up after this many seconds.", envvar="LOADLINE_REPLAY_TIMEOUT_S")
+        float, typer.Option(min=0.001, help="Give a request up after this many seconds.", envvar=_env("TIMEOUT_S"))
     ] = 600.0,
+    processes: Annotated[
+        int, typer.Option(min=1, max=256, help="Processes that play, on one clock.", envvar=_env("PROCESSES"))
+    ] = 1,
+    warm_up_s: Annotated[
+        float,
+        typer.Option("--warm-up", min=0, help="Play the first seconds, but leave them out.", envvar=_env("WARM_UP")),
+    ] = 0.0,
+    max_duration_s: Annotated[
+        float | None,
+        typer.Option(
+            "--max-duration", min=0.001, help="Send nothing after so many seconds.", envvar=_env("MAX_DURATION")
+        ),
+    ] = None,
+    max_errors: Annotated[
+        int | None, typer.Option(min=1, help="Stop when so many requests have failed.", envvar=_env("MAX_ERRORS"))
+    ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(help="Result file, instead of a folder among the runs.", envvar="LOADLINE_REPLAY_OUT"),
+        Path | None, typer.Option(help="Result file, instead of a folder among the runs.", envvar=_env("OUT"))
     ] = None,
     runs: Runs = None,
     run_id: Annotated[
-        str | None,
-        typer.Option("--id", help="Name of the run; its time by default.", envvar="LOADLINE_REPLAY_ID"),
+        str | None, typer.Option("--id", help="Name of the run; its time by default.", envvar=_env("ID"))
+    ] = None,
+    resume: Annotated[
+        str | None, typer.Option(help="Go on with this run, which was interrupted.", envvar=_env("RESUME"))
     ] = None,
     token_file: Annotated[
-        Path | None, typer.Option(help="File with the server's bearer token.", envvar="LOADLINE_REPLAY_TOKEN_FILE")
+        Path | None, typer.Option(help="File with the server's bearer token.", envvar=_env("TOKEN_FILE"))
     ] = None,
     forever: Annotated[
-        bool,
-        typer.Option("--forever", help="Play over and over until stopped; no file.", envvar="LOADLINE_REPLAY_FOREVER"),
+        bool, typer.Option("--forever", help="Play over and over until stopped; no file.", envvar=_env("FOREVER"))
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Play a trace open loop: every request at its time, whatever became of those before it.
 
-    The run is kept in a folder of its own under --runs, where `replay list` and the dashboard find it.
+    The run is kept in a folder of its own under --runs, where `replay list` and the dashboard find it. Ctrl-C writes
+    what there is; --resume goes on from there.
     """
     with one_line_errors():
-        from planner.replay.session import Playing
+        from planner.replay.perform import Keeping, perform, read_token
+        from planner.replay.playing import Playing
         from planner.slo import Slo, load_slo
 
         shaping = shaping_of(window, speed, token_scale, max_requests)
@@ -87,17 +115,23 @@ def run(
             shaping=shaping,
             seed=seed,
             slo=load_slo(slo) if slo else Slo(),
-            token=_token(token_file),
+            token=read_token(token_file),
             timeout_s=timeout_s,
             watch_server=not forever,
+            endpoint=_one_of("--endpoint", endpoint, ("completions", "chat")),
+            prompts=_one_of("--prompts", prompts, ("ids", "text")),
+            tokenizer=tokenizer,
+            ignore_eos=ignore_eos,
+            processes=processes,
+            warm_up_s=warm_up_s,
+            max_duration_s=max_duration_s,
+            max_errors=max_errors,
         )
-        with _recorder(
-            trace, playing, runs, run_id, keep=not forever and (out is None or runs is not None)
-        ) as recorder:
-            shaped = shaping.apply(read_told(trace))
-            result, stopped = _play(shaped, playing, recorder, forever=forever)
+        keep = not forever and (out is None or runs is not None or resume is not None)
+        with Keeping(runs, run_id, resume, keep).recorder(trace, playing) as recorder:
+            result, stopped = perform(shaping.apply(read_told(trace)), playing, recorder, forever=forever)
             if recorder is not None:
-                print(f"wrote {recorder.finished(result, stopped=stopped)}", file=sys.stderr)
+                note(f"wrote {recorder.finished(result, stopped=stopped)}")
         if not forever:
             _finish(result, out, as_json=as_json)
     raise typer.Exit(1 if stopped and not forever else 0)
@@ -143,51 +177,10 @@ def compare(
     Console().print(compared(comparison, (Path(a).stem, Path(b).stem)))
 
 
-def _token(path: Path | None) -> str | None:
-    from planner.errors import ReplayError
-
-    if path is None:
-        return None
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ReplayError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _recorder(
-    trace: Path, playing: "Playing", runs: Path | None, run_id: str | None, *, keep: bool
-) -> "AbstractContextManager[Recorder | None]":
-    """What writes the run's folder: one that ``RunStore.start`` made, or a new one."""
-    from planner.replay.recorder import Recorder
-    from planner.replay.runs import DEFAULT_RUNS, META, RunStore
-
-    if not keep:
-        return nullcontext()
-    store = RunStore(runs or DEFAULT_RUNS)
-    if run_id is not None and (store.folder(run_id) / META).exists():
-        if (meta := store.meta(run_id)).state != "preparing":
-            raise RunError(f"{store.folder(run_id)}: there is a run of this name")
-    else:
-        meta = store.create(str(trace), playing.url, playing.told(), run_id)
-    return Recorder(store, meta)
-
-
-def _play(trace: "Trace", playing: "Playing", recorder: "Recorder | None", *, forever: bool) -> tuple["Run", bool]:
-    from planner.replay.narrator import Narrator
-    from planner.replay.session import replay
-
-    async def rounds() -> tuple["Run", bool]:
-        stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        for seed in itertools.count(playing.seed):  # new prompts each round, or the prefix cache would serve them all
-            with Narrator(recorder, quiet=forever) as narrator:
-                result = await replay(trace, replace(playing, seed=seed), narrator, stop)
-            if stop.is_set() or not forever:
-                break
-        return result, stop.is_set()
-
-    return asyncio.run(rounds())
+def _one_of(option: str, value: Any, allowed: tuple[str, ...]) -> Any:
+    if value is not None and value not in allowed:
+        raise ReplayError(f"{option} {value!r}: must be {' or '.join(allowed)}")
+    return value
 
 
 def _finish(result: "Run", out: Path | None, *, as_json: bool) -> None:
@@ -204,4 +197,4 @@ def _finish(result: "Run", out: Path | None, *, as_json: bool) -> None:
 
         Console().print(as_table(result))
     if out is not None:
-        print(f"wrote {out}", file=sys.stderr)
+        note(f"wrote {out}")

@@ -6,7 +6,7 @@ TPOT = (last token - first token) / (output tokens - 1); ITL = gaps between a re
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ FORMAT = "loadline-run"
 VERSION = 1
 STATUSES = ("ok", "error", "timeout", "cancelled", "rejected", "unfinished")
 _TIMES = ("due_s", "sent_s", "first_token_s", "last_token_s", "end_s")
+_ARRAYS = (*_TIMES, "row_id", "input_tokens", "output_tokens", "cached_tokens", "status")
 PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 
 
@@ -32,7 +33,8 @@ class RunHeader(BaseModel):
     """What was played, against what, and how.
 
     ``trace_sha256`` is ``Trace.sha256()`` of the shaped trace; ``shaping`` is what ``workload.Shaping`` dumps;
-    ``details`` holds what only one kind has (the twin's steps outside the hull, the replay's lag verdict …).
+    ``details`` holds what only one kind has (the twin's steps outside the hull, the replay's lag verdict …). Requests
+    due before ``warm_up_s`` were played and are left out of every figure.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +50,7 @@ class RunHeader(BaseModel):
     started_at: str | None = None
     versions: dict[str, str] = {}
     details: dict[str, Any] = {}
+    warm_up_s: float = 0.0
 
 
 STEP_SIGNALS = {
@@ -105,6 +108,17 @@ class Requests:
     def __len__(self) -> int:
         return len(self.row_id)
 
+    def take(self, index: IntArray) -> "Requests":
+        """The rows at ``index``, in its order."""
+        columns = {name: getattr(self, name)[index] for name in _ARRAYS}
+        server, tokens = self.server_ttft_s, self.token_times_s
+        return Requests(
+            **columns,
+            error=tuple(self.error[row] for row in index.tolist()),
+            server_ttft_s=None if server is None else server[index],
+            token_times_s=None if tokens is None else tuple(tokens[row] for row in index.tolist()),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
@@ -155,6 +169,15 @@ class Run:
     requests: Requests
     observations: tuple[Observation, ...] = field(default=())
 
+    def measured(self) -> "Run":
+        """The run without its warm-up."""
+        if not self.header.warm_up_s:
+            return self
+        kept = np.flatnonzero(self.requests.due_s >= self.header.warm_up_s)
+        return replace(
+            self, requests=self.requests.take(kept), header=self.header.model_copy(update={"warm_up_s": 0.0})
+        )
+
     def latencies(self) -> dict[str, FloatArray]:
         """Latencies in seconds by name, (rows,) with NaN where a request has none; ``itl_s`` is (gaps,), pooled."""
         r = self.requests
@@ -187,7 +210,9 @@ class Run:
         )
 
     def summary(self, slo: Slo | None = None) -> Summary:
-        """The run in numbers, goodput under ``slo`` or, without one, under the header's."""
+        """The run in numbers without its warm-up, goodput under ``slo`` or, without one, under the header's."""
+        if self.header.warm_up_s:
+            return self.measured().summary(slo)
         r = self.requests
         slo = slo or self.header.slo
         ok = r.status == "ok"
@@ -212,10 +237,7 @@ class Run:
     def write(self, path: Path) -> None:
         """Write as JSON, NaN as null. Raises RunError when the file cannot be written."""
         r = self.requests
-        columns: dict[str, Any] = {
-            name: getattr(r, name).tolist()
-            for name in (*_TIMES, "row_id", "input_tokens", "output_tokens", "cached_tokens", "status")
-        }
+        columns: dict[str, Any] = {name: getattr(r, name).tolist() for name in _ARRAYS}
         columns["error"] = list(r.error)
         if r.server_ttft_s is not None:
             columns["server_ttft_s"] = r.server_ttft_s.tolist()

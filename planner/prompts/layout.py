@@ -39,14 +39,18 @@ def prompt_lengths(trace: Trace) -> IntArray:
     return lengths
 
 
-def pieces(trace: Trace, seed: int, spare: int = 0) -> Iterator[Pieces]:
-    """The pieces of every prompt, in the trace's order, each ``spare`` tokens shorter than it is to be (0 at least)."""
+def pieces(trace: Trace, seed: int, spare: int = 0, only: IntArray | None = None) -> Iterator[Pieces]:
+    """The pieces of every prompt, in the trace's order, each ``spare`` tokens shorter than it is to be (0 at least).
+
+    ``only`` are the places in the trace of those that are wanted.
+    """
     hashes, sizes, sessions = (trace.column(name) for name in ("prefix_hashes", "block_tokens", "session_id"))
     lengths = np.maximum(prompt_lengths(trace) - spare, 0)
     of_row, of_block, of_session = (base_key(seed, kind) for kind in ("row", "block", "session"))
     rows = keys(of_row, trace.row_id.astype(np.uint64))
     blocks = Ragged(keys(of_block, hashes.values), hashes.offsets) if isinstance(hashes, Ragged) else None
-    for row, length in enumerate(lengths.tolist()):
+    wanted = np.arange(len(trace)) if only is None else only
+    for row, length in zip(wanted.tolist(), lengths[wanted].tolist(), strict=True):
         own = rows[row : row + 1]
         shared = blocks.row(row) if blocks is not None else own[:0]
         if length and len(shared) and sizes is not None and not isinstance(sizes, Ragged):

@@ -10,18 +10,23 @@ from planner.prompts.words import WordPool
 from planner.trace import IntArray, Trace
 
 
-def token_prompts(trace: Trace, low: int, high: int, seed: int = 0) -> Iterator[IntArray]:
-    """One int64 array of ids in [low, high) per request, in the trace's order, of ``prompt_lengths`` each."""
-    for one in pieces(trace, seed):
+def token_prompts(trace: Trace, low: int, high: int, seed: int = 0, only: IntArray | None = None) -> Iterator[IntArray]:
+    """One int64 array of ids in [low, high) per request, in the trace's order, of ``prompt_lengths`` each.
+
+    ``only`` are the places in the trace of the requests that are wanted.
+    """
+    for one in pieces(trace, seed, only=only):
         yield draw(one.streams, one.counts, high - low).view(np.int64) + low
 
 
-def text_prompts(trace: Trace, pool: WordPool, seed: int = 0, spare: int = 0) -> Iterator[str]:
+def text_prompts(
+    trace: Trace, pool: WordPool, seed: int = 0, spare: int = 0, only: IntArray | None = None
+) -> Iterator[str]:
     """One text per request, of ``prompt_lengths`` tokens less ``spare``: those that the server itself puts around.
 
     At least one token each. Requests that share a block share its words, and so its tokens.
     """
     table, openers = pool.table(), base_key(seed, "opener")
-    for one in pieces(trace, seed, spare):
+    for one in pieces(trace, seed, spare, only):
         opener = int(draw(keys(openers, one.streams[:1]), np.ones(1, dtype=np.int64), len(pool.first))[0])
         yield pool.text(opener, draw(one.streams, one.counts, len(pool.words))[1:], table)

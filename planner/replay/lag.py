@@ -1,5 +1,6 @@
 """Whether a replay may be believed: how far behind its schedule the client itself was."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -41,16 +42,16 @@ def measure(requests: Requests) -> Lag | None:
     return Lag(len(lag), p50, p90, p99, float(lag.max()), later[0], later[1], later[2], inversions)
 
 
-def verdict(requests: Requests, planned: int) -> dict[str, Any]:
+def verdict(requests: Requests, missing: int = 0, faults: Sequence[str] = ()) -> dict[str, Any]:
     """``valid``, the reasons why not, and the lag; goes into the run's header.
 
-    A run is valid when every planned request was sent and the p99 lag is at most 5% of the median TTFT, but no less
-    than 3.5 ms and no more than 10 ms are asked for.
+    A run is valid when every planned request was sent (none is ``missing``), nothing else went wrong (``faults``) and
+    the p99 lag is at most 5% of the median TTFT, but no less than 3.5 ms and no more than 10 ms are asked for.
     """
     lag = measure(requests)
-    reasons = []
-    if len(requests) < planned:
-        reasons.append(f"{planned - len(requests)} of {planned} requests were not sent: the run was stopped")
+    reasons = list(faults)
+    if missing:
+        reasons.append(f"{missing} requests were not sent: the run was stopped")
     if lag is None:
         reasons.append("no request was written to the server")
     else:

@@ -2,13 +2,12 @@
 
 import sys
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from planner.options import note
-from planner.replay.exchange import Exchange, Planned
+from planner.replay.exchange import Exchange
 from planner.replay.recorder import Recorder
-from planner.replay.session import overlong
+from planner.replay.session import Outline
 from planner.replay.target import Target
 
 LINE_EVERY_S = 5.0
@@ -39,24 +38,26 @@ class Narrator:
         if self._bar is not None:
             self._bar.stop()
 
-    def started(self, target: Target, plan: Sequence[Planned]) -> None:
+    def started(self, target: Target, outline: Outline) -> None:
         """Tell what is about to be played."""
-        self._total = len(plan)
-        duration_s = plan[-1].due_s if plan else 0.0
-        note(f"{self._total} requests over {duration_s:.0f} s to {target.model} at {target.url}")
-        if count := overlong(plan, target):
+        self._total = outline.planned
+        self._sent = self._ended = outline.done
+        note(f"{self._total} requests over {outline.planned_s:.0f} s to {target.model} at {target.url}")
+        if outline.done:
+            note(f"{outline.done} of them were played before")
+        if outline.overlong:
             note(
-                f"{count} of them ask for more than the model's {target.max_model_len} tokens and will be refused; "
-                "--token-scale makes them shorter"
+                f"{outline.overlong} of them ask for more than the model's {target.max_model_len} tokens and will be "
+                "refused; --token-scale makes them shorter"
             )
         if self._recorder is not None:
-            self._recorder.started(self._total, duration_s, target.model)
+            self._recorder.started(self._total, outline.planned_s, target.model, outline.done)
         if self._bar is not None:
-            self._task = self._bar.add_task("replay", total=self._total, told="")
+            self._task = self._bar.add_task("replay", total=self._total, completed=outline.done, told="")
 
-    def sent(self) -> None:
-        """One more went out."""
-        self._sent += 1
+    def sent(self, count: int = 1) -> None:
+        """More went out."""
+        self._sent += count
 
     def ended(self, exchange: Exchange) -> None:
         """One more ended; the first failure is told at once."""

@@ -1,60 +1,97 @@
 """The open loop: each request goes out when it is due, whatever became of those before it."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any
+import gc
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
-from planner.replay.exchange import Clock, Exchange, Planned
+from planner.replay.alarm import Alarm
+from planner.replay.exchange import Exchange, Planned
 
-SPIN_S = 0.0012
-"""A sleep may end a millisecond late (epoll's grain); the last stretch before a due time is spent yielding instead."""
+Start = Callable[[Planned, Callable[[Exchange], None]], Exchange]
+AHEAD_S = 20e-6
+"""A wake-up so close to a due time is taken as that time; less than the clock's call and the send cost."""
 
-Send = Callable[[Planned], Coroutine[Any, Any, Exchange]]
 
+class Player:
+    """Plays one plan. ``start`` sends a request, ``cancel`` ends all that are under way.
 
-async def play(
-    plan: Iterable[Planned],
-    send: Send,
-    clock: Clock,
-    stop: asyncio.Event,
-    on_sent: Callable[[], None] = lambda: None,
-    on_end: Callable[[Exchange], None] = lambda _: None,
-) -> list[Exchange]:
-    """Send every request of ``plan`` at its ``due_s`` on ``clock`` and wait for all; in the order of the plan.
-
-    Never waits for an answer before sending. When ``stop`` is set, nothing more is sent and what is under way is
-    cancelled; every request that was sent is in the answer.
+    ``zero_s`` is the monotonic time that due times count from.
     """
-    under_way: list[asyncio.Task[Exchange]] = []
-    stopped = asyncio.create_task(stop.wait())
+
+    def __init__(
+        self,
+        plan: Sequence[Planned],
+        start: Start,
+        cancel: Callable[[], None],
+        zero_s: float,
+        on_sent: Callable[[], None] = lambda: None,
+        on_end: Callable[[Exchange], None] = lambda _: None,
+    ) -> None:
+        self._plan = plan
+        self._start = start
+        self._cancel = cancel
+        self._zero_s = zero_s
+        self._on_sent = on_sent
+        self._on_end = on_end
+        self._sent: list[Exchange] = []
+        self._ended = 0
+        self._over = asyncio.Event()
+        self._alarm = Alarm(self._go)
+        self._stopped = False
+
+    async def play(self, stop: asyncio.Event) -> list[Exchange]:
+        """Send every request at its time and wait for all; in the order of the plan.
+
+        When ``stop`` is set, nothing more is sent and what is under way is cancelled; every request that was sent is
+        in the answer.
+        """
+        stopping = asyncio.create_task(self._stop_on(stop))
+        try:
+            with _without_pauses():
+                self._go()
+                await self._over.wait()
+        finally:
+            self._alarm.close()
+            stopping.cancel()
+        return self._sent
+
+    def _go(self) -> None:
+        """Send what is due and set the alarm for what comes next."""
+        plan = self._plan
+        while not self._stopped and len(self._sent) < len(plan):
+            planned = plan[len(self._sent)]
+            due_s = self._zero_s + planned.due_s
+            if due_s - AHEAD_S > time.monotonic():
+                self._alarm.at(due_s)
+                return
+            self._sent.append(self._start(planned, self._one_ended))
+            self._on_sent()
+        self._look()
+
+    def _one_ended(self, exchange: Exchange) -> None:
+        self._ended += 1
+        self._on_end(exchange)
+        self._look()
+
+    def _look(self) -> None:
+        if self._ended == len(self._sent) and (self._stopped or len(self._sent) == len(self._plan)):
+            self._over.set()
+
+    async def _stop_on(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._stopped = True
+        self._cancel()
+        self._look()
+
+
+@contextmanager
+def _without_pauses() -> Iterator[None]:
+    """Leave what is there now out of garbage collections, whose pauses grow with it."""
+    gc.collect()
+    gc.freeze()
     try:
-        for planned in plan:
-            await _until(planned.due_s, clock, stopped)
-            if stop.is_set():
-                break
-            task = asyncio.create_task(send(planned))
-            task.add_done_callback(lambda done: on_end(done.result()))
-            under_way.append(task)
-            on_sent()
-        finished = asyncio.create_task(_all(under_way))
-        await asyncio.wait((finished, stopped), return_when=asyncio.FIRST_COMPLETED)
-        for task in under_way:
-            task.cancel()  # does nothing to those that have ended
-        await finished
-        return [task.result() for task in under_way]
+        yield
     finally:
-        stopped.cancel()
-
-
-async def _all(tasks: "list[asyncio.Task[Exchange]]") -> bool:
-    if tasks:
-        await asyncio.wait(tasks)
-    return True
-
-
-async def _until(due_s: float, clock: Clock, stopped: "asyncio.Task[bool]") -> None:
-    rest = due_s - clock() - SPIN_S
-    if rest > 0:
-        await asyncio.wait({stopped}, timeout=rest)
-    while clock() < due_s and not stopped.done():
-        await asyncio.sleep(0)
+        gc.unfreeze()

@@ -51,6 +51,16 @@ class Recorder:
             (self.folder / JOURNAL).unlink(missing_ok=True)
         self._lock.close()
 
+    def begin(self, trace_sha256: str) -> Sequence[Exchange]:
+        """Remember which trace is played; what an interrupted run had sent of it, to be gone on from.
+
+        Raises RunError when that was another trace.
+        """
+        if self.meta.trace_sha256 not in (None, trace_sha256):
+            raise RunError(f"run {self.meta.id!r} played another trace, or the same one shaped otherwise")
+        self._write(trace_sha256=trace_sha256)
+        return read_journal(self.folder)
+
     def started(self, planned: int, planned_s: float, model: str, done: int = 0) -> None:
         """The first request goes out in a moment; ``done`` were played before."""
         self._began = time.monotonic()

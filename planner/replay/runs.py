@@ -48,6 +48,7 @@ class RunMeta(BaseModel):
     target: str
     model: str = ""
     options: dict[str, Any] = {}
+    trace_sha256: str | None = None
     pid: int | None = None
     started_at: str
     updated_at: str

@@ -1,10 +1,9 @@
 """A whole replay: ask the server what it is, lay out the requests, play them, and record what came back."""
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any, Protocol
@@ -13,49 +12,45 @@ import aiohttp
 import numpy as np
 
 from collector.signals import load_dialects
-from planner.prompts import token_prompts
-from planner.replay.exchange import Exchange, Planned, completion_body, open_session, stream_completion
+from planner.prompts import prompt_lengths
+from planner.replay.crew import play_shares
+from planner.replay.exchange import Exchange
 from planner.replay.lag import verdict
-from planner.replay.player import play
-from planner.replay.target import Target, discover
+from planner.replay.layout import Wording
+from planner.replay.playing import Playing
+from planner.replay.share import Share, Told
+from planner.replay.target import Target, discover, tokens_around, word_pool
 from planner.replay.watch import Watch
 from planner.result import Observation, Requests, Run, RunHeader
-from planner.slo import Slo
-from planner.trace import Trace
-from planner.workload import Shaping
+from planner.trace import IntArray, Trace
 
-WARM_CONNECTIONS = 16
-LEAD_S = 0.1
-"""Between the last preparation and the first due time."""
+__all__ = ["Outline", "Playing", "Progress", "replay", "tabulate"]
+
+UNDONE = ("cancelled", "unfinished")
 
 
 @dataclass(frozen=True, slots=True)
-class Playing:
-    """How to play: the server, the shaping, and what to do beside."""
+class Outline:
+    """What is about to be played: how many requests until when, how many of them are longer than the model's context.
 
-    url: str
-    model: str | None = None
-    shaping: Shaping = Shaping()
-    seed: int = 0
-    slo: Slo | None = None
-    token: str | None = None
-    timeout_s: float = 600.0
-    watch_server: bool = True
+    ``done`` were played before the run was interrupted.
+    """
 
-    def told(self) -> dict[str, Any]:
-        """The options that a list of runs shows."""
-        return {**self.shaping.model_dump(exclude_defaults=True), "seed": self.seed}
+    planned: int
+    planned_s: float
+    overlong: int
+    done: int = 0
 
 
 class Progress(Protocol):
     """Is told how a replay goes on."""
 
-    def started(self, target: Target, plan: Sequence[Planned]) -> None:
+    def started(self, target: Target, outline: Outline) -> None:
         """The first request goes out in a moment."""
         ...
 
-    def sent(self) -> None:
-        """One more request went out."""
+    def sent(self, count: int = 1) -> None:
+        """More requests went out."""
         ...
 
     def ended(self, exchange: Exchange) -> None:
@@ -63,140 +58,166 @@ class Progress(Protocol):
         ...
 
 
-async def replay(trace: Trace, playing: Playing, progress: Progress, stop: asyncio.Event) -> Run:
+async def replay(
+    trace: Trace, playing: Playing, progress: Progress, stop: asyncio.Event, before: Sequence[Exchange] = ()
+) -> Run:
     """Play ``trace`` (already shaped as ``playing.shaping`` says) and answer with the run.
 
-    Setting ``stop`` ends it early; the run then holds what was sent. Raises ReplayError when the server cannot be
+    Setting ``stop`` ends it early; the run then holds what was sent. ``before`` is what an interrupted run had sent:
+    what ended is kept, the rest is played, from where it broke off on. Raises ReplayError when the server cannot be
     played against at all.
     """
-    started = 0.0
-
-    def clock() -> float:
-        return time.monotonic() - started
-
-    async with open_session(playing.token, playing.timeout_s, clock) as session:
+    kept = [exchange for exchange in before if exchange.status not in UNDONE]
+    wanted, rows = _rows(trace, playing, kept)
+    lengths = prompt_lengths(trace)
+    headers = {"Authorization": f"Bearer {playing.token}"} if playing.token else {}
+    async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=60)) as session:
         target = await discover(session, playing.url, playing.model)
-        run_id = f"{playing.seed:x}-{time.time_ns():x}"
-        plan = lay_out(trace, target, playing.seed, run_id)
-        progress.started(target, plan)
-        await _warm(session, f"{playing.url}/v1/models")
-        started = time.monotonic() + LEAD_S
+        wording = await _wording(session, target, playing)
+        outline = _outline(trace, lengths, wanted, target, len(kept))
+        errors = _Errors(progress, playing.max_errors, stop)
+        share = Share(trace, playing, target, wording, f"{playing.seed:x}-{time.time_ns():x}", rows)
         started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        async with _watching(session, playing, clock) as observed:
-            url = f"{playing.url}/v1/completions"
-            exchanges = await play(
-                plan,
-                lambda planned: stream_completion(session, url, planned, clock),
-                clock,
-                stop,
-                progress.sent,
-                progress.ended,
-            )
-    requests = tabulate(plan, exchanges)
+        watching = _Watching(session, playing)
+        ahead_s = float(trace.arrival_ns[rows[0]]) / 1e9 if kept and len(rows) else 0.0
+
+        def begin(at_s: float) -> float:
+            watching.begin(at_s - ahead_s)
+            return at_s - ahead_s
+
+        def ready() -> None:
+            progress.started(target, outline)
+
+        try:
+            found, faults = await play_shares(share, ready, begin, Told(progress.sent, errors.ended), stop)
+        finally:
+            observed = await watching.end()
+    requests = tabulate([*kept, *found], dict(zip(trace.row_id.tolist(), lengths.tolist(), strict=True)))
     header = RunHeader(
         kind="replay",
         target=playing.url,
         model=target.model,
         trace=trace.header.source,
         trace_sha256=trace.sha256(),
-        shaping=playing.shaping.model_dump(exclude_defaults=True),
+        shaping=playing.shaping.model_dump(exclude_defaults=True, mode="json"),
         seed=playing.seed,
         slo=playing.slo,
         started_at=started_at,
         versions={"loadline": metadata.version("loadline")},
-        details=_details(target, plan, requests),
+        warm_up_s=playing.warm_up_s,
     )
-    return Run(header, requests, tuple(observed))
+    run = Run(header, requests, observed)
+    asked = lengths[np.isin(trace.row_id, requests.row_id)]
+    details = {
+        **verdict(run.measured().requests, len(wanted) - len(requests), [*faults, *errors.reasons]),
+        "planned": len(wanted),
+        "overlong": outline.overlong,
+        "prompt_token_error": _length_error(requests, trace, lengths),
+        "asked_input_tokens": int(asked.sum()),
+        "scheduler": target.scheduler,
+        "processes": playing.processes,
+        "request_ids": share.run_id,
+        **({"resumed_after": len(kept)} if kept else {}),
+    }
+    return replace(run, header=header.model_copy(update={"details": details}))
 
 
-def lay_out(trace: Trace, target: Target, seed: int, run_id: str) -> list[Planned]:
-    """Every request with its body, encoded before the clock starts; at least one token each way is asked for."""
-    prompts = token_prompts(trace, *target.token_ids, seed=seed)
-    return [
-        Planned(
-            row_id=int(trace.row_id[row]),
-            due_s=float(trace.arrival_ns[row]) / 1e9,
-            input_tokens=len(prompt),
-            output_tokens=int(trace.output_tokens[row]),
-            request_id=f"{run_id}-{int(trace.row_id[row])}",
-            body=completion_body(target.model, prompt, max(int(trace.output_tokens[row]), 1)),
-        )
-        for row, prompt in enumerate(prompts)
-    ]
-
-
-def tabulate(plan: Sequence[Planned], exchanges: Sequence[Exchange]) -> Requests:
-    """Exchanges as columns. Lengths are the server's own where it told them, else the plan's (0 out when failed)."""
+def tabulate(exchanges: Sequence[Exchange], lengths: dict[int, int]) -> Requests:
+    """Exchanges as columns, by due time. Lengths are the server's own where it told them, else ``lengths`` by row id
+    (0 out when failed).
+    """
 
     def column(values: Sequence[float | None]) -> Any:
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
-    planned = plan[: len(exchanges)]
+    exchanges = sorted(exchanges, key=lambda one: (one.due_s, one.row_id))
     return Requests(
-        row_id=np.array([exchange.row_id for exchange in exchanges], dtype=np.int64),
-        due_s=column([exchange.due_s for exchange in exchanges]),
-        sent_s=column([exchange.sent_s for exchange in exchanges]),
-        first_token_s=column([next(iter(exchange.token_times_s), None) for exchange in exchanges]),
-        last_token_s=column([next(reversed(exchange.token_times_s), None) for exchange in exchanges]),
-        end_s=column([exchange.end_s for exchange in exchanges]),
+        row_id=np.array([one.row_id for one in exchanges], dtype=np.int64),
+        due_s=column([one.due_s for one in exchanges]),
+        sent_s=column([one.sent_s for one in exchanges]),
+        first_token_s=column([next(iter(one.token_times_s), None) for one in exchanges]),
+        last_token_s=column([next(reversed(one.token_times_s), None) for one in exchanges]),
+        end_s=column([one.end_s for one in exchanges]),
         input_tokens=np.array(
-            [
-                one.input_tokens if exchange.input_tokens is None else exchange.input_tokens
-                for one, exchange in zip(planned, exchanges, strict=True)
-            ],
-            dtype=np.int64,
+            [lengths[one.row_id] if one.input_tokens is None else one.input_tokens for one in exchanges], dtype=np.int64
         ),
         output_tokens=np.array(
-            [
-                len(exchange.token_times_s) if exchange.output_tokens is None else exchange.output_tokens
-                for exchange in exchanges
-            ],
+            [len(one.token_times_s) if one.output_tokens is None else one.output_tokens for one in exchanges],
             dtype=np.int64,
         ),
-        cached_tokens=column([exchange.cached_tokens for exchange in exchanges]),
-        status=np.array([exchange.status for exchange in exchanges], dtype=np.str_),
-        error=tuple(exchange.error for exchange in exchanges),
-        token_times_s=tuple(np.array(exchange.token_times_s, dtype=np.float64) for exchange in exchanges),
+        cached_tokens=column([one.cached_tokens for one in exchanges]),
+        status=np.array([one.status for one in exchanges], dtype=np.str_),
+        error=tuple(one.error for one in exchanges),
+        token_times_s=tuple(np.array(one.token_times_s, dtype=np.float64) for one in exchanges),
     )
 
 
-def overlong(plan: Sequence[Planned], target: Target) -> int:
-    """How many requests ask for more tokens than the model's context holds; the server will refuse them."""
-    limit = target.max_model_len
-    return 0 if limit is None else sum(one.input_tokens + one.output_tokens > limit for one in plan)
+class _Errors:
+    """Ends a run of which too many requests fail."""
+
+    def __init__(self, progress: Progress, most: int | None, stop: asyncio.Event) -> None:
+        self._progress = progress
+        self._most = most
+        self._stop = stop
+        self._failed = 0
+        self.reasons: list[str] = []
+
+    def ended(self, exchange: Exchange) -> None:
+        self._progress.ended(exchange)
+        if exchange.status in ("ok", *UNDONE) or self._most is None:
+            return
+        self._failed += 1
+        if self._failed == self._most:
+            self.reasons.append(f"stopped after {self._failed} requests that failed (--max-errors)")
+            self._stop.set()
 
 
-def _details(target: Target, plan: Sequence[Planned], requests: Requests) -> dict[str, Any]:
-    asked = np.array([one.input_tokens for one in plan[: len(requests)]], dtype=np.int64)
-    ok = requests.status == "ok"
-    return {
-        **verdict(requests, len(plan)),
-        "planned": len(plan),
-        "overlong": overlong(plan, target),
-        "prompt_token_error": int(np.abs(requests.input_tokens - asked)[ok].sum()),
-        "scheduler": target.scheduler,
-    }
+def _rows(trace: Trace, playing: Playing, kept: Sequence[Exchange]) -> tuple[IntArray, IntArray]:
+    """Places in the trace of what the run is to hold, and of those that are still to be played."""
+    wanted = np.arange(len(trace))
+    if playing.max_duration_s is not None:
+        wanted = wanted[trace.arrival_ns < playing.max_duration_s * 1e9]
+    done = np.isin(trace.row_id[wanted], [exchange.row_id for exchange in kept])
+    return wanted, wanted[~done]
 
 
-async def _warm(session: aiohttp.ClientSession, url: str) -> None:
-    async def touch() -> None:
-        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-            async with session.get(url) as response:
-                await response.read()
+async def _wording(session: aiohttp.ClientSession, target: Target, playing: Playing) -> Wording:
+    if not playing.as_text:
+        return Wording(playing.endpoint, ignore_eos=playing.ignore_eos)
+    pool = await word_pool(session, target, playing.tokenizer)
+    spare = await tokens_around(session, target, playing.endpoint, pool.first[0])
+    return Wording(playing.endpoint, pool, spare, playing.ignore_eos)
 
-    await asyncio.gather(*(touch() for _ in range(WARM_CONNECTIONS)))
+
+def _outline(trace: Trace, lengths: IntArray, wanted: IntArray, target: Target, done: int) -> Outline:
+    both = lengths[wanted] + trace.output_tokens[wanted]
+    overlong = 0 if target.max_model_len is None else int((both > target.max_model_len).sum())
+    planned_s = float(trace.arrival_ns[wanted[-1]]) / 1e9 if len(wanted) else 0.0
+    return Outline(len(wanted), planned_s, overlong, done)
 
 
-@contextlib.asynccontextmanager
-async def _watching(session: aiohttp.ClientSession, playing: Playing, clock: Callable[[], float]) -> Any:
-    """Watch the server's metrics page meanwhile; the list is filled when the block ends."""
-    found: list[Observation] = []
-    if not playing.watch_server:
-        yield found
-        return
-    task = asyncio.create_task(Watch(session, playing.url, load_dialects(), clock).run())
-    try:
-        yield found
-    finally:
-        task.cancel()
-        found += await task
+def _length_error(requests: Requests, trace: Trace, lengths: IntArray) -> int:
+    """Summed difference between the prompt tokens that the server counted and those asked for, over what ended well."""
+    asked = dict(zip(trace.row_id.tolist(), lengths.tolist(), strict=True))
+    planned = np.array([asked[row] for row in requests.row_id.tolist()], dtype=np.int64)
+    return int(np.abs(requests.input_tokens - planned)[requests.status == "ok"].sum())
+
+
+class _Watching:
+    """Watches the server's metrics page from the run's beginning to its end, if it is to be watched."""
+
+    def __init__(self, session: aiohttp.ClientSession, playing: Playing) -> None:
+        self._session = session
+        self._playing = playing
+        self._task: asyncio.Task[tuple[Observation, ...]] | None = None
+
+    def begin(self, zero_s: float) -> None:
+        if self._playing.watch_server:
+            watch = Watch(self._session, self._playing.url, load_dialects(), lambda: time.monotonic() - zero_s)
+            self._task = asyncio.create_task(watch.run())
+
+    async def end(self) -> tuple[Observation, ...]:
+        if self._task is None:
+            return ()
+        self._task.cancel()
+        return await self._task

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group
@@ -36,6 +37,9 @@ def as_table(run: Run) -> Group:
         parts += [Text(f"NOT VALID: {reason}", style="bold red") for reason in run.header.details["reasons"]]
     if overlong := run.header.details.get("overlong"):
         parts.append(Text(f"{overlong} requests were longer than the model's context", style="yellow"))
+    if run.header.warm_up_s:
+        left_out = len(run.requests) - summary.requests
+        parts.append(Text(f"warm-up of {run.header.warm_up_s:g} s: {left_out} requests were played and are left out"))
     counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.by_status.items()))
     rates = f"{summary.input_tokens_per_s:.0f} input and {summary.output_tokens_per_s:.0f} output tokens/s"
     done = f"{summary.requests} requests ({counts}) in {summary.duration_s:.1f} s"
@@ -51,14 +55,17 @@ def as_table(run: Run) -> Group:
 
 def listed(runs: Sequence[RunMeta]) -> Table:
     """The kept runs, one line each."""
-    table = Table("run", "state", "trace", "target", "requests", "failed", "TTFT p99 (ms)", "valid")
+    table = Table()
+    table.add_column("run", overflow="fold")
+    for name in ("state", "trace", "target", "requests", "failed", "TTFT p99 (ms)", "valid"):
+        table.add_column(name)
     for meta in runs:
         first = ((meta.summary or {}).get("latency") or {}).get("ttft_due_s") or {}
         ttft = "" if first.get("p99") is None else f"{first['p99'] * 1e3:.1f}"
         valid = "" if meta.valid is None else "yes" if meta.valid else "NO"
         state = meta.state + (f": {meta.error}" if meta.error else "")
         done = f"{meta.ended} of {meta.planned}"
-        table.add_row(meta.id, state, meta.trace, meta.target, done, str(meta.failed), ttft, valid)
+        table.add_row(meta.id, state, Path(meta.trace).name, meta.target, done, str(meta.failed), ttft, valid)
     return table
 
 

@@ -11,10 +11,11 @@ import pytest
 from aiohttp import web
 
 from planner.errors import ReplayError
-from planner.replay.exchange import Exchange, Planned, completion_body, open_session, stream_completion
+from planner.replay.exchange import Exchange, Planned, body_of
 from planner.replay.lag import verdict
-from planner.replay.player import play
+from planner.replay.player import Player
 from planner.replay.session import Playing, replay, tabulate
+from planner.replay.wire import Wire
 from planner.trace import from_lengths
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -59,13 +60,23 @@ async def serving(handler: Handler):
 
 
 def planned(row: int, due_s: float, output_tokens: int = 3) -> Planned:
-    body = completion_body("tiny", np.arange(5), output_tokens)
+    body = body_of("completions", "tiny", np.arange(5), output_tokens)
     return Planned(row, due_s, 5, output_tokens, f"r-{row}", body)
 
 
 async def exchange_with(handler: Handler, timeout_s: float = 30.0) -> Exchange:
-    async with serving(handler) as url, open_session(None, timeout_s, time.monotonic) as session:
-        return await stream_completion(session, f"{url}/v1/completions", planned(1, 0.0), time.monotonic)
+    async with serving(handler) as url:
+        return await exchanged(Wire(url, token=None, timeout_s=timeout_s))
+
+
+async def exchanged(wire: Wire) -> Exchange:
+    done: asyncio.Future[Exchange] = asyncio.get_running_loop().create_future()
+    wire.start(planned(1, 0.0), done.set_result)
+    try:
+        return await done
+    finally:
+        wire.close()
+        await asyncio.sleep(0)
 
 
 def test_a_stream_gives_its_tokens_times_and_the_servers_own_counts():
@@ -119,56 +130,72 @@ def test_a_server_that_does_not_end_is_given_up():
 
 def test_a_server_that_is_gone_is_an_error_and_no_exception():
     async def gone() -> Exchange:
-        async with open_session(None, 5.0, time.monotonic) as session:
-            return await stream_completion(session, "http://127.0.0.1:9/x", planned(1, 0.0), time.monotonic)
+        return await exchanged(Wire("http://127.0.0.1:9", token=None, timeout_s=5.0))
 
-    assert asyncio.run(gone()).status == "error"
+    exchange = asyncio.run(gone())
+    assert (exchange.status, exchange.sent_s) == ("error", None)
+    assert "ConnectionRefusedError" in (exchange.error or "")
+
+
+async def played(plan: list[Planned], start, cancel=lambda: None, stop: asyncio.Event | None = None):
+    return await Player(plan, start, cancel, time.monotonic()).play(stop or asyncio.Event())
 
 
 def test_nothing_waits_for_an_answer_before_sending():
     async def scenario() -> tuple[list[Exchange], int]:
-        at_once = 0
-        release = asyncio.Event()
+        under_way: list = []
 
-        async def send(one: Planned) -> Exchange:
-            nonlocal at_once
-            at_once += 1
-            if at_once == 20:
-                release.set()
-            await release.wait()
-            return Exchange(one.row_id, one.due_s, status="ok")
+        def start(one: Planned, on_end) -> Exchange:
+            exchange = Exchange(one.row_id, one.due_s, status="ok")
+            under_way.append((exchange, on_end))
+            if len(under_way) == 20:
+                for each, ended in under_way:
+                    asyncio.get_running_loop().call_soon(ended, each)
+            return exchange
 
-        plan = [planned(row, row * 0.001) for row in range(20)]
-        started = time.monotonic()
-        done = await play(plan, send, lambda: time.monotonic() - started, asyncio.Event())
-        return done, at_once
+        return await played([planned(row, row * 0.001) for row in range(20)], start), len(under_way)
 
     exchanges, at_once = asyncio.run(scenario())
     assert at_once == 20
     assert [exchange.row_id for exchange in exchanges] == list(range(20))
 
 
+def test_nothing_is_sent_before_it_is_due():
+    async def scenario() -> list[float]:
+        early = []
+        zero = time.monotonic()
+
+        def start(one: Planned, on_end) -> Exchange:
+            early.append(zero + one.due_s - time.monotonic())
+            exchange = Exchange(one.row_id, one.due_s, status="ok")
+            asyncio.get_running_loop().call_soon(on_end, exchange)
+            return exchange
+
+        await Player([planned(row, row * 0.0037) for row in range(30)], start, lambda: None, zero).play(asyncio.Event())
+        return early
+
+    assert max(asyncio.run(scenario())) <= 20e-6
+
+
 def test_stopping_keeps_everything_that_was_sent():
     async def scenario() -> list[Exchange]:
         stop = asyncio.Event()
+        under_way = []
 
-        async def send(one: Planned) -> Exchange:
+        def start(one: Planned, on_end) -> Exchange:
             exchange = Exchange(one.row_id, one.due_s)
+            under_way.append((exchange, on_end))
             if one.row_id == 2:
                 stop.set()
-            try:
-                await asyncio.sleep(60)
-            except asyncio.CancelledError:
-                exchange.status = "cancelled"
             return exchange
 
-        started = time.monotonic()
-        return await play(
-            [planned(row, row * 0.001) for row in range(3)] + [planned(9, 3600.0)],
-            send,
-            lambda: time.monotonic() - started,
-            stop,
-        )
+        def cancel() -> None:
+            for exchange, on_end in under_way:
+                exchange.status = "cancelled"
+                on_end(exchange)
+
+        plan = [planned(row, row * 0.001) for row in range(3)] + [planned(9, 3600.0)]
+        return await played(plan, start, cancel, stop)
 
     assert [(one.row_id, one.status) for one in asyncio.run(scenario())] == [
         (0, "cancelled"), (1, "cancelled"), (2, "cancelled"),
@@ -176,8 +203,8 @@ def test_stopping_keeps_everything_that_was_sent():
 
 
 class Silent:
-    def started(self, target: object, plan: object) -> None: ...
-    def sent(self) -> None: ...
+    def started(self, target: object, outline: object) -> None: ...
+    def sent(self, count: int = 1) -> None: ...
     def ended(self, exchange: object) -> None: ...
 
 
@@ -213,14 +240,13 @@ def test_a_server_without_models_is_refused_in_one_line():
 def test_a_constant_delay_of_the_client_is_reported_and_makes_the_run_invalid():
     plan = [planned(row, row * 0.1) for row in range(10)]
     exchanges = [Exchange(p.row_id, p.due_s, p.due_s + 0.05, p.due_s + 1, [p.due_s + 0.5], 5, 1, 0, "ok") for p in plan]
-    told = verdict(tabulate(plan, exchanges), planned=10)
+    told = verdict(tabulate(exchanges, {}))
     assert told["lag"]["p50_s"] == pytest.approx(0.05)
     assert told["valid"] is False
     assert "p99 schedule lag 50.00 ms" in told["reasons"][0]
 
 
 def test_a_request_that_was_never_sent_makes_the_run_invalid():
-    plan = [planned(0, 0.0)]
     exchanges = [Exchange(0, 0.0, 0.0001, 1.0, [0.5], 5, 1, 0, "ok")]
-    assert verdict(tabulate(plan, exchanges), planned=1)["valid"] is True
-    assert "1 of 2 requests were not sent" in verdict(tabulate(plan, exchanges), planned=2)["reasons"][0]
+    assert verdict(tabulate(exchanges, {}))["valid"] is True
+    assert "1 requests were not sent" in verdict(tabulate(exchanges, {}), missing=1)["reasons"][0]
