@@ -5,11 +5,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from dash import ClientsideFunction, Dash, Input, Output, html
+from dash import ClientsideFunction, Dash, Input, Output, State, html
 from flask import Response, jsonify
 
 import planner
 from dashboard.access import Access
+from dashboard.answers import answer_directly
 from dashboard.page import Page
 from dashboard.parts.icon import hyphened
 from dashboard.parts.shell import Grafana, shell
@@ -66,12 +67,14 @@ def create_app(
     grafana: Grafana | None = None,
     groups: Sequence[Group] | None = None,
     services: Services | None = None,
+    share_s: float = 0.0,
 ) -> Dash:
     """The application over one source; its WSGI callable is ``.server``.
 
     ``path_prefix`` begins and ends with a slash and stays in the addresses that reach this process. ``access`` says who
     may reach all but ``healthz``. ``grafana`` is where queries can be opened too. ``groups`` of pages: all by default.
-    ``services`` are what some pages use besides measurements; without them they say so.
+    ``services`` are what some pages use besides measurements; without them they say so. For ``share_s`` seconds one
+    answer serves all who look at the same.
     """
     shown = load_groups() if groups is None else groups
     pages = pages_of(shown)
@@ -101,14 +104,16 @@ def create_app(
     app.index_string = INDEX.replace("PRE_PAINT", PRE_PAINT).replace("FAVICON", app.get_asset_url("favicon.svg"))
     hashes = [script_hash(PRE_PAINT), *app.csp_hashes()]
     protect(app.server, access=access or Access(), open_path=path_prefix + HEALTH, script_hashes=hashes)
+    answer_directly(app, path_prefix, source.clock, share_s)
     return app
 
 
 def _route(app: Dash, pages: Sequence[Page], prefix: str) -> None:
     by_path = {prefix + page.path.lstrip("/"): page for page in pages}
 
-    @app.callback(Output("main", "children"), Input("url", "pathname"))
-    def show(pathname: str | None) -> Any:
+    # the query string is not shown by this, but names the language
+    @app.callback(Output("main", "children"), Input("url", "pathname"), State("url", "search"))
+    def show(pathname: str | None, _search: str | None = None) -> Any:
         page = by_path.get(pathname or prefix)
         return page.layout() if page is not None else not_found(pathname, prefix)
 

@@ -37,6 +37,9 @@ from planner.slo import Slo, first_fault, load_slo
 
 SOURCE_TIMEOUT_S = 10.0
 
+SHARE_S = 1.0
+"""For so long one answer serves all who look at the same; browsers ask every 5 s at most."""
+
 
 def serve(settings: DashboardSettings, promise: dict[str, float], said: TextIO = sys.stderr) -> None:
     """Serve until SIGINT or SIGTERM. ``promise`` overrides single fields of the SLO. Raises SettingsError."""
@@ -61,8 +64,9 @@ def serve(settings: DashboardSettings, promise: dict[str, float], said: TextIO =
     try:
         grafana = Grafana(settings.grafana_url, settings.grafana_datasource)
         app = create_app(
-            source, slo, path_prefix=settings.path_prefix, access=access, grafana=grafana, services=services
-        )
+            source, slo, path_prefix=settings.path_prefix, access=access, grafana=grafana, services=services,
+            share_s=SHARE_S,
+        )  # fmt: skip
         add_metrics(app.server, settings.path_prefix)
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         server = create_server(

@@ -244,11 +244,13 @@ def as_source_error(error: Exception | None) -> SourceError:
 
 def on_grid(series: Series, window: Window) -> list[float | None]:
     """Values of ``series`` at each step of ``window``; None for steps without a sample and for NaN and infinity."""
-    values: list[float | None] = [None] * window.points
+    grid = np.full(window.points, np.nan)
     steps = np.rint((series.timestamps_ms / 1000 - window.start_s) / window.step_s).astype(np.int64)
     usable = np.isfinite(series.values) & (steps >= 0) & (steps < window.points)
-    for step, value in zip(steps[usable].tolist(), series.values[usable].tolist(), strict=True):
-        values[step] = value
+    grid[steps[usable]] = series.values[usable]
+    values: list[float | None] = grid.tolist()
+    for step in np.flatnonzero(np.isnan(grid)).tolist():
+        values[step] = None
     return values
 
 
