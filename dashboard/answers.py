@@ -24,6 +24,7 @@ from dashboard.words import ENGLISH, Catalogue, Said, catalogues, chosen
 
 CALLBACKS, LAYOUT = "_dash-update-component", "_dash-layout"
 LANGUAGE_COOKIE = "loadline-lang"
+COOKIE_MAX_AGE_S = 31_536_000
 MAX_SHARED = 256
 GZIP_LEVEL = 4
 GZIP_WINDOW_BITS = 31
@@ -167,6 +168,13 @@ def answer_directly(app: Dash, prefix: str, clock: Callable[[], float], share_s:
         if not isinstance(asked, dict) or (answerer := known.get(asked.get("output", ""))) is None:
             return None
         return _answered(answerer, asked, shared, languages)
+
+    @server.after_request
+    def remember(response: Response) -> Response:
+        named = request.args.get("lang", "")
+        if response.mimetype == "text/html" and named in languages:
+            response.set_cookie(LANGUAGE_COOKIE, named, max_age=COOKIE_MAX_AGE_S, samesite="Lax", path=prefix)
+        return response
 
 
 def _answered(

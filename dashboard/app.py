@@ -5,12 +5,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import orjson
 from dash import ClientsideFunction, Dash, Input, Output, State, html
-from flask import Response, jsonify
+from flask import Response, jsonify, request
 
 import planner
 from dashboard.access import Access
-from dashboard.answers import answer_directly
+from dashboard.answers import answer_directly, language_of_request
 from dashboard.page import Page
 from dashboard.parts.icon import hyphened
 from dashboard.parts.shell import Grafana, shell
@@ -19,12 +20,15 @@ from dashboard.security import protect, script_hash
 from dashboard.services import Services
 from dashboard.site import Site
 from dashboard.source import Source
+from dashboard.words import catalogues, texts_of_scripts
 from planner.slo import Slo
 
 HEALTH = "healthz"
 CHARTS = "data/charts.js"
 BUNDLE = Path(planner.__file__).parent / "assets" / "plotly-cartesian.min.js"
 """Plotly's cartesian bundle, which the planner's reports hold too."""
+
+ASSETS = Path(__file__).parent / "assets"
 
 ASSET_MAX_AGE_S = 31_536_000
 """Dash adds each asset's time of change to its address, so browsers may keep it."""
@@ -37,7 +41,7 @@ PRE_PAINT = (
 """Sets the theme before the first paint, so that no page flashes white."""
 
 INDEX = """<!DOCTYPE html>
-<html lang="en">
+<html lang="LANGUAGE">
 <head>
 {%metas%}
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -45,6 +49,7 @@ INDEX = """<!DOCTYPE html>
 <title>{%title%}</title>
 <link rel="icon" type="image/svg+xml" href="FAVICON">
 <script>PRE_PAINT</script>
+<script type="application/json" id="words">WORDS</script>
 {%css%}
 </head>
 <body>
@@ -56,6 +61,17 @@ INDEX = """<!DOCTYPE html>
 </footer>
 </body>
 </html>"""
+
+
+class Application(Dash):
+    """Dash, whose document names its language and holds the words that its scripts say in it."""
+
+    def interpolate_index(self, **parts: Any) -> str:
+        """The document for the request at hand."""
+        catalogue = catalogues()[language_of_request(request.query_string.decode())]
+        held = orjson.dumps(catalogue.pairs(texts_of_scripts(ASSETS))).decode().replace("<", "\\u003c")
+        page: str = super().interpolate_index(**parts)  # type: ignore[no-untyped-call]
+        return page.replace("LANGUAGE", catalogue.language, 1).replace("WORDS", held, 1)
 
 
 def create_app(
@@ -80,7 +96,7 @@ def create_app(
     pages = pages_of(shown)
     site = Site(source, slo, path_prefix, services or Services())
     bundle = BUNDLE.read_bytes()
-    app = Dash(
+    app = Application(
         __name__,
         title="Loadline",
         update_title="",

@@ -64,7 +64,7 @@ class View:
     """A range (``range_text`` and its length) or a fixed ``from_s`` to ``to_s``; an empty filter means all.
 
     ``chosen`` is whether the address names a range, or the default stands. ``trace`` is the request that is opened, if
-    any; ``own`` holds the parameters that only the page at hand reads.
+    any; ``language`` is the one that the address names; ``own`` holds the parameters that only the page at hand reads.
     """
 
     range_text: str = DEFAULT_RANGE
@@ -76,6 +76,7 @@ class View:
     replicas: tuple[str, ...] = ()
     tenants: tuple[str, ...] = ()
     trace: str = ""
+    language: str = ""
     own: Mapping[str, str] = field(default_factory=dict)
     chosen: bool = field(default=False, compare=False)
 
@@ -114,6 +115,7 @@ class View:
         values = (self.pools, self.engines, self.replicas, self.tenants)
         for name, chosen in zip(FILTERS, values, strict=True):
             pairs += [(name, value) for value in ((changes.pop(name),) if name in changes else chosen)]
+        pairs += [("lang", self.language)] if self.language else []
         pairs += list(changes.items())
         return f"?{urlencode(pairs)}" if pairs else ""
 
@@ -139,10 +141,13 @@ def parse(search: str | None) -> View:
     given = parse_qs((search or "").lstrip("?"), keep_blank_values=True)
     pools, engines, replicas, tenants = (_values(given, name) for name in FILTERS)
     rest = {
-        name: values[-1] for name, values in given.items() if name not in (*FILTERS, "range", "from", "to", "trace")
+        name: values[-1]
+        for name, values in given.items()
+        if name not in (*FILTERS, "range", "from", "to", "trace", "lang")
     }
     view = View(
-        pools=pools, engines=engines, replicas=replicas, tenants=tenants, trace=_trace(given), own=rest, chosen=False
+        pools=pools, engines=engines, replicas=replicas, tenants=tenants, trace=_trace(given),
+        language=given.get("lang", [""])[-1], own=rest, chosen=False,
     )  # fmt: skip
     if "from" in given or "to" in given:
         from_s, to_s = _moment(given, "from"), _moment(given, "to")

@@ -8,10 +8,11 @@
   'use strict';
   const RANGES = { '15m': 900, '1h': 3600, '6h': 21600, '24h': 86400, '7d': 604800 };
   const DEFAULT_RANGE = '1h';
-  const SHARED = ['range', 'from', 'to', 'pool', 'engine', 'replica', 'tenant'];
+  const SHARED = ['range', 'from', 'to', 'pool', 'engine', 'replica', 'tenant', 'lang'];
   const GIVE_UP_MS = 20000;
   let count = 0, askedAt = 0, waiting = false, stamp = null, stampedAt = 0;
 
+  const words = window.loadline.words;
   const byId = id => document.getElementById(id);
   const params = () => new URLSearchParams(location.search);
   const offset = () => -new Date().getTimezoneOffset() * 60;
@@ -52,7 +53,7 @@
   /* painting */
   function moment(time_s, beside_s) {  /* the day is left out where it is that of beside_s */
     const d = new Date(time_s * 1000), pad = n => String(n).padStart(2, '0');
-    const day = new Date(beside_s * 1000).toDateString() === d.toDateString() ? '' : `${d.getDate()} ${d.toLocaleString('en', { month: 'short' })} `;
+    const day = new Date(beside_s * 1000).toDateString() === d.toDateString() ? '' : `${d.getDate()} ${d.toLocaleString(document.documentElement.lang, { month: 'short' })} `;
     return `${day}${pad(d.getHours())}:${pad(d.getMinutes())}`;
   }
   function paint() {
@@ -71,14 +72,14 @@
     window.loadline.menus.paint(stamp, params());
   }
   function reveal(link) { const side = link.parentElement; if (side.scrollWidth > side.clientWidth) side.scrollLeft = link.offsetLeft - side.clientWidth / 2 + link.offsetWidth / 2; }
-  function age(s) { return s < 60 ? `${Math.round(s)} s` : s < 3600 ? `${Math.round(s / 60)} m` : s < 172800 ? `${Math.round(s / 3600)} h` : `${Math.round(s / 86400)} d`; }
+  function age(s) { const n = by => ({ n: Math.round(s / by) }); return s < 60 ? words('{n} s', n(1)) : s < 3600 ? words('{n} m', n(60)) : s < 172800 ? words('{n} h', n(3600)) : words('{n} d', n(86400)); }
   function paintAge() {
     const text = byId('fresh'), dot = byId('fresh-dot'); if (!text || !stamp) return;
-    if (stamp.newest_s === null) { text.textContent = stamp.error ? 'source down' : 'no samples'; dot.className = 'fresh fresh-breach'; text.title = stamp.error || 'the source holds no scrapes'; return; }
+    if (stamp.newest_s === null) { text.textContent = stamp.error ? words('source down') : words('no samples'); dot.className = 'fresh fresh-breach'; text.title = stamp.error || words('the source holds no scrapes'); return; }
     const old = Math.max(0, stamp.now_s - stamp.newest_s + (performance.now() - stampedAt) / 1000);
     const state = old > 180 ? 'breach' : old > 45 ? 'warn' : 'ok';
-    text.textContent = state === 'ok' ? `${age(old)} ago` : `stale ${age(old)}`; dot.className = `fresh fresh-${state}`;
-    text.title = 'age of the newest sample';
+    text.textContent = state === 'ok' ? words('{age} ago', { age: age(old) }) : words('stale {age}', { age: age(old) }); dot.className = `fresh fresh-${state}`;
+    text.title = words('age of the newest sample');
   }
 
   /* clock */
@@ -92,33 +93,35 @@
   addEventListener('popstate', () => setTimeout(paint));
 
   function copy(text, what) {
-    const done = () => say(`${what} copied`);
-    if (navigator.clipboard && isSecureContext) { navigator.clipboard.writeText(text).then(done, () => say('The browser does not allow copying')); return; }
+    const done = () => say(words(what));
+    if (navigator.clipboard && isSecureContext) { navigator.clipboard.writeText(text).then(done, () => say(words('The browser does not allow copying'))); return; }
     const area = document.createElement('textarea'); area.value = text; document.body.append(area); area.select();
     document.execCommand('copy'); area.remove(); done();
   }
   function share() {
     const query = params(), [from, to] = shown();
     query.delete('range'); query.set('from', from); query.set('to', to);
-    copy(`${location.origin}${location.pathname}?${query}`, 'Link');
+    copy(`${location.origin}${location.pathname}?${query}`, 'Link copied');
   }
   function toggleTheme() {
     const root = document.documentElement, theme = root.getAttribute('data-theme') === 'dark' ? 'light' : 'dark';
-    root.setAttribute('data-theme', theme); store('loadline-theme', theme); say(`${theme === 'dark' ? 'Dark' : 'Light'} theme`);
+    root.setAttribute('data-theme', theme); store('loadline-theme', theme); say(theme === 'dark' ? words('Dark theme') : words('Light theme'));
   }
 
+  const every = s => s === '0' ? words('Refresh paused') : words('Refresh every {n} s', { n: s });
+  function language() { const query = params(); query.set('lang', document.documentElement.lang === 'zh' ? 'en' : 'zh'); location.search = query; }
   function pause() {
     const paused = stored('loadline-refresh', '10') === '0';
     store('loadline-refresh', paused ? stored('loadline-refresh-was', '10') : '0');
     if (!paused) store('loadline-refresh-was', byId('refresh').value);
-    paint(); say(paused ? `Refresh every ${byId('refresh').value} s` : 'Refresh paused');
+    paint(); say(every(paused ? byId('refresh').value : '0'));
     if (paused) refresh();
   }
 
   const ACTS = {
-    share, theme: toggleTheme, pause, earlier: () => shift(-1), later: () => shift(1),
+    share, theme: toggleTheme, language, pause, earlier: () => shift(-1), later: () => shift(1),
     live: () => setRange(stored('loadline-range', '')),
-    copy: button => copy(queryBeside(button), 'Query'),
+    copy: button => copy(queryBeside(button), 'Query copied'),
     table: button => window.loadline.charts.table(button.closest('.panel'), button),
     explore: button => { const q = kept(); q.set('expr', queryBeside(button)); go(`${shell().prefix}explore`, q); },
     grafana: button => window.loadline.menus.grafana(queryBeside(button), shell(), shown(), fixed() ? null : relative()),
@@ -137,7 +140,7 @@
     const range = event.target.closest('[data-range]'); if (range) setRange(range.dataset.range);
     document.querySelectorAll('details[open]').forEach(d => { if (!d.contains(event.target)) d.open = false; });
   });
-  document.addEventListener('change', event => { if (event.target.id === 'refresh') { store('loadline-refresh', event.target.value); say(event.target.value === '0' ? 'Refresh paused' : `Refresh every ${event.target.value} s`); } });
+  document.addEventListener('change', event => { if (event.target.id === 'refresh') { store('loadline-refresh', event.target.value); say(every(event.target.value)); } });
 
   /* keys: g then a page's letter; the rest is in the list that ? shows */
   let g = 0;
@@ -156,7 +159,7 @@
     else if (event.key === 'f') { const menu = byId('pools'); menu.open = true; (menu.querySelector('input') || menu.querySelector('summary')).focus(); }
   });
 
-  window.loadline = { go, refresh, change, copy, stored, store, setFixed, fixed, shown, live: ACTS.live, age, say, kept, moment, seconds };
+  Object.assign(window.loadline, { go, refresh, change, copy, stored, store, setFixed, fixed, shown, live: ACTS.live, age, say, kept, moment, seconds });
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
     loadline: {
       ask() { setTimeout(paint); return next(); },

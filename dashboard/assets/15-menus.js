@@ -1,6 +1,7 @@
 /* What the header's menus hold: filters from the answer's stamp, any range, the list of keys, the way to Grafana. */
 (function () {
   'use strict';
+  const words = window.loadline.words;
   const byId = id => document.getElementById(id);
   const NAMES = { pool: ['pools', 'All pools', 'pools'], engine: ['engines'], replica: ['replicas'], tenant: ['tenants'] };
   const make = (tag, more, ...children) => { const node = Object.assign(document.createElement(tag), more); node.append(...children); return node; };
@@ -15,8 +16,8 @@
       fill(byId(`${name}-list`), name, all, chosen);
     }
     const pools = query.getAll('pool');
-    byId('pools-text').textContent = !pools.length ? 'All pools' : pools.length === 1 ? pools[0] : `${pools.length} pools`;
-    byId('filters-text').textContent = beside ? `Filter: ${beside}` : 'Filter';
+    byId('pools-text').textContent = !pools.length ? words('All pools') : pools.length === 1 ? pools[0] : words('{n} pools', { n: pools.length });
+    byId('filters-text').textContent = beside ? words('Filter: {n}', { n: beside }) : words('Filter');
     byId('filters').hidden = !beside && ['engine', 'replica', 'tenant'].every(name => byId(`${name}-set`).hidden);
   }
   function fill(list, name, all, chosen) {
@@ -24,7 +25,7 @@
     if (!list || list.dataset.key === key) return;
     const focused = document.activeElement && list.contains(document.activeElement) ? document.activeElement.value : null;
     list.dataset.key = key; list.replaceChildren();
-    if (!all.length) list.append(make('p', { textContent: 'None seen yet' }));
+    if (!all.length) list.append(make('p', { textContent: words('None seen yet') }));
     for (const value of all) {
       const box = make('input', { type: 'checkbox', value, checked: chosen.includes(value) });
       box.addEventListener('change', () => window.loadline.change(q => {
@@ -41,18 +42,18 @@
   function form() {
     const [from, to] = window.loadline.shown(), field = (id, text, more) => make('label', {}, text, make('input', { id, className: 'in', ...more }));
     byId('abs-form').replaceChildren(
-      field('abs-from', 'From', { type: 'datetime-local', value: local(from) }), field('abs-to', 'To', { type: 'datetime-local', value: local(to) }),
-      field('abs-len', 'or the last', { type: 'text', placeholder: '36h', size: 8 }), make('p', { id: 'abs-why', className: 'abs-why' }),
-      Object.assign(make('button', { type: 'button', className: 'btn btn-p', textContent: 'Show' }), {}));
+      field('abs-from', words('From'), { type: 'datetime-local', value: local(from) }), field('abs-to', words('To'), { type: 'datetime-local', value: local(to) }),
+      field('abs-len', words('or the last'), { type: 'text', placeholder: '36h', size: 8 }), make('p', { id: 'abs-why', className: 'abs-why' }),
+      Object.assign(make('button', { type: 'button', className: 'btn btn-p', textContent: words('Show') }), {}));
     byId('abs-why').setAttribute('role', 'alert');
     byId('abs-form').querySelector('button').dataset.act = 'absolute';
   }
   function absolute(setFixed, setRange) {
     const length = byId('abs-len').value.trim(), why = text => { byId('abs-why').textContent = text; };
-    if (length) { if (!/^\d{1,6}[smhdw]$/.test(length)) { why('A length looks like 90m, 36h or 7d.'); return; } setRange(length); }
+    if (length) { if (!/^\d{1,6}[smhdw]$/.test(length)) { why(words('A length looks like 90m, 36h or 7d.')); return; } setRange(length); }
     else {
       const from = new Date(byId('abs-from').value).getTime() / 1000, to = new Date(byId('abs-to').value).getTime() / 1000;
-      if (!(to > from)) { why('From must lie before To.'); return; }
+      if (!(to > from)) { why(words('From must lie before To.')); return; }
       setFixed(from, to);
     }
     byId('absolute').open = false;
@@ -61,7 +62,7 @@
   document.addEventListener('keydown', event => { if (event.key === 'Enter' && event.target.closest && event.target.closest('#abs-form')) byId('abs-form').querySelector('button').click(); });
 
   /* what can be done with the PromQL in a panel's menu; made when it opens, so that no refresh carries it */
-  const ON_QUERY = [['copy', 'copy', 'Copy PromQL'], ['explore', 'terminal-2', 'Open in Explore'], ['grafana', 'external-link', 'Open in Grafana']];
+  const ON_QUERY = [['copy', 'copy', words('Copy PromQL')], ['explore', 'terminal-2', words('Open in Explore')], ['grafana', 'external-link', words('Open in Grafana')]];
   function dress(menu) {
     menu.querySelectorAll('.m-q').forEach(row => {
       if (row.querySelector('button')) return;

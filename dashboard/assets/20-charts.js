@@ -1,6 +1,7 @@
 /* What charts do together: one crosshair on all, drag to zoom all, legend hover, and any chart as a table. */
 (function () {
   'use strict';
+  const words = window.loadline.words;
   const plots = () => document.querySelectorAll('.js-plotly-plot');
   const hairs = new WeakMap();
 
@@ -73,14 +74,14 @@
   function columns(plot) {
     const out = [], suffix = ((plot.layout.yaxis || {}).ticksuffix || '').trim(), unit = suffix ? `, ${suffix}` : '';
     for (const trace of plot.data || []) {
-      if (trace.type === 'heatmap') (trace.z || []).forEach((row, i) => out.push({ name: (trace.meta || [])[i] || `bucket ${i + 1}`, x0: trace.x0, dx: trace.dx, y: row }));
+      if (trace.type === 'heatmap') (trace.z || []).forEach((row, i) => out.push({ name: (trace.meta || [])[i] || words('bucket {n}', { n: i + 1 }), x0: trace.x0, dx: trace.dx, y: row }));
       else if (trace.name && trace.dx) out.push({ name: trace.name + unit, x0: trace.x0, dx: trace.dx, y: trace.y || [] });
     }
     return out.sort((a, b) => plot.data[0].type === 'heatmap' ? 0 : a.name < b.name ? -1 : 1);
   }
   function fill(panel, plot) {
     const box = panel.querySelector('.p-t'), series = columns(plot), table = document.createElement('table'), head = document.createElement('tr');
-    cell(head, 'th', 'time'); series.forEach(one => cell(head, 'th', one.name)); table.append(head);
+    cell(head, 'th', words('time')); series.forEach(one => cell(head, 'th', one.name)); table.append(head);
     const first = series[0], length = first ? first.y.length : 0;
     for (let i = length - 1; i >= 0; i--) {
       const row = document.createElement('tr');
@@ -92,7 +93,7 @@
   }
   function table(panel, button) {
     const on = panel.classList.toggle('as-table'), plot = panel.querySelector('.js-plotly-plot');
-    button.lastChild.textContent = on ? 'View as chart' : 'View as table';
+    button.lastChild.textContent = on ? words('View as chart') : words('View as table');
     if (on && plot) fill(panel, plot); else panel.querySelector('.p-t').replaceChildren();
     panel.querySelector('details').open = false;
   }

@@ -37,7 +37,7 @@
   document.addEventListener('keydown', event => { if (event.key === 'Enter' && event.target.id === 'ex-expr') run(event.target.value); });
   document.addEventListener('click', event => {
     const button = event.target.closest('[data-act=run]'); if (button) run(byId('ex-expr').value);
-    if (event.target.closest('[data-act=copyexpr]')) window.loadline.copy(byId('ex-expr').value, 'Query');
+    if (event.target.closest('[data-act=copyexpr]')) window.loadline.copy(byId('ex-expr').value, 'Query copied');
   });
   document.addEventListener('loadline:stamped', sync);
 })();

@@ -65,10 +65,15 @@ def _header(prefix: str) -> Node:
             _range_bar(),
             _freshness(),
             _button("link", "share", "Copy link to this view"),
+            # in Chinese, both texts are those that lead back to English
+            html.Button(
+                "中文", type="button", className="ib lang", title="Show this in Chinese",
+                **hyphened(data_act="language"),
+            ),
             _button("moon", "theme", "Switch between light and dark"),
         ],
         className="top",
-    )
+    )  # fmt: skip
 
 
 def _picker(key: str, text: str, title: str, children: Sequence[Node]) -> Node:

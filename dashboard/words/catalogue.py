@@ -3,6 +3,7 @@
 English is what the code is written in; every other language is a file beside this one, from English to its own words.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,13 @@ def catalogues() -> dict[str, Catalogue]:
     folder = Path(__file__).parent
     others = {code: orjson.loads((folder / f"{code}.json").read_bytes()) for code in LANGUAGES if code != "en"}
     return {"en": ENGLISH} | {code: Catalogue(code, texts) for code, texts in others.items()}
+
+
+def texts_of_scripts(folder: Path) -> tuple[str, ...]:
+    """What the scripts in ``folder`` say through ``words('...')``, or hand on to what does (``copied``)."""
+    scripts = "".join(path.read_text("utf-8") for path in sorted(folder.glob("*.js")))
+    said = re.findall(r"words\('([^']*)'|, '(\w+ copied)'\)", scripts)
+    return tuple(dict.fromkeys(direct or copied for direct, copied in said))
 
 
 def chosen(search: str, cookie: str, accepted: LanguageAccept) -> str:
