@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from alerts.emit import emit
+from alerts.rule import is_recorded
 from alerts.rulefile import read_rule_file
 from collector.model.errors import QueryError
 from collector.promql import VectorSelector, parse, selectors
@@ -57,7 +58,8 @@ def render(text: str, path: str, vocabulary: Vocabulary) -> Rendered:
             except SignalAbsent as absent:
                 rendered.left_out.append((name, str(absent)))
                 continue
-            foreign = sorted({one.name for one in _selectors(node, expr)} - known)
+            names = {one.name for one in _selectors(node, expr)}
+            foreign = sorted(name for name in names - known if not is_recorded(name))
             if foreign:
                 rendered.left_out.append((name, f"no dialect asked for has {', '.join(foreign)}"))
                 continue

@@ -5,6 +5,12 @@ from dataclasses import dataclass, field
 from collector.model.labels import Labels
 
 DEFAULT_INTERVAL_S = 60.0
+RECORDED_COLONS = 2
+
+
+def is_recorded(name: str) -> bool:
+    """Whether a series is by its name a recording rule's (level:metric:operation), which no engine exposes."""
+    return name.count(":") >= RECORDED_COLONS
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from alerts.lint.finding import Remark
 from alerts.lint.names import Names
 from alerts.lint.rewrite import mended
+from alerts.rule import is_recorded
 from collector.model.labels import METRIC_NAME
 from collector.model.matchers import Matcher
 from collector.promql import Expr, VectorSelector, selectors
@@ -42,6 +43,8 @@ def unknown_names(expr: Expr, names: Names, recorded: frozenset[str]) -> Iterato
     for selector in selectors(expr):
         name = selector.name
         if not name or name in names.series or name in recorded or name in ("ALERTS", "ALERTS_FOR_STATE"):
+            continue
+        if is_recorded(name):  # by a rule of another file
             continue
         if f"{name}_bucket" in names.series:
             message = f"{name} is a histogram; its series are {name}_bucket, {name}_sum and {name}_count"

@@ -176,8 +176,8 @@ class Responder:
         if entry is None:
             why = f'no response is called "{wanted}"; there are {", ".join(self.catalogue)}'
             return begun.moved("failed", now_s, why, error=why)
-        if mode == "human":
-            return begun.moved("told", now_s, "for people to do")
+        if mode == "human" or self.gateway is None:
+            return begun.moved("told", now_s, "for people to do" + ("" if self.gateway else ": there is no gateway"))
         if mode == "assisted":
             return begun.moved("waiting", now_s, "waits for a person to confirm")
         return begun.moved("held", now_s, "to be done")
