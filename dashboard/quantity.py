@@ -90,6 +90,18 @@ def count(value: float | None, unit: str = "") -> str:
     return f"{significant(value)}{tail}"
 
 
+def money(usd: float | None) -> str:
+    """Dollars: ``$0.42``, ``$2.50``, ``$1,234``, ``$12.4k``; two digits after the point below a hundred."""
+    if usd is None or not math.isfinite(usd):
+        return ABSENT
+    sign, size = ("-" if usd < 0 else ""), abs(usd)
+    if size >= 99_995:
+        return f"{sign}${count(size)}"
+    if size >= 99.995:
+        return f"{sign}${size:,.0f}"
+    return f"{sign}${size:.2f}" if size >= 0.0995 or size == 0 else f"{sign}${significant(size)}"
+
+
 def per_second(value: float | None) -> str:
     """A request rate in a sentence: ``126 req/s``."""
     return count(value, "req/s")

@@ -73,12 +73,10 @@
     const form = event.target.closest('[data-form]'), button = form && form.querySelector('[data-post]');
     if (button) setTimeout(() => post(button));
   });
-  document.addEventListener('input', event => {
-    if (event.target.type !== 'range') return;
-    const shown = event.target.closest('label') && event.target.closest('label').querySelector('output'); if (shown) shown.textContent = event.target.value;
-  });
+  function outputs() { document.querySelectorAll('label output').forEach(shown => { const range = shown.closest('label').querySelector('input[type=range]'); if (range) shown.textContent = range.value; }); }
+  document.addEventListener('input', event => { if (event.target.type === 'range') outputs(); });
   document.addEventListener('loadline:stamped', () => {
     follow();
-    document.querySelectorAll('label output').forEach(shown => { const range = shown.parentElement.querySelector('input[type=range]'); if (range) shown.textContent = range.value; });
+    setTimeout(outputs, 150);  /* after the address's values have been put into the sliders */
   });
 })();

@@ -1,8 +1,12 @@
 """A fleet's history, made up but consistent, behind a Prometheus API that our own PromQL engine answers."""
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
@@ -10,6 +14,7 @@ import numpy as np
 import orjson
 import pytest
 from dash import Dash
+from waitress import create_server
 
 from collector.client import Client
 from collector.model.labels import Labels, from_mapping
@@ -532,3 +537,132 @@ def moving_clock() -> FakeClock:
 def troubled_server(fleet: Fleet) -> FakePrometheus:
     """The troubled fleet's server, for all tests of a module."""
     return FakePrometheus(fleet, ALERTS, request_spans())
+
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+PATIENCE_MS = 60_000
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """Debian's Chromium; skips where there is none, but in CI."""
+    if not CHROMIUM.exists() and os.environ.get("CI") != "true":
+        pytest.skip(f"no browser: {CHROMIUM} is missing")
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=PATIENCE_MS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(ARGUMENTS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium):
+    """A page of a fresh context, in UTC, that fails the test on a console error or a request to anywhere else."""
+    context = chromium.new_context(
+        viewport={"width": 1440, "height": 900},
+        timezone_id="UTC",
+        locale="en-GB",
+        reduced_motion="reduce",
+        color_scheme="light",
+    )
+    context.set_default_timeout(PATIENCE_MS)
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    faults: list[str] = []
+    opened = context.new_page()
+    opened.on("console", lambda said: faults.append(f"console: {said.text}") if said.type == "error" else None)
+    opened.on("pageerror", lambda error: faults.append(f"script: {error}"))
+    opened.on("request", lambda asked: faults.append(asked.url) if not is_local(asked.url) else None)
+    yield opened
+    context.close()
+    assert not faults
+
+
+def is_local(url: str) -> bool:
+    """Whether an address is of this machine."""
+    return url.startswith(("http://127.0.0.1:", "data:", "blob:"))
+
+
+AXE = Path(__file__).parent / "axe-core-4.14.1.min.js"
+AXE_RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+@pytest.fixture
+def check_sound(page) -> Callable[[], None]:
+    """Checks the page that is open: axe-core finds nothing serious, in light and dark, and it fits a phone."""
+
+    def check() -> None:
+        page.evaluate(AXE.read_text("utf-8"))
+        for theme in ("light", "dark"):
+            page.evaluate(f"document.documentElement.setAttribute('data-theme', '{theme}')")
+            found = page.evaluate(f"axe.run(document, {{resultTypes: ['violations'], runOnly: {AXE_RULES}}})")
+            serious = [
+                (theme, one["id"], one["nodes"][0]["html"][:200])
+                for one in found["violations"]
+                if one["impact"] in ("serious", "critical")
+            ]
+            assert serious == []
+        page.set_viewport_size({"width": 390, "height": 800})
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+    return check
+
+
+@pytest.fixture(scope="module")
+def serve() -> Iterator[Callable[[Dash], str]]:
+    """Serves applications on ports of their own: ``serve(app)`` is the address."""
+    running: list[tuple[Any, Thread]] = []
+
+    def run(app: Dash) -> str:
+        server = create_server(app.server, host="127.0.0.1", port=0, threads=8)
+        thread = Thread(target=server.run)
+        thread.start()
+        running.append((server, thread))
+        return f"http://127.0.0.1:{server.effective_port}"
+
+    yield run
+    for server, thread in running:
+        server.task_dispatcher.shutdown(cancel_pending=True, timeout=30)
+        server.trigger.pull_trigger(server.close)  # in the loop's own thread
+        thread.join(30)
+
+
+@pytest.fixture(scope="module")
+def over_http() -> Iterator[Callable[[httpx.BaseTransport], str]]:
+    """Serves transports over HTTP, for processes that ask them: ``over_http(transport)`` is the address."""
+    running: list[tuple[ThreadingHTTPServer, Thread]] = []
+
+    def run(transport: httpx.BaseTransport) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                asked = httpx.Request(self.command, f"http://test{self.path}", content=body, headers=dict(self.headers))
+                told = transport.handle_request(asked)
+                self.send_response(told.status_code)
+                self.send_header("Content-Length", str(len(told.content)))
+                self.end_headers()
+                self.wfile.write(told.content)
+
+            def log_message(self, *told: object) -> None:
+                pass
+
+        for method in ("GET", "POST", "DELETE"):
+            setattr(Handler, f"do_{method}", Handler.answer)
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        running.append((server, thread))
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield run
+    for server, thread in running:
+        server.shutdown()
+        thread.join(30)
+        server.server_close()

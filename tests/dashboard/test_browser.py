@@ -1,6 +1,5 @@
 """The pages in Debian's Chromium: no console error, no request beyond 127.0.0.1, values as the server drew them."""
 
-import os
 import re
 from pathlib import Path
 from threading import Thread
@@ -15,11 +14,6 @@ from dashboard.registry import load_groups, pages_of
 from dashboard.source import Source
 from planner.slo import Slo
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 PATIENCE_MS = 60_000
 AXE = Path(__file__).parent / "axe-core-4.14.1.min.js"
 """From npm's axe-core 4.14.1, unchanged; MPL 2.0, as its head says."""
@@ -27,19 +21,6 @@ AXE = Path(__file__).parent / "axe-core-4.14.1.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    if not CHROMIUM.exists() and os.environ.get("CI") != "true":
-        pytest.skip(f"no browser: {CHROMIUM} is missing")
-    from playwright.sync_api import expect, sync_playwright
-
-    expect.set_options(timeout=PATIENCE_MS)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(ARGUMENTS))
-        yield browser
-        browser.close()
 
 
 class Site:
@@ -75,32 +56,6 @@ def site(troubled_server, moving_clock):
 def served(site):
     """The dashboard's address."""
     return site.address
-
-
-@pytest.fixture
-def page(chromium, served):
-    """A page of a fresh context, in UTC, that fails the test on a console error or a request to anywhere else."""
-    context = chromium.new_context(
-        viewport={"width": 1440, "height": 900},
-        timezone_id="UTC",
-        locale="en-GB",
-        reduced_motion="reduce",
-        color_scheme="light",
-    )
-    context.set_default_timeout(PATIENCE_MS)
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    faults: list[str] = []
-    opened = context.new_page()
-    opened.on("console", lambda said: faults.append(f"console: {said.text}") if said.type == "error" else None)
-    opened.on("pageerror", lambda error: faults.append(f"script: {error}"))
-    opened.on("request", lambda asked: faults.append(asked.url) if not is_local(asked.url) else None)
-    yield opened
-    context.close()
-    assert not faults
-
-
-def is_local(url: str) -> bool:
-    return url.startswith(("http://127.0.0.1:", "data:", "blob:"))
 
 
 def expect(locator):
