@@ -188,13 +188,12 @@ class Engine:
             self.stalled = self.has_work
             return dropped
         self.stalled = False
-        chunks = output.chunks
         try:
             sampled = self._runner.execute(output)
         except WorkerLost:
             raise  # nothing can be computed any more: not this step's fault
         except Exception as error:
-            log.exception("step %d failed; %d requests in it end with an error", output.step, len(chunks))
+            log.exception("step %d failed; %d requests in it end with an error", output.step, len(output.requests))
             self.idle()
             return dropped + self._fail(output.requests, "step_failed", f"the engine's step failed: {error}")
         now = self.clock()

@@ -18,7 +18,7 @@ from probe_engine.model.logprobs import TokenLogprobs, token_logprobs
 from probe_engine.model.sampling import SamplingParams, sample
 from probe_engine.runtime.crew import Crew
 from probe_engine.runtime.decode_graph import Capture, DecodeGraphs, capture_cuda
-from probe_engine.sched import Chunk, SchedulerConfig, SchedulerOutput
+from probe_engine.sched import Request, SchedulerConfig, SchedulerOutput
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -30,6 +30,7 @@ LARGEST_SHARE = 0.7  # of a step's rows in one part; beyond it, the other thread
 class _Sequence:
     """One request as the runner sees it."""
 
+    request_id: str
     ids: list[int]
     sampling: SamplingParams
     generator: torch.Generator | None
@@ -39,19 +40,31 @@ class _Sequence:
     blocks: int = 0  # ... so many are copied to that row
 
 
-_Row = tuple[Chunk, _Sequence]
-
-
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What one thread computes of a step: chunks of one token by context length, then longer ones."""
+    """A step, or what one thread computes of it: ``singles`` chunks of one token by context length, then longer ones.
 
-    singles: list[_Row]
-    longer: list[_Row]
+    ``starts`` and ``lengths`` (chunks,): the positions that each computes; ``samples`` (chunks,): who yields a token.
+    """
+
+    sequences: list[_Sequence]
+    starts: Int64Array
+    lengths: Int64Array
+    samples: npt.NDArray[np.bool_]
+    singles: int
+
+    def some(self, places: Int64Array) -> "_Part":
+        """The chunks at ``places``, in ascending order."""
+        sequences = [self.sequences[place] for place in places.tolist()]
+        singles = int(np.searchsorted(places, self.singles))
+        return _Part(sequences, self.starts[places], self.lengths[places], self.samples[places], singles)
 
     @property
-    def rows(self) -> list[_Row]:
-        return self.singles + self.longer
+    def sampling(self) -> list[_Sequence]:
+        """Those that yield a token."""
+        if self.samples.all():
+            return self.sequences
+        return [sequence for sequence, samples in zip(self.sequences, self.samples, strict=True) if samples]
 
 
 class Runner:
@@ -73,7 +86,9 @@ class Runner:
         self._model = model
         threads = torch.get_num_threads()
         self._crew = Crew(threads) if threads > 1 and model.concurrent and capture is None else None
-        self._sampling: list[_Row] = []  # those of the last step that yield a token, in the order of its logits
+        self._sampling: list[_Sequence] = []  # those of the last step that yield a token, in the order of its logits
+        self._decodes: tuple[Request, ...] = ()  # of the last step, and by context length with their origins:
+        self._decoding: tuple[list[_Sequence], Int64Array] = ([], np.zeros(0, np.int64))
         self._vocab_size = loaded.config.vocab_size
         self._block_size = config.block_size
         blocks_per_sequence = -(-config.max_model_len // config.block_size)
@@ -89,6 +104,7 @@ class Runner:
             capture=capture,
         )
         self._tables: Int64Array = np.zeros((config.max_num_seqs, blocks_per_sequence), np.int64)
+        self._last_ids: Int64Array = np.zeros(config.max_num_seqs, np.int64)  # each row's last sampled token
         self._free_rows = list(range(config.max_num_seqs - 1, -1, -1))
         self._sequences: dict[str, _Sequence] = {}
         self._generator = torch.Generator().manual_seed(seed)
@@ -125,7 +141,9 @@ class Runner:
             )
         history = History(prompt_ids, self._vocab_size, self._model.device) if sampling.adjusts else None
         own = self._generator if sampling.seed is None else torch.Generator().manual_seed(sampling.seed)
-        self._sequences[request_id] = _Sequence(list(prompt_ids), sampling, None if sampling.greedy else own, history)
+        self._sequences[request_id] = _Sequence(
+            request_id, list(prompt_ids), sampling, None if sampling.greedy else own, history
+        )
 
     def remove(self, request_id: str) -> None:
         """Forget a request that finished or was aborted; unknown ids are a ``ModelError``."""
@@ -148,11 +166,8 @@ class Runner:
         """
         for request in output.preempted:
             self._release(self._sequences[request.request_id])
-        parts = self._parts(output)
-        self._sampling = [row for part in parts for row in part.rows if row[0].samples]
-        for part in parts:
-            for chunk, sequence in part.rows:
-                self._follow_table(sequence, chunk)
+        parts = self._parts(self._step(output))
+        self._sampling = [sequence for part in parts for sequence in part.sampling]
         if self._crew is None or len(parts) == 1:
             return self._compute(parts[0])
         return torch.cat(self._crew.each(self._compute, parts))
@@ -160,16 +175,17 @@ class Runner:
     def record(self, output: SchedulerOutput, logits: torch.Tensor) -> dict[str, int]:
         """Sample from what ``logits(output)`` gave and append each token to its request."""
         sampling = self._sampling
-        wanted = [sequence.sampling for _, sequence in sampling]
-        adjusted = self._adjusted(logits, [sequence for _, sequence in sampling])
-        generators = [sequence.generator for _, sequence in sampling]
+        wanted = [sequence.sampling for sequence in sampling]
+        adjusted = self._adjusted(logits, sampling)
+        generators = [sequence.generator for sequence in sampling]
         tokens = sample(adjusted, wanted, generators, self._model.likeliest)
         self.logprobs = _logprobs(logits, sampling, tokens)
-        for (_, sequence), token in zip(sampling, tokens, strict=True):
+        self._last_ids[np.array([sequence.row for sequence in sampling], np.int64)] = tokens
+        for sequence, token in zip(sampling, tokens, strict=True):
             sequence.ids.append(token)
             if sequence.history is not None:
                 sequence.history.take(token)
-        return {chunk.request.request_id: token for (chunk, _), token in zip(sampling, tokens, strict=True)}
+        return {sequence.request_id: token for sequence, token in zip(sampling, tokens, strict=True)}
 
     def _compute(self, part: _Part) -> torch.Tensor:
         batch = self._batch(part)
@@ -187,31 +203,60 @@ class Runner:
         changed = adjust(logits[index], params, histories, self._eos_ids)
         return changed if len(rows) == len(sequences) else logits.float().index_copy(0, index, changed)
 
-    def _parts(self, output: SchedulerOutput) -> list[_Part]:
+    def _step(self, output: SchedulerOutput) -> _Part:
+        """The whole step, its block tables copied."""
+        if output.decodes is not self._decodes:
+            self._decodes, self._decoding = output.decodes, self._by_context(output.decodes)
+        sequences, origins = self._decoding
+        starts = origins + output.decode_step
+        for place in np.flatnonzero(starts % self._block_size == 0):  # who begins a block
+            self._follow_table(sequences[place], sequences[place].table)
+        if not output.prefills:
+            return _Part(sequences, starts, np.ones_like(starts), np.ones(len(starts), np.bool_), len(starts))
+        prefills = [(self._sequences[chunk.request.request_id], chunk) for chunk in output.prefills]
+        for sequence, chunk in prefills:
+            self._follow_table(sequence, chunk.request.block_table)
+            self._last_ids[sequence.row] = sequence.ids[chunk.start]  # what a chunk of one token computes
+        starts = np.concatenate((starts, np.array([chunk.start for _, chunk in prefills], np.int64)))
+        lengths = np.ones_like(starts)
+        lengths[len(sequences) :] = [chunk.tokens for _, chunk in prefills]
+        samples = np.ones(len(starts), np.bool_)
+        samples[len(sequences) :] = [chunk.samples for _, chunk in prefills]
+        everyone = [*sequences, *(sequence for sequence, _ in prefills)]
+        order = np.lexsort((np.where(lengths == 1, starts, 0), lengths > 1))
+        ordered = [everyone[place] for place in order.tolist()]
+        return _Part(ordered, starts[order], lengths[order], samples[order], int(np.count_nonzero(lengths == 1)))
+
+    def _by_context(self, decodes: tuple[Request, ...]) -> tuple[list[_Sequence], Int64Array]:
+        """Those who decode, and where each began on the scheduler's clock, the shortest context first."""
+        origins = np.array([request.decode_origin for request in decodes], np.int64)
+        order = np.argsort(origins, kind="stable")
+        known = self._sequences
+        return [known[decodes[place].request_id] for place in order.tolist()], origins[order]
+
+    def _parts(self, step: _Part) -> list[_Part]:
         """The step cut for the threads: one part where it is too small for several, or mostly one long chunk."""
-        step = [(chunk, self._sequences[chunk.request.request_id]) for chunk in output.chunks]
-        singles = sorted((row for row in step if row[0].tokens == 1), key=lambda row: row[0].start)
-        longer = [row for row in step if row[0].tokens > 1]
         threads = 1 if self._crew is None else self._crew.threads
-        rows = len(singles) + sum(chunk.tokens for chunk, _ in longer)
+        rows, singles = int(step.lengths.sum()), step.singles
         if threads == 1 or rows < threads * ROWS_PER_THREAD:
-            return [_Part(singles, longer)]
-        parts = [_Part(singles[at::threads], []) for at in range(threads)]
-        sizes = [len(part.singles) for part in parts]
-        for row in sorted(longer, key=lambda row: -row[0].tokens):
+            return [step]
+        places = [list(range(at, singles, threads)) for at in range(threads)]
+        sizes = [len(part) for part in places]
+        for place in singles + np.argsort(-step.lengths[singles:], kind="stable"):
             least = sizes.index(min(sizes))
-            parts[least].longer.append(row)
-            sizes[least] += row[0].tokens
-        return [_Part(singles, longer)] if max(sizes) > LARGEST_SHARE * rows else parts
+            places[least].append(int(place))
+            sizes[least] += int(step.lengths[place])
+        if max(sizes) > LARGEST_SHARE * rows:
+            return [step]
+        return [step.some(np.array(sorted(part), np.int64)) for part in places if part]
 
     def _release(self, sequence: _Sequence) -> None:
         if sequence.row is not None:
             self._free_rows.append(sequence.row)
             sequence.row = None
 
-    def _follow_table(self, sequence: _Sequence, chunk: Chunk) -> None:
-        """Copy what the scheduler has added to the request's block table since the last step."""
-        table = chunk.request.block_table
+    def _follow_table(self, sequence: _Sequence, table: list[int]) -> None:
+        """Copy what the scheduler has added to ``table``, the request's block table, since the last step."""
         if sequence.row is None:
             sequence.row, sequence.blocks = self._free_rows.pop(), 0
         if sequence.table is not table:  # the scheduler starts a new list at each admission
@@ -221,48 +266,41 @@ class Runner:
             sequence.blocks = len(table)
 
     def _batch(self, part: _Part) -> StepBatch:
-        size, ordered, singles = self._block_size, part.rows, len(part.singles)
-        starts = np.array([chunk.start for chunk, _ in ordered], np.int64)
-        lengths = np.array([chunk.tokens for chunk, _ in ordered], np.int64)
-        table_rows = np.array([sequence.row for _, sequence in ordered], np.int64)
+        size, singles, starts, lengths = self._block_size, part.singles, part.starts, part.lengths
+        table_rows = np.array([sequence.row for sequence in part.sequences], np.int64)
         ends = np.cumsum(lengths)
         positions = np.arange(ends[-1]) - np.repeat(ends - lengths - starts, lengths)
         slots = self._tables[np.repeat(table_rows, lengths), positions // size] * size + positions % size
-        ids: list[int] = []
-        for chunk, sequence in ordered:
-            ids += sequence.ids[chunk.start : chunk.start + chunk.tokens]
+        ids = [self._last_ids[table_rows[:singles]]]
+        chunks = []
+        for place in range(singles, len(starts)):
+            start, tokens, end = int(starts[place]), int(lengths[place]), int(ends[place])
+            ids.append(np.array(part.sequences[place].ids[start : start + tokens], np.int64))
+            table = self._tables[table_rows[place], : -(-(start + tokens) // size)]
+            chunks.append(ChunkSpan(end - tokens, end, start, self._tensor(table)))
         width = int(starts[singles - 1]) // size + 1 if singles else 0  # of the longest: singles are sorted
         return StepBatch(
-            token_ids=self._tensor(np.array(ids, np.int64)),
+            token_ids=self._tensor(np.concatenate(ids)),
             positions=self._tensor(positions),
             slots=self._tensor(slots),
             contexts=self._tensor(starts[:singles] + 1),
             tables=self._tensor(self._tables[table_rows[:singles], :width]),
-            chunks=tuple(
-                ChunkSpan(int(end) - chunk.tokens, int(end), chunk.start, self._table(sequence, chunk))
-                for (chunk, sequence), end in zip(ordered[singles:], ends[singles:], strict=True)
-            ),
-            sampled_rows=self._tensor(ends[[chunk.samples for chunk, _ in ordered]] - 1),
+            chunks=tuple(chunks),
+            sampled_rows=self._tensor(ends[part.samples] - 1),
         )
-
-    def _table(self, sequence: _Sequence, chunk: Chunk) -> torch.Tensor:
-        blocks = -(-(chunk.start + chunk.tokens) // self._block_size)
-        return self._tensor(self._tables[sequence.row, :blocks])
 
     def _tensor(self, array: Int64Array) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._model.device)
 
 
-def _logprobs(
-    logits: torch.Tensor, sampling: Sequence[tuple[Chunk, _Sequence]], tokens: Sequence[int]
-) -> dict[str, TokenLogprobs]:
-    asking = [(row, count) for row, (_, one) in enumerate(sampling) if (count := one.sampling.logprobs) is not None]
+def _logprobs(logits: torch.Tensor, sampling: Sequence[_Sequence], tokens: Sequence[int]) -> dict[str, TokenLogprobs]:
+    asking = [(row, count) for row, one in enumerate(sampling) if (count := one.sampling.logprobs) is not None]
     if not asking:
         return {}
     rows = [row for row, _ in asking]
     some = logits[torch.tensor(rows, device=logits.device)]
     told = token_logprobs(some, [tokens[row] for row in rows], [count for _, count in asking])
-    return {sampling[row][0].request.request_id: one for row, one in zip(rows, told, strict=True)}
+    return {sampling[row].request_id: one for row, one in zip(rows, told, strict=True)}
 
 
 def fit_num_blocks(loaded: LoadedModel, block_size: int, memory_bytes: int) -> int:

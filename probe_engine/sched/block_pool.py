@@ -1,8 +1,46 @@
 """KV blocks: which are free, who references the others, and which are shared through the prefix cache."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from probe_engine.sched.prefix_cache import PrefixCache
+
+
+class Blocks(Protocol):
+    """What the scheduler asks of KV blocks; ``BlockPool`` says what each call means."""
+
+    num_blocks: int
+    version: int
+
+    @property
+    def available(self) -> int:
+        """Blocks that can be had now."""
+
+    @property
+    def free(self) -> int:
+        """Blocks that hold nothing."""
+
+    @property
+    def cached(self) -> int:
+        """Blocks in the prefix cache."""
+
+    def references(self, block: int) -> int:
+        """Block tables that hold ``block``."""
+
+    def match(self, hashes: Sequence[int], limit: int) -> list[int]:
+        """Blocks of the longest cached prefix."""
+
+    def acquire(self, shared: Sequence[int], fresh: int) -> list[int] | None:
+        """A block table; None if there are too few blocks."""
+
+    def acquire_one(self) -> int | None:
+        """One new block; None when there is none."""
+
+    def release(self, blocks: Sequence[int], hashed: int) -> None:
+        """Give up a block table."""
+
+    def publish(self, contents: Sequence[int], blocks: Sequence[int]) -> None:
+        """Let others find each block by its content hash."""
 
 
 class BlockPool:
@@ -27,6 +65,11 @@ class BlockPool:
         return len(self._free) + (self._cache.idle if self._cache is not None else 0)
 
     @property
+    def free(self) -> int:
+        """Blocks that hold nothing: those that are had without forgetting anything."""
+        return len(self._free)
+
+    @property
     def cached(self) -> int:
         """Blocks in the prefix cache, referenced or idle."""
         return len(self._cache) if self._cache is not None else 0
@@ -41,11 +84,10 @@ class BlockPool:
 
     def acquire(self, shared: Sequence[int], fresh: int) -> list[int] | None:
         """A block table of the ``shared`` blocks (one more reference each) and ``fresh`` new ones; None if too few."""
-        references = self._references
-        idle = sum(1 for block in shared if not references[block])
-        if self.available - idle < fresh:
+        references, cache = self._references, self._cache
+        idle = sum(1 for block in shared if not references[block]) if shared else 0
+        if len(self._free) < fresh and self.available - idle < fresh:
             return None
-        cache = self._cache
         for block in shared:
             if not references[block] and cache is not None:
                 cache.wake(block)
@@ -63,28 +105,30 @@ class BlockPool:
         self._references[block] = 1
         return block
 
-    def release(self, blocks: Sequence[int]) -> None:
-        """Give up one reference on each block; the tail of a table becomes evictable before its head."""
+    def release(self, blocks: Sequence[int], hashed: int) -> None:
+        """Give up one reference on each block; the tail of a table becomes evictable before its head.
+
+        Only of the first ``hashed`` blocks the content is known, so only they may be shared or cached.
+        """
         references, cache, free = self._references, self._cache, self._free
         self.version += 1
-        if cache is None:  # nothing is shared: each has one reference
-            for block in blocks:
-                references[block] = 0
-            free.extend(reversed(blocks))
+        own = blocks if cache is None else blocks[hashed:]
+        for block in own:
+            references[block] = 0
+        free += own[::-1]
+        if cache is None:
             return
-        for block in reversed(blocks):
-            references[block] -= 1
-            if references[block]:
-                continue
-            if cache is not None and block in cache:
-                cache.park(block)
-            else:
-                free.append(block)
+        fallen = []
+        for block in blocks[hashed - 1 :: -1] if hashed else ():
+            left = references[block] = references[block] - 1
+            if not left:
+                fallen.append(block)
+        free += cache.park(fallen)
 
-    def publish(self, content: int, block: int) -> None:
-        """Let others find ``block`` by its content hash; the first block of a content stays the one found."""
-        if self._cache is not None and self._cache.insert(content, block):
-            self.version += 1
+    def publish(self, contents: Sequence[int], blocks: Sequence[int]) -> None:
+        """Let others find each block by its content hash; the first block of a content stays the one found."""
+        if self._cache is not None:
+            self.version += self._cache.insert(contents, blocks)
 
     def _take(self, count: int) -> list[int]:
         if not count:
@@ -99,3 +143,58 @@ class BlockPool:
         for block in taken:
             self._references[block] = 1
         return taken
+
+
+class CountedBlocks:
+    """Blocks that are counted and have no ids of their own: what a driver needs that keeps no keys and shares none.
+
+    Block tables are as long as those of ``BlockPool(num_blocks, prefix_cache=False)`` and so are all answers, at the
+    cost of a sum; every id in them is 0.
+    """
+
+    __slots__ = ("available", "num_blocks", "version")
+
+    def __init__(self, num_blocks: int) -> None:
+        self.num_blocks = num_blocks
+        self.available = num_blocks
+        self.version = 0
+
+    @property
+    def free(self) -> int:
+        """As many as are available: none is cached."""
+        return self.available
+
+    @property
+    def cached(self) -> int:
+        """None."""
+        return 0
+
+    def references(self, block: int) -> int:
+        """All blocks that are held go by one id."""
+        return self.num_blocks - self.available
+
+    def match(self, hashes: Sequence[int], limit: int) -> list[int]:
+        """Nothing is found."""
+        return []
+
+    def acquire(self, shared: Sequence[int], fresh: int) -> list[int] | None:
+        """A table of ``fresh`` blocks; None if too few."""
+        if fresh > self.available:
+            return None
+        self.available -= fresh
+        return [0] * fresh
+
+    def acquire_one(self) -> int | None:
+        """One block, or None when there is none."""
+        if not self.available:
+            return None
+        self.available -= 1
+        return 0
+
+    def release(self, blocks: Sequence[int], hashed: int) -> None:
+        """The blocks of a table are free again."""
+        self.version += 1
+        self.available += len(blocks)
+
+    def publish(self, contents: Sequence[int], blocks: Sequence[int]) -> None:
+        """Nobody looks for them."""

@@ -1,7 +1,6 @@
 """What one call of ``schedule()`` decided: who computes which tokens in this step."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from probe_engine.sched.request import Request
@@ -16,8 +15,7 @@ class Chunk(NamedTuple):
     samples: bool
 
 
-@dataclass(frozen=True, slots=True)
-class StepStats:
+class StepStats(NamedTuple):
     """How much work a step is; what a step-time model is fitted to.
 
     prefill_tokens: tokens of prefill chunks (recompute after preemption too).
@@ -43,13 +41,13 @@ def prefill_work(prefills: Sequence[Chunk]) -> tuple[int, int]:
 class SchedulerOutput:
     """One step's decision.
 
-    step: number of this step, from 0. decodes: requests that compute one token each; prefills: the other chunks;
-    preempted: requests that lost their blocks now and wait again; stats: the size of the step.
-    ``chunks`` is all of it as chunks, decodes first; it is built when first asked for (the twin never asks), which
-    must be before ``update()``.
+    step: number of this step, from 0. decodes: requests that compute one token each, the same tuple as in the step
+    before while they are the same; decode_step: added to a decode's ``decode_origin`` it is the position that it
+    computes; prefills: the other chunks; preempted: requests that lost their blocks now and wait again; stats: the
+    size of the step.
     """
 
-    __slots__ = ("_chunks", "_decode_step", "decodes", "preempted", "prefills", "stats", "step")
+    __slots__ = ("decode_step", "decodes", "preempted", "prefills", "stats", "step")
 
     def __init__(
         self,
@@ -66,17 +64,13 @@ class SchedulerOutput:
         self.prefills = prefills
         self.preempted = preempted
         self.stats = stats
-        self._decode_step = decode_step
-        self._chunks: tuple[Chunk, ...] | None = None
+        self.decode_step = decode_step
 
     @property
     def chunks(self) -> tuple[Chunk, ...]:
-        """Every chunk of the step, decodes first."""
-        if self._chunks is None:
-            at = self._decode_step
-            decodes = [Chunk(request, request.decode_origin + at, 1, True) for request in self.decodes]
-            self._chunks = (*decodes, *self.prefills)
-        return self._chunks
+        """All of it as chunks, decodes first, until ``update()``; made anew each time: engine and twin never ask."""
+        at = self.decode_step
+        return (*(Chunk(request, request.decode_origin + at, 1, True) for request in self.decodes), *self.prefills)
 
     @property
     def requests(self) -> tuple[Request, ...]:

@@ -1,7 +1,7 @@
 """Which block holds which content, by chained hash, and in which order unused ones are given up (LRU)."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class PrefixCache:
@@ -20,9 +20,6 @@ class PrefixCache:
     def __len__(self) -> int:
         return len(self._block_of)
 
-    def __contains__(self, block: int) -> bool:
-        return block in self._hash_of
-
     @property
     def idle(self) -> int:
         """Cached blocks that nobody references."""
@@ -39,17 +36,28 @@ class PrefixCache:
             found.append(block)
         return found
 
-    def insert(self, content: int, block: int) -> bool:
-        """Remember that ``block`` holds ``content``; False (and no change) where either is known already."""
-        if content in self._block_of or block in self._hash_of:
-            return False
-        self._block_of[content] = block
-        self._hash_of[block] = content
-        return True
+    def insert(self, contents: Iterable[int], blocks: Iterable[int]) -> int:
+        """Remember which block holds which content, but where either is known already; how many are new."""
+        block_of, hash_of, new = self._block_of, self._hash_of, 0
+        for content, block in zip(contents, blocks, strict=True):
+            if content not in block_of and block not in hash_of:
+                block_of[content] = block
+                hash_of[block] = content
+                new += 1
+        return new
 
-    def park(self, block: int) -> None:
-        """``block`` has no reference left: it is the most recently used idle block now."""
-        self._idle[block] = None
+    def park(self, blocks: Iterable[int]) -> list[int]:
+        """``blocks`` have no reference left: each is the most recently used idle block in its turn.
+
+        Returns those that are not cached.
+        """
+        hash_of, idle, strange = self._hash_of, self._idle, []
+        for block in blocks:
+            if block in hash_of:
+                idle[block] = None
+            else:
+                strange.append(block)
+        return strange
 
     def wake(self, block: int) -> None:
         """``block`` is referenced again."""

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
 
 from probe_engine.sched.batch_limit import BatchLimit
-from probe_engine.sched.block_pool import BlockPool
+from probe_engine.sched.block_pool import BlockPool, Blocks, CountedBlocks
 from probe_engine.sched.config import SchedulerConfig
 from probe_engine.sched.decode_set import DecodeSet
 from probe_engine.sched.errors import ConfigError, RequestRefused
@@ -34,16 +34,21 @@ class Scheduler:
     """One replica's queue, running set and KV blocks. Deterministic; not thread-safe.
 
     Counters (all cumulative): ``steps``, ``preemptions``, ``prefix_queries_tokens`` and ``prefix_hits_tokens`` (first
-    admissions only).
+    admissions only). With ``counted`` blocks are numbers without ids, for drivers that keep no keys; every decision is
+    the same. Raises ``ConfigError`` where they would have to be shared.
     """
 
-    def __init__(self, config: SchedulerConfig) -> None:
+    def __init__(self, config: SchedulerConfig, *, counted: bool = False) -> None:
+        if counted and config.prefix_cache:
+            raise ConfigError("blocks that are only counted cannot be shared: set prefix_cache to false")
         self.config = config
         self.steps = 0
         self.preemptions = 0
         self.prefix_queries_tokens = 0
         self.prefix_hits_tokens = 0
-        self.pool = BlockPool(config.num_blocks, config.prefix_cache)
+        self.pool: Blocks = (
+            CountedBlocks(config.num_blocks) if counted else BlockPool(config.num_blocks, config.prefix_cache)
+        )
         self._requests: dict[str, Request] = {}
         self._running: dict[Request, None] = {}  # in order of admission: the last is the latest
         self._prefilling: dict[Request, None] = {}
@@ -247,13 +252,18 @@ class Scheduler:
     def _grow_decodes(self) -> list[Request]:
         """Give a block to each decode that starts one; returns those preempted for want of blocks."""
         preempted: list[Request] = []
-        pool = self.pool
-        for request in self._decoding.growing():
+        pool, growing = self.pool, self._decoding.growing()
+        if len(growing) <= pool.free:
+            for request, free in zip(growing, pool.acquire((), len(growing)) or (), strict=True):
+                table = request.block_table
+                if len(table) <= len(request.block_hashes):
+                    self._publish_filled(request)
+                table.append(free)
+            return preempted
+        for request in growing:
             if request.status is not RequestStatus.DECODE:
                 continue
-            last = len(request.block_table) - 1  # it has just filled
-            if last < len(request.block_hashes):
-                pool.publish(request.block_hashes[last], request.block_table[last])
+            self._publish_filled(request)
             block = pool.acquire_one()
             while block is None and request.status is RequestStatus.DECODE:
                 preempted.append(self._preempt())
@@ -261,6 +271,12 @@ class Scheduler:
             if block is not None:
                 request.block_table.append(block)
         return preempted
+
+    def _publish_filled(self, request: Request) -> None:
+        """Publish the last block of a decode that needs the next one, if its hash is known."""
+        hashes, last = request.block_hashes, len(request.block_table) - 1
+        if last < len(hashes):
+            self.pool.publish(hashes[last : last + 1], request.block_table[last:])
 
     def _continue_prefills(self, budget: int, prefills: list[Chunk]) -> int:
         for request in self._prefilling:
@@ -355,9 +371,10 @@ class Scheduler:
             return  # aborted while the step ran
         end = start + tokens
         request.set_computed(end)
-        size, hashes, table = self.config.block_size, request.block_hashes, request.block_table
-        for index in range(start // size, min(end // size, len(hashes))):
-            self.pool.publish(hashes[index], table[index])
+        size, hashes = self.config.block_size, request.block_hashes
+        first, last = start // size, min(end // size, len(hashes))
+        if first < last:
+            self.pool.publish(hashes[first:last], request.block_table[first:last])
         if not samples:
             return
         request.take_token(now)
@@ -394,7 +411,7 @@ class Scheduler:
             self._decoding.leave(request)
         else:
             del self._prefilling[request]
-        self.pool.release(request.block_table)
+        self.pool.release(request.block_table, len(request.block_hashes))
         request.block_table = []
 
     def _publish_last(self, request: Request) -> None:
@@ -403,7 +420,7 @@ class Scheduler:
             return
         full, beyond = divmod(request.computed_tokens, self.config.block_size)
         if not beyond and 0 < full <= len(request.block_hashes):
-            self.pool.publish(request.block_hashes[full - 1], request.block_table[full - 1])
+            self.pool.publish(request.block_hashes[full - 1 : full], request.block_table[full - 1 : full])
 
 
 def _add_chunk(request: Request, budget: int, prefills: list[Chunk]) -> int:
