@@ -1,8 +1,6 @@
 """Gaps between tokens as counts in buckets 0.1% wide: a million requests take no more room than a thousand."""
 
-from bisect import bisect_left
-from collections.abc import Callable
-from math import exp, log
+from math import ceil, exp, log
 
 import numpy as np
 import numpy.typing as npt
@@ -38,18 +36,21 @@ class GapCounts:
         else:
             counts[bucket] = tokens
 
-    def add_rising(self, step: Callable[[int], int], steps: int, tokens: int) -> None:
-        """``tokens`` tokens after each of the gaps ``step(0) <= step(1) <= … <= step(steps - 1)``."""
-        at = 0
-        last = bucket_of(step(steps - 1))
-        while at < steps:
-            bucket = bucket_of(step(at))
-            if bucket == last:
-                beyond = steps
-            else:
-                beyond = bisect_left(range(steps), bucket + 1, at, steps, key=lambda index: bucket_of(step(index)))
-            self._counts[bucket] = self._counts.get(bucket, 0) + tokens * (beyond - at)
-            at = beyond
+    def add_rising(self, first: int, rise: int, steps: int, tokens: int) -> None:
+        """``tokens`` tokens after each of ``steps`` gaps, of which the first is ``first`` and each ``rise`` longer."""
+        at, counts = 0, self._counts
+        bucket, last = bucket_of(first), bucket_of(first + rise * (steps - 1))
+        while bucket != last:
+            # where the next bucket begins: calculated, then moved to the very gap that rounding puts there
+            edge = (exp((bucket + 0.5) * _LOG_WIDTH) * TICKS_PER_S - first) / rise
+            beyond = min(max(ceil(edge), at + 1), steps - 1)
+            while beyond < steps - 1 and bucket_of(first + rise * beyond) == bucket:
+                beyond += 1
+            while beyond > at + 1 and bucket_of(first + rise * (beyond - 1)) != bucket:
+                beyond -= 1
+            counts[bucket] = counts.get(bucket, 0) + tokens * (beyond - at)
+            at, bucket = beyond, bucket_of(first + rise * beyond)
+        counts[bucket] = counts.get(bucket, 0) + tokens * (steps - at)
 
     def arrays(self) -> tuple[FloatArray, FloatArray]:
         """(lengths in seconds, tokens), both (buckets,), lengths rising."""

@@ -77,7 +77,7 @@ class Replica:
         settled: int = 0,
         token_times: bool = False,
     ) -> None:
-        self.scheduler = Scheduler(config)
+        self.scheduler = Scheduler(config, counted=not config.prefix_cache)
         self.log = StepLog()
         self.output: SchedulerOutput | None = None
         self.load = 0
@@ -179,7 +179,6 @@ class Replica:
                 last = chunk.request.timeline.last_token_s
                 if last is not None and self._begun >= self._settled:
                     self.log.gaps.add(max(now - to_ticks(last), 1), 1)
-            self.log.kv_peak_ratio = max(self.log.kv_peak_ratio, self.scheduler.kv_usage)
         self.output = None
         self.due = None
         finished = self.scheduler.update(output, _NOBODY, to_s(now))
@@ -244,7 +243,7 @@ class Replica:
                     log.gaps.add(end - before, seqs)
                     before = end
             else:
-                log.gaps.add_rising(self._step_ticks, steps, seqs)
+                log.gaps.add_rising(self._first, self._rise, steps, seqs)
         if seqs > self._most_seqs:
             log.outside += steps
         elif self._kv_tokens + seqs * (steps - 1) > self._most_kv:
@@ -270,9 +269,6 @@ class Replica:
             or self._kv_tokens > self._most_kv
         ):
             log.outside += 1
-
-    def _step_ticks(self, index: int) -> int:
-        return self._first + self._rise * index
 
 
 class _Factors:

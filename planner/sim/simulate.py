@@ -22,6 +22,7 @@ from probe_engine.sched import Request, RequestRefused, SchedulerConfig
 
 FloatArray = npt.NDArray[np.float64]
 _NOISE_STREAM = 0x5EED
+_ROWS = 4096  # taken from arrays at once
 
 Progress = Callable[[int, int], None]
 
@@ -196,9 +197,12 @@ class Stage:
         """Requests as they reach the engine, made when their time comes, sorted by it."""
         overhead = self._twin.overhead
         at = self._trace.arrival_ns / 1e9 + overhead.fixed_s + overhead.per_prompt_token_s * self._trace.input_tokens
-        for row in np.argsort(at, kind="stable"):
-            tick = to_ticks(float(at[row]))
-            yield tick, self._request(int(row), tick)
+        order = np.argsort(at, kind="stable")
+        for start in range(0, len(order), _ROWS):
+            rows = order[start : start + _ROWS]
+            for row, at_s in zip(rows.tolist(), at[rows].tolist(), strict=True):
+                tick = to_ticks(at_s)
+                yield tick, self._request(row, tick)
 
     def again(self, lost: Request, tick: int) -> Request:
         """The request that a client sends when the replica that had ``lost`` is gone."""

@@ -113,7 +113,7 @@ def profile_steps(
             for shape in rng.sample(fitting, len(fitting)):
                 wall_s = _measure(runner, shape, rng, loaded.config.vocab_size, clock)
                 if round_:
-                    observations.append(StepObservation(**asdict(shape.stats), wall_s=wall_s))
+                    observations.append(StepObservation(**shape.stats._asdict(), wall_s=wall_s))
     return StepProfile(
         observations=tuple(observations),
         model=loaded.name,
