@@ -122,10 +122,15 @@ def lived(
             if alert.state == "firing":
                 firing.setdefault(labels, alert)
             elif alert.state == "inactive" and labels in firing:
-                episodes.append(Episode(labels, firing.pop(labels).fired_at_s or now_s, now_s))
+                episodes.append(Episode(labels, _fired_at_s(firing.pop(labels)), now_s))
         pending += sum(alert.state == "pending" and labels not in active for labels, alert in before.items())
-    episodes += [Episode(labels, alert.fired_at_s or 0.0, None) for labels, alert in firing.items()]
+    episodes += [Episode(labels, _fired_at_s(alert), None) for labels, alert in firing.items()]
     return sorted(episodes, key=lambda one: (one.fired_at_s, one.labels)), pending
+
+
+def _fired_at_s(alert: Alert) -> float:
+    assert alert.fired_at_s is not None, "it has fired"
+    return alert.fired_at_s
 
 
 def table(previews: Sequence[Preview], since: str) -> str:

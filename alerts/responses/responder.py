@@ -171,7 +171,7 @@ class Responder:
             id=name, name=wanted, action=entry.action if entry else "", mode=mode, state="told",
             alertname=dict(alert.labels)["alertname"], group_key=key, fingerprint=alert.fingerprint,
             labels=alert.labels, summary=annotations.get("summary", ""), target=wanted_target(alert),
-            fired_at_s=alert.fired_at_s or now_s, changed_at_s=now_s,
+            fired_at_s=now_s if alert.fired_at_s is None else alert.fired_at_s, changed_at_s=now_s,
         )  # fmt: skip
         if entry is None:
             why = f'no response is called "{wanted}"; there are {", ".join(self.catalogue)}'
