@@ -1,121 +1,25 @@
-"""What serving tokens costs under each plan, and from which volume one plan is cheaper than another.
+"""From which monthly volume one way to serve tokens is cheaper than another.
 
-A plan's monthly bill is ``fixed + price * tokens + replica price * replicas``. Replicas come in whole pieces, so the
-bill is a staircase and two plans may cross more than once; idle replicas are paid for (utilisation never scales the
-bill). All arithmetic is exact (Fraction of the decimals as written). Tokens are tokens per month unless named.
+Replicas come in whole pieces, so a bill is a staircase and two plans may cross more than once. All arithmetic is exact.
 """
 
-import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from fractions import Fraction
-from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from planner.errors import CostError
-from planner.slo import first_fault
+from planner.prices import Plan, PriceTable, load_prices
 
 MAX_STEPS = 1000
 
+_MOVED = (
+    "fixed_usd_per_month", "people_usd_per_month", "storage_usd_per_month", "usd_per_1k_tokens",
+    "usd_per_million_tokens", "egress_usd_per_gb", "fallback_usd_per_million_tokens", "replica_usd_per_month",
+    "replica_tokens_per_month", "replica_watts",
+)  # fmt: skip
+
 Swing = tuple[str, Fraction | None, Fraction | None]
 """What was moved, and the break-even with it lower and higher."""
-
-
-class Plan(BaseModel):
-    """One way to serve tokens, as a price table states it; USD.
-
-    A self-hosted plan may say what a replica costs and carries; then it needs
-    ``ceil(tokens * peak_factor / replica_tokens_per_month)`` replicas, at least ``min_replicas``, plus
-    ``spare_replicas``.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(min_length=1)
-    kind: Literal["api", "hybrid", "self_hosted"]
-    fixed_usd_per_month: Decimal = Field(default=Decimal(0), ge=0)
-    usd_per_1k_tokens: Decimal | None = Field(default=None, ge=0)
-    usd_per_million_tokens: Decimal | None = Field(default=None, ge=0)
-    replica_usd_per_month: Decimal | None = Field(default=None, ge=0)
-    replica_tokens_per_month: Decimal | None = Field(default=None, gt=0)
-    peak_factor: Decimal = Field(default=Decimal(1), ge=1)
-    min_replicas: int = Field(default=1, ge=0)
-    spare_replicas: int = Field(default=0, ge=0)
-    claim_tokens_per_day: Decimal | None = Field(default=None, gt=0)
-    claim_against: str | None = None
-
-    @model_validator(mode="after")
-    def _is_priced_once(self) -> "Plan":
-        if (self.usd_per_1k_tokens is None) == (self.usd_per_million_tokens is None):
-            raise ValueError("needs one of usd_per_1k_tokens and usd_per_million_tokens (0 is allowed)")
-        if (self.replica_usd_per_month is None) != (self.replica_tokens_per_month is None):
-            raise ValueError("replica_usd_per_month and replica_tokens_per_month go together")
-        if (self.claim_tokens_per_day is None) != (self.claim_against is None):
-            raise ValueError("claim_tokens_per_day and claim_against go together")
-        return self
-
-    @property
-    def usd_per_token(self) -> Fraction:
-        """Price of one token."""
-        if self.usd_per_million_tokens is not None:
-            return Fraction(self.usd_per_million_tokens) / 1_000_000
-        return Fraction(self.usd_per_1k_tokens or 0) / 1000
-
-    @property
-    def tokens_per_step(self) -> Fraction | None:
-        """Monthly tokens that one replica carries at the mean, its share of the peak kept free; None when flat."""
-        if self.replica_tokens_per_month is None:
-            return None
-        return Fraction(self.replica_tokens_per_month) / Fraction(self.peak_factor)
-
-    def replicas(self, tokens: Fraction) -> int:
-        """Replicas paid for at a monthly volume; 0 for a plan without replicas."""
-        step = self.tokens_per_step
-        if step is None:
-            return 0
-        return max(self.min_replicas, -(-tokens // step)) + self.spare_replicas
-
-    def usd_per_month(self, tokens: Fraction) -> Fraction:
-        """The bill at a monthly volume."""
-        replicas = self.replicas(tokens) * Fraction(self.replica_usd_per_month or 0)
-        return Fraction(self.fixed_usd_per_month) + self.usd_per_token * tokens + replicas
-
-
-class PriceTable(BaseModel):
-    """Plans to choose from, as a TOML file states them: ``days_per_month`` and ``[[plan]]`` tables."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    days_per_month: Decimal = Field(default=Decimal(30), gt=0)
-    note: str | None = None
-    plan: tuple[Plan, ...] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _names_are_unique(self) -> "PriceTable":
-        names = [plan.name for plan in self.plan]
-        if len(set(names)) != len(names):
-            raise ValueError(f"plan names must differ, found {', '.join(names)}")
-        for plan in self.plan:
-            if plan.claim_against is not None and plan.claim_against not in names:
-                raise ValueError(f"plan {plan.name}: claim_against {plan.claim_against!r} is not one of {names}")
-        return self
-
-
-def load_prices(path: Path) -> PriceTable:
-    """Read a price table. Raises CostError with file, field and value."""
-    try:
-        document = tomllib.loads(path.read_text("utf-8"), parse_float=Decimal)
-    except OSError as error:
-        raise CostError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CostError(f"{path}: is not TOML: {error}") from error
-    try:
-        return PriceTable.model_validate(document)
-    except ValidationError as error:
-        raise CostError(f"{path}: {first_fault(error)}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,15 +116,17 @@ def cheapest(plans: Sequence[Plan]) -> tuple[Reach, ...]:
 
 
 def tornado(a: Plan, b: Plan, swing: Fraction = Fraction(1, 5)) -> tuple[Swing, ...]:
-    """First break-even when each price in turn is ``swing`` lower and higher: (what, low, high), widest first.
+    """First break-even when each price (and what a replica carries) in turn is ``swing`` lower and higher.
+
+    (what, low, high), widest first.
 
     None stands for "never".
     """
     rows: list[Swing] = []
     for plan in (a, b):
-        for name in ("fixed_usd_per_month", "usd_per_1k_tokens", "usd_per_million_tokens", "replica_usd_per_month"):
+        for name in _MOVED:
             value = getattr(plan, name)
-            if not value:
+            if not value or (name == "replica_watts" and not plan.usd_per_kwh):
                 continue
             ends: list[Fraction | None] = []
             for factor in (1 - swing, 1 + swing):
@@ -258,3 +164,18 @@ def _height(plan: Plan, start: Fraction, end: Fraction | None) -> Fraction:
 
 def _sign(value: Fraction) -> int:
     return (value > 0) - (value < 0)
+
+
+__all__ = [
+    "Crossover",
+    "PairAnswer",
+    "Plan",
+    "PriceTable",
+    "Reach",
+    "Swing",
+    "break_even",
+    "cheapest",
+    "horizon",
+    "load_prices",
+    "tornado",
+]

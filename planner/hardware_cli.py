@@ -1,6 +1,5 @@
 """``loadline plan fit | mix``: questions about hardware that has not been measured, answered from data sheets."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,10 +8,6 @@ from planner import options as opt
 
 ModelName = Annotated[
     str, typer.Option("--model-name", help="Model of the catalogue.", envvar="LOADLINE_PLAN_MODEL_NAME")
-]
-OwnCatalog = Annotated[
-    Path | None,
-    typer.Option("--catalog", help="YAML whose entries replace the shipped ones.", envvar="LOADLINE_PLAN_CATALOG"),
 ]
 Weights = Annotated[
     str, typer.Option(help="Numbers of the weights: fp16, fp8, int8 or int4.", envvar="LOADLINE_PLAN_WEIGHTS")
@@ -31,7 +26,7 @@ def fit(
     ] = 1,
     weights: Weights = "fp16",
     kv: Kv = "fp16",
-    catalog: OwnCatalog = None,
+    catalog: opt.OwnCatalog = None,
     as_json: opt.AsJson = False,
     html: opt.HtmlPath = None,
 ) -> None:
@@ -60,7 +55,7 @@ def mix(
     ] = None,
     weights: Weights = "fp16",
     kv: Kv = "fp16",
-    catalog: OwnCatalog = None,
+    catalog: opt.OwnCatalog = None,
     window: opt.Window = None,
     token_scale: opt.TokenScale = 1.0,
     max_requests: opt.MaxRequests = None,

@@ -60,6 +60,10 @@ Success = Annotated[float | None, typer.Option(help="Share of requests that must
 Goodput = Annotated[
     float | None, typer.Option(help="Share of requests that must meet every latency.", envvar=_env("GOODPUT"))
 ]
+OwnCatalog = Annotated[
+    Path | None,
+    typer.Option("--catalog", help="YAML whose entries replace the shipped ones.", envvar=_env("CATALOG")),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 HtmlPath = Annotated[
     Path | None, typer.Option("--html", help="Write the report as one HTML page.", envvar=_env("HTML"))

@@ -14,14 +14,15 @@ def cost_report(prices: PriceTable, source: str, tokens_per_day: Fraction | None
     """Cheapest plan by volume, break-evens, claims held against them, and the bill at ``tokens_per_day``."""
     plans, days = prices.plan, Fraction(prices.days_per_month)
     pairs = [break_even(a, b) for a, b in combinations(plans, 2)]
+    by_name = {plan.name: plan for plan in plans}
     reaches = cheapest(plans)
     never = [plan.name for plan in plans if plan.name not in {reach.plan for reach in reaches}]
     findings = [_order_words(reaches[0].plan, [(r.plan, r.from_tokens) for r in reaches[1:]], days)]
     findings.extend(f"{name} is dominated: at every volume another plan is cheaper" for name in never)
     findings.extend(_claims(prices, pairs))
-    tables = [_pairs_table(pairs, plans, days), _swing_table(plans, days)]
+    tables = [_pairs_table(pairs, plans, days), *_steps_table(pairs, days), _swing_table(plans, days)]
     if tokens_per_day is not None:
-        tables.insert(0, _bill_table(plans, tokens_per_day * days))
+        tables[:0] = [_bill_table(plans, tokens_per_day * days), _items_table(plans, tokens_per_day * days)]
         bills = [(plan.usd_per_month(tokens_per_day * days), plan.name) for plan in plans]
         findings.insert(
             0, f"at {_tokens(tokens_per_day)} a day {min(bills)[1]} is cheapest: ${float(min(bills)[0]):,.2f} a month"
@@ -57,6 +58,9 @@ def cost_report(prices: PriceTable, source: str, tokens_per_day: Fraction | None
                             "kind": change.kind,
                             "cheaper_below": change.cheaper_below,
                             "cheaper_above": change.cheaper_above,
+                            "usd_per_month": [
+                                float(by_name[name].usd_per_month(change.tokens)) for name in (pair.a, pair.b)
+                            ],
                         }
                         for change in pair.crossovers
                     ],
@@ -114,15 +118,43 @@ def _pairs_table(pairs: list[PairAnswer], plans: tuple[Plan, ...], days: Fractio
         if not pair.crossovers:
             rows.append((f"{pair.a} / {pair.b}", None, None, None, _verdict(pair)))
         for change in pair.crossovers:
-            bill = float(by_name[change.cheaper_above].usd_per_month(change.tokens))
-            words = f"{change.cheaper_above} above" + ("" if change.kind == "equal" else ", at a step")
-            month, day = (float(tokens / 1_000_000) for tokens in (change.tokens, change.tokens / days))
-            rows.append((f"{pair.a} / {pair.b}", month, day, bill, words))
+            if change.kind == "equal":
+                bill = float(by_name[change.cheaper_above].usd_per_month(change.tokens))
+                month, day = _millions(change.tokens), _millions(change.tokens / days)
+                rows.append((f"{pair.a} / {pair.b}", month, day, bill, f"{change.cheaper_above} above"))
     return Table(
         title="Break-even",
         columns=("plans", "M tokens a month", "M tokens a day", "USD a month there", "cheaper"),
         rows=tuple(rows),
     )
+
+
+def _steps_table(pairs: list[PairAnswer], days: Fraction) -> list[Table]:
+    """Volumes at which the order changes with a jump: no break-even, since the bills differ on either side."""
+    rows = tuple(
+        (
+            f"{pair.a} / {pair.b}",
+            float(change.tokens / 10**6),
+            float(change.tokens / days / 10**6),
+            change.cheaper_above,
+        )
+        for pair in pairs
+        for change in pair.crossovers
+        if change.kind == "step"
+    )
+    columns = ("plans", "M tokens a month", "M tokens a day", "cheaper above")
+    note = "Just above each volume one plan adds a replica, and the other is cheaper at once."
+    return [Table(title="Where a replica more turns the order", columns=columns, rows=rows, note=note)] if rows else []
+
+
+def _items_table(plans: tuple[Plan, ...], tokens: Fraction) -> Table:
+    """What each bill is made of."""
+    bills = {plan.name: plan.items(tokens) for plan in plans}
+    names = list(dict.fromkeys(name for items in bills.values() for name in items))
+    rows = tuple(
+        (plan, *(float(items[name]) if name in items else None for name in names)) for plan, items in bills.items()
+    )
+    return Table(title="What the bill is made of, USD a month", columns=("plan", *names), rows=rows)
 
 
 def _swing_table(plans: tuple[Plan, ...], days: Fraction) -> Table:
@@ -133,7 +165,7 @@ def _swing_table(plans: tuple[Plan, ...], days: Fraction) -> Table:
             rows.append((f"{a.name} / {b.name}", what, *ends))
     return Table(
         title="What moves the break-even",
-        columns=("plans", "price moved", "M tokens a day at -20%", "M tokens a day at +20%"),
+        columns=("plans", "moved", "M tokens a day at -20%", "M tokens a day at +20%"),
         rows=tuple(rows),
     )
 
@@ -143,11 +175,31 @@ def _bill_table(plans: tuple[Plan, ...], tokens: Fraction) -> Table:
     for plan in plans:
         bill = plan.usd_per_month(tokens)
         per_million = float(bill / tokens * 1_000_000) if tokens else None
-        rows.append((plan.name, plan.kind, float(bill), per_million, plan.replicas(tokens) or None))
+        used = plan.utilisation(tokens)
+        apart = (plan.input_usd_per_million, plan.cached_usd_per_million, plan.output_usd_per_million)
+        rows.append(
+            (
+                plan.name, plan.kind, float(bill), per_million,
+                *(None if usd is None else float(usd * (1 - plan.discount_ratio)) for usd in apart),
+                plan.replicas(tokens) or None, None if used is None else float(used),
+            )
+        )  # fmt: skip
     return Table(
         title=f"Bill at {_tokens(tokens)} a month",
-        columns=("plan", "kind", "USD a month", "USD per M tokens", "replicas"),
+        columns=(
+            "plan",
+            "kind",
+            "USD a month",
+            "USD per M tokens",
+            "input",
+            "cached",
+            "output",
+            "replicas",
+            "utilisation",
+        ),
         rows=tuple(rows),
+        note="USD per M tokens is the bill over the volume; input, cached and output are apart where the plan prices "
+        "them apart. Utilisation is the share of the paid replicas' capacity that is used: the rest is paid for too.",
     )
 
 
@@ -172,6 +224,10 @@ def _chart(plans: tuple[Plan, ...], pairs: list[PairAnswer], days: Fraction) -> 
         x_log=True,
         y_log=True,
     )
+
+
+def _millions(tokens: Fraction) -> float:
+    return float(tokens / 1_000_000)
 
 
 def _tokens(count: Fraction) -> str:

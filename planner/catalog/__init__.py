@@ -76,6 +76,11 @@ class Catalog(BaseModel):
         found: ModelSheet = _named(self.models, name, "model")
         return found
 
+    def api(self, name: str) -> Api:
+        """An API by name, in any case. Raises CatalogError."""
+        found: Api = _named(self.apis, name, "API")
+        return found
+
 
 def load_catalog(own: Path | None = None) -> Catalog:
     """The shipped lists, entries of ``own`` (YAML of the same form) in place of those of the same name."""

@@ -1,3 +1,4 @@
+from decimal import Decimal
 from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
@@ -5,12 +6,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from planner.answers.cost import cost_report
-from planner.cost import Plan, break_even, cheapest, load_prices, tornado
+from planner.catalog import load_catalog
+from planner.cli import app
+from planner.cost import Plan, PriceTable, break_even, cheapest, load_prices, tornado
 from planner.errors import CostError
 
-CLAIMS = Path(__file__).parents[2] / "samples" / "cost" / "claims.toml"
+SAMPLES = Path(__file__).parents[2] / "samples" / "cost"
+CLAIMS, WHOLE = SAMPLES / "claims.toml", SAMPLES / "whole_bill.toml"
 
 
 def plan(name: str, fixed: float = 0, per_1k: float = 0, **more: object) -> Plan:
@@ -75,6 +80,72 @@ def test_an_idle_fleet_still_pays_for_its_replicas() -> None:
     assert own.usd_per_month(Fraction(0)) == 310
 
 
+def test_everything_on_a_bill_adds_up_to_the_bill() -> None:
+    table = load_prices(WHOLE, load_catalog())
+    for each in table.plan:
+        for tokens in (Fraction(0), Fraction(10**9), Fraction(10**11, 7)):
+            assert sum(each.items(tokens).values(), Fraction(0)) == each.usd_per_month(tokens)
+    assert set(table.plan[2].items(Fraction(10**9))) == {"fixed", "people", "replicas", "energy"}
+
+
+def test_input_cached_and_output_are_weighed_by_the_blend() -> None:
+    api = load_prices(WHOLE, load_catalog()).plan[0]
+    known = load_catalog().api("gpt-4.1-mini")
+    paid = 900 * known.input + 300 * known.cached_input + 250 * known.output
+    assert float(api.usd_per_token) == pytest.approx(paid / 1450 / 1e6)
+    assert api.output_usd_per_million == Decimal("1.6")
+
+
+def test_a_discount_is_taken_off_and_egress_comes_on_top() -> None:
+    dear = plan("own", 0, 0.01, discount_ratio="0.2", egress_usd_per_gb="1", bytes_per_token="1000")
+    assert dear.usd_per_token == Fraction(8, 10**6) + Fraction(1, 10**6)
+
+
+def test_spot_replicas_are_cheaper_and_more_of_them_are_needed() -> None:
+    own = {"replica_usd_per_month": "100", "replica_tokens_per_month": "1000", "min_replicas": 0}
+    spot = plan("spot", **own, spot_ratio="0.5", spot_discount_ratio="0.6", spot_lost_ratio="0.2")
+    assert spot.usd_per_replica == 70
+    assert spot.tokens_per_step == 900
+    assert (plan("own", **own).replicas(Fraction(9500)), spot.replicas(Fraction(9500))) == (10, 11)
+
+
+def test_energy_is_drawn_by_the_hour_at_the_buildings_overhead() -> None:
+    own = plan("own", replica_usd_per_month="0", replica_tokens_per_month="1000", replica_watts="500",
+               pue="1.5", usd_per_kwh="0.2")  # fmt: skip
+    assert own.usd_per_replica == Fraction(720 * 3, 4) * Fraction(1, 5)
+
+
+def test_what_falls_back_on_an_api_is_paid_there_and_needs_no_replica() -> None:
+    own = plan("own", 0, 0.001, fallback_ratio="0.25", fallback_usd_per_million_tokens="4",
+               replica_usd_per_month="100", replica_tokens_per_month="750000")  # fmt: skip
+    assert own.items(Fraction(10**6)) == {"tokens": Fraction(3, 4), "fallback": 1, "replicas": 100}
+
+
+def test_utilisation_is_told_and_does_not_lower_the_bill() -> None:
+    own = plan("own", replica_usd_per_month="100", replica_tokens_per_month="1000", peak_factor="2", spare_replicas=1)
+    assert own.utilisation(Fraction(1000)) == Fraction(1, 3)
+    assert own.usd_per_month(Fraction(1000)) == own.usd_per_month(Fraction(900)) == 300
+
+
+def test_a_jump_is_no_break_even_and_has_a_table_of_its_own() -> None:
+    api = plan("api", 0, 0.01)
+    own = plan("own", 0, 0, replica_usd_per_month="1000", replica_tokens_per_month="150000000")
+    report = cost_report(PriceTable(plan=(api, own)), "made", None)
+    tables = {table.title: table for table in report.tables}
+    assert [row[1] for row in tables["Break-even"].rows] == [100.0, 200.0]
+    assert [row[1] for row in tables["Where a replica more turns the order"].rows] == [150.0]
+    for change in report.result["break_even"][0]["crossovers"]:
+        first, second = change["usd_per_month"]
+        assert change["kind"] == "step" or abs(first - second) < 0.01
+
+
+def test_the_whole_bill_of_the_sample_names_utilisation_and_parts() -> None:
+    done = CliRunner().invoke(app, ["cost", str(WHOLE), "--tokens-per-day", "1000000000"])
+    assert done.exit_code == 0, done.output
+    for words in ("utilisation", "What the bill is made of", "energy", "egress", "replica_tokens_per_month"):
+        assert words in done.stdout
+
+
 prices = st.decimals(min_value=0, max_value=10_000, places=2)
 
 
@@ -113,10 +184,14 @@ def test_a_tornado_says_never_where_a_moved_price_never_breaks_even() -> None:
         ('[[plan]]\nname="a"\nkind="api"\nusd_per_1k_tokens=-1\n', r"plan\.0\.usd_per_1k_tokens.*-1"),
         ('[[plan]]\nname="a"\nkind="api"\nusd_per_1k_tokens=1\nprice=2\n', r"plan\.0\.price"),
         ("[[plan]\n", "is not TOML"),
+        ('[[plan]]\nname="a"\nkind="api"\napi="x"\n', r"API 'x': must be one of gpt-4o"),
+        ('[[plan]]\nname="a"\nkind="api"\napi="gpt-4o"\n', r"plan a: .*\[blend\]"),
+        ('[[plan]]\nname="a"\nkind="api"\ninput_usd_per_million=1\n', "go together"),
+        ('[[plan]]\nname="a"\nkind="api"\nusd_per_1k_tokens=1\napi="gpt-4o"\n', "needs one of"),
     ],
 )
 def test_a_bad_price_table_names_file_field_and_value(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "p.toml"
     path.write_text(text)
     with pytest.raises(CostError, match=rf"p\.toml: .*{message}"):
-        load_prices(path)
+        load_prices(path, load_catalog())
