@@ -66,11 +66,11 @@ INDEX = """<!DOCTYPE html>
 class Application(Dash):
     """Dash, whose document names its language and holds the words that its scripts say in it."""
 
-    def interpolate_index(self, **parts: Any) -> str:
+    def interpolate_index(self, *args: Any, **parts: Any) -> str:
         """The document for the request at hand."""
         catalogue = catalogues()[language_of_request(request.query_string.decode())]
         held = orjson.dumps(catalogue.pairs(texts_of_scripts(ASSETS))).decode().replace("<", "\\u003c")
-        page: str = super().interpolate_index(**parts)  # type: ignore[no-untyped-call]
+        page: str = super().interpolate_index(*args, **parts)  # type: ignore[no-untyped-call]
         return page.replace("LANGUAGE", catalogue.language, 1).replace("WORDS", held, 1)
 
 

@@ -22,6 +22,7 @@ from dashboard.refresh import Refresh, begin
 from dashboard.site import Site
 from dashboard.source import Answer, Question
 from dashboard.view import Window
+from dashboard.words import say
 
 EVENTS = "events/"
 
@@ -148,7 +149,7 @@ class Board:
         note = told(begun)
         vocabulary = begun.vocabulary
         if vocabulary is None or (self.needs_engine and not vocabulary.dialects):
-            why = begun.error or f"{site.source.address} holds no engine's metrics"
+            why = begun.error or say("{address} holds no engine's metrics", address=site.source.address)
             return [note, *(value for part in self.parts for value in _blank(part, begun, why)), begun.stamp()]
         ask = Ask(vocabulary, begun.window, begun.view.where, site)
         asked = {f"{_key(part)}/{name}": one for part in self.parts for name, one in part.ask(ask).items()}
@@ -176,12 +177,15 @@ def told(begun: Refresh) -> Node:
     """What the viewer must know of this refresh as a whole: an address that was not understood, a silent source."""
     if begun.misread:
         return html.P(
-            f"The address was not understood ({begun.misread}); the last hour is shown.", className="note", role="alert"
-        )
+            say("The address was not understood ({why}); the last hour is shown.", why=begun.misread),
+            className="note", role="alert",
+        )  # fmt: skip
     if not begun.error:
         return None
-    age = f" What is shown is {quantity.span(begun.now_s - begun.newest_s)} old." if begun.newest_s is not None else ""
-    return html.P(f"The source does not answer: {begun.error}.{age}", className="note", role="alert")
+    said = say("The source does not answer: {why}.", why=begun.error)
+    if begun.newest_s is not None:
+        said += say(" What is shown is {age} old.", age=quantity.span(begun.now_s - begun.newest_s))
+    return html.P(said, className="note", role="alert")
 
 
 def _key(part: Part) -> str:

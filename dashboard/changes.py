@@ -7,6 +7,7 @@ from collector.model.labels import get
 from dashboard.figures.chart import Mark
 from dashboard.source import Answer, Line
 from dashboard.view import Window
+from dashboard.words import say
 
 MAX_CHANGES = 40
 POOL_LABELS = ("pool", "model_name")
@@ -35,13 +36,17 @@ def _deploys(lines: Sequence[Line], window: Window) -> Iterator[Mark]:
     for pool, versions in first_seen.items():
         arrivals = sorted((step, version) for version, step in versions.items())
         for step, version in arrivals[1:]:
-            yield Mark(_time(window, step), "deploy", f"deploy {version}" + (f" to {pool}" if pool else ""))
+            text = "deploy {version} to {pool}" if pool else "deploy {version}"
+            yield Mark(_time(window, step), "deploy", say(text, version=version, pool=pool))
 
 
 def _scalings(lines: Sequence[Line], window: Window) -> Iterator[Mark]:
     for one in lines:
         for step, before, after in _steps(one.values):
-            text = f"{pool_of(one) or 'fleet'} scaled {before:.0f} to {after:.0f} replicas"
+            text = say(
+                "{pool} scaled {before} to {after} replicas",
+                pool=pool_of(one) or "fleet", before=f"{before:.0f}", after=f"{after:.0f}",
+            )  # fmt: skip
             yield Mark(_time(window, step), "scale", text)
 
 
@@ -49,8 +54,8 @@ def _targets(lines: Sequence[Line], window: Window) -> Iterator[Mark]:
     for one in lines:
         for step, before, after in _steps(one.values):
             if (before > 0) != (after > 0):
-                kind, what = ("back", "came back") if after > 0 else ("target", "went down")
-                yield Mark(_time(window, step), kind, f"{_who(one)} {what}")
+                kind, what = ("back", "{target} came back") if after > 0 else ("target", "{target} went down")
+                yield Mark(_time(window, step), kind, say(what, target=_who(one)))
 
 
 def _restarts(started: Sequence[Line], fallen: Sequence[Line], window: Window) -> Iterator[Mark]:
@@ -61,12 +66,14 @@ def _restarts(started: Sequence[Line], fallen: Sequence[Line], window: Window) -
         told.add(_who(one))
         for step, before, after in _steps(one.values):
             if after - before > 1:
-                yield Mark(_time(window, step), "restart", f"{_who(one)} restarted")
+                yield Mark(_time(window, step), "restart", say("{target} restarted", target=_who(one)))
     for one in fallen:
         if _who(one) in told:
             continue
         for first, _ in _stretches([step for step, value in enumerate(one.values) if value]):
-            yield Mark(_time(window, first), "restart", f"{_who(one)} restarted (its counters began anew)")
+            yield Mark(
+                _time(window, first), "restart", say("{target} restarted (its counters began anew)", target=_who(one))
+            )
 
 
 def _alerts(lines: Sequence[Line], window: Window) -> Iterator[Mark]:
@@ -74,12 +81,14 @@ def _alerts(lines: Sequence[Line], window: Window) -> Iterator[Mark]:
         steps = _present(one.values)
         if not steps:
             continue
-        name = get(one.labels, "alertname") + (f" on {pool_of(one)}" if pool_of(one) else "")
+        name: str = get(one.labels, "alertname")
+        if pool_of(one):
+            name = say("{alert} on {pool}", alert=name, pool=pool_of(one))
         for first, last in _stretches(steps):
             if first > 0:
-                yield Mark(_time(window, first), "alert", f"{name} began to fire")
+                yield Mark(_time(window, first), "alert", say("{alert} began to fire", alert=name))
             if last < window.points - 2:
-                yield Mark(_time(window, last + 1), "resolved", f"{name} resolved")
+                yield Mark(_time(window, last + 1), "resolved", say("{alert} resolved", alert=name))
 
 
 def _steps(values: Sequence[float | None]) -> Iterator[tuple[int, float, float]]:

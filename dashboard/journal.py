@@ -10,6 +10,7 @@ from dashboard.errors import ViewError
 from dashboard.refresh import Refresh
 from dashboard.served import MODEL, TENANT, Served, slowest
 from dashboard.source import Source
+from dashboard.words import say
 
 LIMIT = 500
 """Newest requests of each pool that are looked at."""
@@ -111,10 +112,10 @@ def exemplars(begun: Refresh, source: Source, pool: str | None, most: int = 24) 
 def why_none(held: Held, served: float | None) -> tuple[str, str]:
     """Why there is no request to show, as a lead and a sentence; ``served`` is how many ended in this time."""
     if isinstance(held.error, SourceError) and held.error.kind == "no_spans":
-        return "No requests to show.", f" {held.error}."
+        return "No requests to show.", say(" {why}.", why=held.error)
     if held.error is not None:
-        return "Requests cannot be read.", f" {held.error}."
+        return "Requests cannot be read.", say(" {why}.", why=held.error)
     if served:
-        told = f" {served:.0f} requests ended in this time, but none of them left a span."
+        told = say(" {n} requests ended in this time, but none of them left a span.", n=f"{served:.0f}")
         return "No spans.", told + " Engines send theirs with --otlp-endpoint ADDRESS-OF-THE-COLLECTOR."
     return "Idle: no request ended in this range.", " Engines send spans with --otlp-endpoint ADDRESS-OF-THE-COLLECTOR."

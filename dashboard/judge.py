@@ -8,6 +8,7 @@ from dashboard import queries
 from dashboard.queries import Rows
 from dashboard.source import Answer
 from dashboard.view import View, Window
+from dashboard.words import say
 from planner.slo import Slo
 
 State = Literal["ok", "warn", "breach", "none"]
@@ -180,5 +181,5 @@ def why_empty(answer: Answer, rows: Rows, view: View | None = None) -> str:
     if answer.lines:
         return "idle: nothing happened in this time"
     if view is not None and view.where:
-        return f"no series with {view.where.replace('instance', 'replica')} in this time"
+        return say("no series with {filters} in this time", filters=view.where.replace("instance", "replica"))
     return "no samples in this time"

@@ -14,6 +14,7 @@ from dashboard.parts.icon import Node
 from dashboard.parts.panel import Drawn, Panel, chip, empty, legend, solid, stale, texts
 from dashboard.renamed import likely
 from dashboard.source import Answer, Question
+from dashboard.words import joined, say
 
 Build = Callable[[Ask], str]
 Why = Callable[[Scene, Answer], str]
@@ -48,15 +49,27 @@ def why_empty(scene: Scene, answer: Answer) -> str:
     why = judge.why_empty(answer, {"": []} if answer.lines else {}, scene.refresh.view)
     source, vocabulary = scene.site.source, scene.refresh.vocabulary
     if answer.signal and vocabulary is not None and (name := likely(vocabulary, answer.signal, source.names())):
-        return f"{why}; was it renamed? The source holds {name}, which is not known"
+        return say("{why}; was it renamed? The source holds {name}, which is not known", why=why, name=name)
     if answer.absent or answer.error or answer.lines or not scene.refresh.window.live:
         return why
     down = [target for target in source.targets() if target.health == "down"]
     if not down:
         return why
-    more = f" and {len(down) - 1} more" if len(down) > 1 else ""
+    more = say(" and {n} more", n=len(down) - 1) if len(down) > 1 else ""
     who = get(down[0].labels, "instance") or down[0].url
-    return f"{why}: {who}{more} is down ({down[0].last_error or 'no reason told'})"
+    return say(
+        "{why}: {target}{more} is down ({reason})",
+        why=why, target=who, more=more, reason=down[0].last_error or "no reason told",
+    )  # fmt: skip
+
+
+def split_by(labels: Sequence[str]) -> str:
+    """What tells the lines of a chart apart, in words."""
+    names = ["replica" if one == "instance" else one for one in labels]
+    said = say("by {label}", label=names[0])
+    for name in names[1:]:
+        said = say("{labels} and {label}", labels=said, label=name)
+    return said
 
 
 def lines(
@@ -78,7 +91,7 @@ def lines(
 
     def draw(panel: Panel, scene: Scene) -> Drawn:
         begun, answer = scene.refresh, scene.answers["main"]
-        head: Node = sub if sub is not None else f"by {' and '.join(by)}".replace("instance", "replica")
+        head: Node = sub if sub is not None else split_by(by)
         if limit is not None:
             head = chip(limit.text, "bad" if limit.kind == "breach" else "warn")
         rows = queries.by_labels(answer, by)
@@ -143,7 +156,7 @@ def whole(
         palette = dict(zip(parts, colors, strict=False))
         figure = stack.stacked(rows, palette, begun.clock, axis, height=panel.height, marks=scene.marks)
         missing = [name for name in parts if name not in rows]
-        head = f"{sub}, without {', '.join(missing)}" if missing else sub
+        head: Node = say("{what}, without {parts}", what=sub, parts=joined(missing)) if missing else sub
         table = legend(rows, solid(palette), write)
         return Drawn(figure, head, table, stale(asked, begun.now_s), texts(asked))
 

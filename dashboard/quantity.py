@@ -6,6 +6,8 @@ Three significant digits, two below one; a thin rule per unit. Absent values are
 import math
 from collections.abc import Callable
 
+from dashboard.words import say
+
 ABSENT = "–"
 
 Formatter = Callable[[float | None], str]
@@ -51,16 +53,16 @@ def span(seconds: float | None) -> str:
         return ABSENT
     whole = round(abs(seconds))
     if whole < _MINUTE_S:
-        return f"{whole} s"
+        return say("{n} s", n=whole)
     if whole < 10 * _MINUTE_S and whole % _MINUTE_S:
-        return f"{whole // _MINUTE_S} m {whole % _MINUTE_S} s"
+        return say("{minutes} m {seconds} s", minutes=whole // _MINUTE_S, seconds=whole % _MINUTE_S)
     if whole < _HOUR_S:
-        return f"{round(whole / _MINUTE_S)} m"
+        return say("{n} m", n=round(whole / _MINUTE_S))
     if whole < _DAY_S:
         hours, minutes = divmod(round(whole / _MINUTE_S), 60)
-        return f"{hours} h {minutes} m" if minutes else f"{hours} h"
+        return say("{hours} h {minutes} m", hours=hours, minutes=minutes) if minutes else say("{n} h", n=hours)
     days, hours = divmod(round(whole / _HOUR_S), 24)
-    return f"{days} d {hours} h" if hours else f"{days} d"
+    return say("{days} d {hours} h", days=days, hours=hours) if hours else say("{n} d", n=days)
 
 
 def significant(value: float) -> str:

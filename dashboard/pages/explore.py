@@ -18,6 +18,7 @@ from dashboard.parts.tables import simple_table
 from dashboard.refresh import Refresh, begin
 from dashboard.site import Site
 from dashboard.source import Answer, Line, Question
+from dashboard.words import say
 
 MAX_DRAWN = 24
 MAX_ROWS = 500
@@ -113,7 +114,7 @@ def plot(over: Answer, begun: Refresh) -> Drawn:
     kept = {name: rows[name] for name in rows if name in ranked[:MAX_DRAWN]}
     palette = {name: theme.SERIES[index % series.MAX_SERIES] for index, name in enumerate(kept)}
     figure = spanning(kept, begun, palette)
-    sub = f"{len(kept)} of {len(rows)} series" if len(rows) > len(kept) else f"{len(rows)} series"
+    sub = counted(len(kept), len(rows))
     table = legend(kept, solid(palette), quantity.count)
     return Drawn(figure, sub, table, stale([over], begun.now_s), texts([over]))
 
@@ -156,8 +157,13 @@ def at_end(now: Answer) -> tuple[Node, Node]:
         [*(dict(line.labels).get(name, "") for name in columns), _full(line.values[-1])]
         for line in now.lines[:MAX_ROWS]
     ]
-    head = f"{len(rows)} of {len(now.lines)} series" if len(now.lines) > MAX_ROWS else f"{len(now.lines)} series"
+    head = counted(len(rows), len(now.lines))
     return simple_table("Series", (*columns, "Value"), rows, (len(columns),)), head
+
+
+def counted(shown: int, found: int) -> str:
+    """How many series there are, and how many of them are shown."""
+    return say("{n} series", n=found) if shown == found else say("{shown} of {n} series", shown=shown, n=found)
 
 
 def _full(value: float | None) -> str:

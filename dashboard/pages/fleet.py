@@ -15,6 +15,7 @@ from dashboard.parts.state import tag
 from dashboard.parts.tables import simple_table
 from dashboard.parts.tile import spark
 from dashboard.source import Question
+from dashboard.words import say
 
 BY = ("pool", "instance")
 
@@ -141,8 +142,10 @@ def table(scene: Scene) -> tuple[Node, Node]:
     apart = sum(one.worst()[1] > THRESHOLD for one in found)
     headings = ("State", "Replica", "Pool", *(one.title for one in MEASURES))
     numeric = tuple(range(3, 3 + len(MEASURES)))
-    count = f"{len(found)} replica{'' if len(found) == 1 else 's'}"
-    head = f"{count}, {apart} apart from their pool" if apart else f"{count}, none apart"
+    count = say("1 replica") if len(found) == 1 else say("{n} replicas", n=len(found))
+    head = say("{count}, none apart", count=count)
+    if apart:
+        head = say("{count}, {apart} apart from their pool", count=count, apart=apart)
     return simple_table("Replicas", headings, rows, numeric), head
 
 
@@ -150,19 +153,24 @@ def _state(one: Replica) -> Node:
     key, z = one.worst()
     if not one.z:
         return html.Span(
-            tag("none", "Alone"), title=f"fewer than {FEWEST} replicas in its pool: nothing to compare with"
+            tag("none", "Alone"), title=say("fewer than {n} replicas in its pool: nothing to compare with", n=FEWEST)
         )
     if z <= THRESHOLD:
         return tag("ok", "Alike")
     title = next(each.title for each in MEASURES if each.key == key)
-    return html.Span(tag("warn", title), title=f"{title} is {z:.1f} robust deviations from the median of {one.pool}")
+    told = say("{what} is {z} robust deviations from the median of {pool}", what=title, z=f"{z:.1f}", pool=one.pool)
+    return html.Span(tag("warn", title), title=told)
 
 
 def _cell(one: Replica, measure: Measure, medians: Mapping[tuple[str, str], float]) -> Node:
     z = one.z.get(measure.key)
     apart = z is not None and (abs(z) if measure.two_sided else z) > THRESHOLD
     middle = medians.get((one.pool, measure.key))
-    told = "" if z is None or middle is None else f"z {z:+.1f}, median of the pool {measure.write(middle)}"
+    told = (
+        ""
+        if z is None or middle is None
+        else say("z {z}, median of the pool {middle}", z=f"{z:+.1f}", middle=measure.write(middle))
+    )
     course = spark(one.courses[measure.key], middle or 0.0)
     value = html.Span(measure.write(one.values[measure.key]), className="badn" if apart else "")
     return html.Div([value, course], className="sm", title=told)

@@ -10,6 +10,7 @@ from dashboard.parts.icon import Node
 from dashboard.parts.panel import Panel
 from dashboard.parts.tables import simple_table
 from dashboard.source import Answer, Question
+from dashboard.words import joined, say
 
 BY = ("instance", "gpu")
 CELSIUS = Axis(suffix=" °C", hover="%{y:.0f} °C")
@@ -85,18 +86,20 @@ def listed(scene: Scene) -> tuple[Node, Node]:
     if rows:
         columns = sorted({name for row in rows for name in row} - {"__name__", "job", "instance", "gpu", "gpu_name"})
         cells = [[row.get(name, "") for name in ("instance", "gpu", "gpu_name", *columns)] for row in rows]
-        return simple_table("Devices", ("Host", "GPU", "Name", *columns), cells), f"{len(rows)} devices"
+        return simple_table("Devices", ("Host", "GPU", "Name", *columns), cells), say("{n} devices", n=len(rows))
     if counted.lines and not total:
-        hosts = ", ".join(sorted(dict(line.labels).get("instance", "") for line in counted.lines))
+        hosts = joined(sorted(dict(line.labels).get("instance", "") for line in counted.lines))
         return _none(
-            f"No GPU on this host: the collector looked through NVML on {hosts} and found no device."
+            say("No GPU on this host: the collector looked through NVML on {hosts} and found no device.", hosts=hosts)
         ), "0 devices"
     if scene.answers["use"].lines:
         return html.P("The exporter does not say what its devices are.", className="none"), None
     failed = counted.error or info.error
     if failed:
         return html.P(failed, className="none"), None
-    return _none(f"No GPU is measured: {scene.site.source.address} holds no metric of a GPU."), None
+    return _none(
+        say("No GPU is measured: {address} holds no metric of a GPU.", address=scene.site.source.address)
+    ), None
 
 
 def _none(why: str) -> Node:

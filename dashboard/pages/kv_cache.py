@@ -10,9 +10,10 @@ from dashboard.parts.icon import Node
 from dashboard.parts.panel import Panel
 from dashboard.parts.tables import simple_table
 from dashboard.source import Question
+from dashboard.words import say
 
 EVICTS_AT = 0.9
-FULL = plots.Limit(EVICTS_AT, f"evicts above {quantity.threshold(EVICTS_AT)}")
+FULL = plots.Limit(EVICTS_AT, say("evicts above {share}", share=quantity.threshold(EVICTS_AT)))
 
 USAGE = Panel("kv-usage", "KV cache used", "%", span=6)
 REPLICAS = Panel("kv-replicas", "KV cache used, by replica", "%", span=6)

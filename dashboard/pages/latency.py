@@ -22,11 +22,14 @@ from dashboard.refresh import Refresh, begin
 from dashboard.served import Served
 from dashboard.site import Site
 from dashboard.source import Answer, Source
+from dashboard.words import joined, say
 from planner.slo import Slo
 
 TITLES = {"ttft": "TTFT", "itl": "ITL", "e2e_latency": "E2E", "tpot": "TPOT"}
 FANS = {signal: Panel(f"la-{signal}", title) for signal, title in TITLES.items()}
-BY_POOL = {signal: Panel(f"la-pool-{signal}", f"{title} p95 by pool") for signal, title in TITLES.items()}
+BY_POOL = {
+    signal: Panel(f"la-pool-{signal}", say("{what} p95 by pool", what=title)) for signal, title in TITLES.items()
+}
 HEAT = Panel("la-heat", "All TTFTs over time", "req/s by bucket", span=8, height=262, legend=False)
 STACK = Panel("la-stack", "Where the time goes", "mean per request", span=4, height=168)
 PANELS = (*FANS.values(), HEAT, STACK, *BY_POOL.values())
@@ -70,7 +73,7 @@ def wire(app: Dash, site: Site) -> None:
             raise PreventUpdate
         begun = begin(tick, site.source)
         if begun.vocabulary is None or not begun.vocabulary.dialects:
-            why = begun.error or f"{site.source.address} holds no engine's metrics"
+            why = begun.error or say("{address} holds no engine's metrics", address=site.source.address)
             drawn = [empty(panel, begun.clock, (), why) for panel in PANELS]
             return [told(begun), *(value for one in drawn for value in one.values()), begun.stamp()]
         seen = see(begun, begun.vocabulary, site.source)
@@ -139,7 +142,7 @@ def _stack(seen: Seen) -> Drawn:
         rows["other"] = stack.residual(whole, list(rows.values()))
     figure = stack.phases(rows, begun.clock, height=STACK.height, marks=seen.marks)
     missing = [phase for phase in PHASES if phase not in rows]
-    sub = f"{seen.pool}, without {', '.join(missing)}" if missing else seen.pool
+    sub = say("{what}, without {parts}", what=seen.pool, parts=joined(missing)) if missing else seen.pool
     table = legend(rows, solid(theme.PHASES), quantity.duration)
     return Drawn(figure, sub, table, stale(asked, begun.now_s), texts(asked))
 

@@ -24,6 +24,7 @@ from dashboard.parts.tile import tile
 from dashboard.refresh import Refresh, begin
 from dashboard.site import Site
 from dashboard.source import Answer, Source
+from dashboard.words import say
 from planner.slo import Slo
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ def _verdict(seen: Seen, source: Source, prefix: str) -> Node:
     )
     said = verdict.judge(facts)
     if begun.misread:
-        note = (f"The address was not understood ({begun.misread}); the last hour is shown. ", "b")
+        note = (say("The address was not understood ({why}); the last hour is shown. ", why=begun.misread), "b")
         said = replace(said, detail=(note, *said.detail))
     actions = []
     if said.pool:
@@ -236,7 +237,7 @@ def _bars(seen: Seen, prefix: str) -> Node:
 def _headroom_note(seen: Seen) -> str:
     if isinstance(seen.headroom_error, Late):
         return "The load line is being worked out."
-    return f"No load line: {seen.headroom_error}." if seen.headroom_error else "No pool is measured."
+    return say("No load line: {why}.", why=seen.headroom_error) if seen.headroom_error else "No pool is measured."
 
 
 def _hero(seen: Seen, slo: Slo) -> Drawn:
@@ -255,24 +256,23 @@ def _aged(seen: Seen) -> Node:
     if not seen.headroom or seen.headroom_age_s <= HEADROOM_AGED_S:
         return None
     return html.Span(
-        f"line {quantity.span(seen.headroom_age_s)} old", className="hd-w", title="a new one is worked out"
+        say("line {age} old", age=quantity.span(seen.headroom_age_s)), className="hd-w", title="a new one is worked out"
     )
 
 
 def _hero_chips(pool: str, headroom: "PoolHeadroom | None", seen: Seen) -> Node:
     if headroom is None:
         return [html.Span(pool), html.Span(_headroom_note(seen), className="hd-n")]
-    replicas = f"{headroom.replicas} replica{'' if headroom.replicas == 1 else 's'}"
-    chips: list[Node] = [html.Span(f"{pool}, {replicas}")]
+    counted = "{pool}, 1 replica" if headroom.replicas == 1 else "{pool}, {n} replicas"
+    chips: list[Node] = [html.Span(say(counted, pool=pool, n=headroom.replicas))]
     if headroom.headroom_ratio is None:
         why = headroom.reason or "not known"
-        return [*chips, html.Span(f", no load line: {why}", title=why)]
+        return [*chips, html.Span(say(", no load line: {why}", why=why), title=why)]
     kind = {"ok": "hd-o", "warn": "hd-w", "breach": "hd-b", "none": "hd-o"}[bars.state_of(headroom)]
-    left = f"{quantity.percent(headroom.headroom_ratio)} headroom" if headroom.headroom_ratio >= 0 else "no headroom"
-    chips.append(html.Strong(left, className=kind))
+    chips.append(html.Strong(verdict.headroom_text(headroom.headroom_ratio), className=kind))
     if headroom.crosses_at_s is not None and headroom.crosses_at_s > seen.at_s and headroom.headroom_ratio >= 0:
         ahead = quantity.span(headroom.crosses_at_s - seen.at_s)
-        chips.append(html.Strong(f"crosses in {ahead}", className="hd-b"))
+        chips.append(html.Strong(say("crosses in {span}", span=ahead), className="hd-b"))
     return chips
 
 
@@ -291,7 +291,7 @@ def _waiting(seen: Seen) -> Drawn:
 
 
 def _kv(seen: Seen) -> Drawn:
-    sub = chip(f"evicts above {quantity.threshold(KV_EVICTS_AT)}", "warn")
+    sub = chip(say("evicts above {share}", share=quantity.threshold(KV_EVICTS_AT)), "warn")
     return _by_pool(KV, seen, "kv", quantity.percent, axis=chart.PERCENT, limit=KV_EVICTS_AT, sub=sub)
 
 
@@ -326,18 +326,20 @@ def _by_pool(
 def _alerts(seen: Seen) -> tuple[Node, Node]:
     held = seen.alerts
     if held.value is None:
-        return html.P(f"This source has no list of alerts: {held.error}", className="none"), None
+        return html.P(say("This source has no list of alerts: {why}", why=held.error), className="none"), None
     active = [alert for alert in held.value if alert.get("state") in ("firing", "pending")]
     firing = sum(alert.get("state") == "firing" for alert in active)
     if not active:
         return html.P("Nothing fires, nothing is pending.", className="none"), "none"
-    when = "" if seen.refresh.window.live else "now: "
-    return tables.alert_rows(active, seen.refresh.now_s), f"{when}{firing} firing, {len(active) - firing} pending"
+    counted = (
+        "{firing} firing, {pending} pending" if seen.refresh.window.live else "now: {firing} firing, {pending} pending"
+    )
+    return tables.alert_rows(active, seen.refresh.now_s), say(counted, firing=firing, pending=len(active) - firing)
 
 
 def _changes(seen: Seen) -> tuple[Node, Node]:
     begun = seen.refresh
-    period = f"last {quantity.span(begun.window.span_s)}" if begun.window.live else "in this range"
+    period = say("last {span}", span=quantity.span(begun.window.span_s)) if begun.window.live else "in this range"
     if not seen.changes:
         return html.P("No deploy, restart, scaling or alert.", className="none"), period
     return tables.change_list(seen.changes, begun.offset_s, begun.now_s), period

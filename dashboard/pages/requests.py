@@ -24,6 +24,7 @@ from dashboard.served import Served, gaps_s, slowest
 from dashboard.site import Site
 from dashboard.source import Source
 from dashboard.view import promql_duration
+from dashboard.words import joined, say
 from planner.slo import Slo
 
 SHOWN = 40
@@ -107,7 +108,9 @@ def answer(begun: Refresh, site: Site) -> list[Any]:
     rows = slowest(held.value)
     kept = sieve.apply(rows)
     opened = _opened(kept or rows, begun, site.source)
-    count = f"{len(kept)} of {len(rows)} requests" if not sieve.open else f"{len(rows)} requests"
+    count = say("{n} requests", n=len(rows))
+    if not sieve.open:
+        count = say("{kept} of {n} requests", kept=len(kept), n=len(rows))
     return [
         _band(*_summary(rows, site.slo), _note(held, begun, misread)),
         count,
@@ -129,11 +132,13 @@ def _ended(begun: Refresh, site: Site) -> float | None:
 
 def _note(held: Held, begun: Refresh, misread: str) -> Node:
     if misread or begun.misread:
-        return html.Div(f"The address was not understood: {misread or begun.misread}.", className="v-2")
+        return html.Div(say("The address was not understood: {why}.", why=misread or begun.misread), className="v-2")
     if held.error is None:
         return None
     age = quantity.span(begun.now_s - (held.fetched_s or begun.now_s))
-    return html.Div(f"Requests cannot be read now: {held.error}. These are {age} old.", className="v-2")
+    return html.Div(
+        say("Requests cannot be read now: {why}. These are {age} old.", why=held.error, age=age), className="v-2"
+    )
 
 
 def _points(kept: Sequence[Served], opened: tuple[Served, Sequence[Span]] | None, begun: Refresh, site: Site) -> Drawn:
@@ -166,21 +171,26 @@ def _opened_alone(begun: Refresh, site: Site) -> Node:
 
 def _lost(begun: Refresh) -> Node:
     return html.P(
-        f"No trace {begun.view.trace} is kept: it was never sent, or is older than what is kept.", className="none"
+        say("No trace {id} is kept: it was never sent, or is older than what is kept.", id=begun.view.trace),
+        className="none",
     )
 
 
 def _summary(rows: Sequence[Served], slo: Slo) -> tuple[str, str]:
     late = [one for one in rows if one.ttft_s is not None and one.ttft_s > slo.ttft_p95_s]
     shares = [one.queue_s / one.ttft_s for one in late or rows if one.ttft_s and one.queue_s is not None]
-    queue = f" Median queue share of their TTFT: {quantity.percent(median(shares))}." if shares else ""
-    total = f"the newest {len(rows)}" if len(rows) >= journal.LIMIT else f"{len(rows)}"
+    queue = say(" Median queue share of their TTFT: {share}.", share=quantity.percent(median(shares))) if shares else ""
+    total = say("the newest {n}", n=len(rows)) if len(rows) >= journal.LIMIT else str(len(rows))
     if not late:
-        return "No request above the TTFT SLO", f" of {quantity.threshold_s(slo.ttft_p95_s)}, of {total}."
+        return "No request above the TTFT SLO", say(
+            " of {limit}, of {total}.", limit=quantity.threshold_s(slo.ttft_p95_s), total=total
+        )
     pools = [one.pool for one in late]
     worst = max(set(pools), key=pools.count)
-    share = f", {quantity.percent(pools.count(worst) / len(late))} of them on {worst}" if len(set(pools)) > 1 else ""
-    return f"{len(late)} requests above the TTFT SLO", f" of {total}{share}.{queue}"
+    share = quantity.percent(pools.count(worst) / len(late))
+    where = say(", {share} of them on {pool}", share=share, pool=worst) if len(set(pools)) > 1 else ""
+    rest = say(" of {total}{where}.{queue}", total=total, where=where, queue=queue)
+    return say("{n} requests above the TTFT SLO", n=len(late)), rest
 
 
 def _band(lead: str, rest: str, below: Node = None) -> Node:
@@ -192,11 +202,11 @@ def _band(lead: str, rest: str, below: Node = None) -> Node:
 def _trace(one: Served, spans: Sequence[Span]) -> Node:
     facts = [one.pool]
     if one.preemptions:
-        facts.append(f"preempted {one.preemptions}×")
+        facts.append(say("preempted {n}×", n=one.preemptions))
     if one.failed:
         facts.append("failed")
     head = html.Header(
-        [html.H2(["Trace ", html.Code(one.trace_id[:8])]), html.Div(", ".join(facts), className="p-s")], className="p-h"
+        [html.H2(["Trace ", html.Code(one.trace_id[:8])]), html.Div(joined(facts), className="p-s")], className="p-h"
     )
     return [head, waterfall(one, gaps_s(spans))]
 
@@ -237,7 +247,7 @@ def _row(one: Served, opened: bool, longest: float, begun: Refresh, site: Site) 
             html.Td(one.pool),
             *(html.Td(text, className=kind) for text, kind in numbers),
             html.Td(phase_bar(one, longest)),
-            html.Td(", ".join(flags), className="wn"),
+            html.Td(joined(flags), className="wn"),
         ],
         className="sel" if opened else "",
     )

@@ -15,6 +15,7 @@ from dashboard.parts.panel import Panel
 from dashboard.parts.state import tag
 from dashboard.parts.tables import simple_table
 from dashboard.source import Question
+from dashboard.words import joined, said_reason, say
 
 HEADINGS = ("State", "Address", "Job", "Replica", "Last scrape", "Took", "Samples", "Error")
 STATES = {"up": ("ok", "Up"), "down": ("breach", "Down"), "unknown": ("none", "Not yet")}
@@ -45,7 +46,9 @@ def listed(scene: Scene) -> tuple[Node, Node]:
     }
     rows = [_row(one, counts.get((get(one.labels, "job"), get(one.labels, "instance"))), scene) for one in targets]
     down = sum(one.health == "down" for one in targets)
-    return simple_table("Targets", HEADINGS, rows, (4, 5, 6)), f"{len(targets)} targets, {down} down"
+    return simple_table("Targets", HEADINGS, rows, (4, 5, 6)), say(
+        "{n} targets, {down} down", n=len(targets), down=down
+    )
 
 
 def _row(one: Target, count: float | None, scene: Scene) -> list[Node]:
@@ -56,7 +59,7 @@ def _row(one: Target, count: float | None, scene: Scene) -> list[Node]:
         html.Span(one.url, className="tb-n"),
         get(one.labels, "job"),
         get(one.labels, "instance"),
-        f"{quantity.span(age)} ago" if age is not None else quantity.ABSENT,
+        say("{age} ago", age=quantity.span(age)) if age is not None else quantity.ABSENT,
         quantity.duration(one.last_scrape_duration_s),
         quantity.count(count),
         html.Span(one.last_error, className="tb-e"),
@@ -73,7 +76,7 @@ def signals(scene: Scene) -> tuple[Node, Node]:
     names = [name for name in SIGNALS if any(name in one.statuses for one in groups)]
     rows = [[_signal(name), *(_status(one.statuses.get(name)) for one in groups)] for name in names]
     table = simple_table("Signals", ("Signal", *map(_column, groups)), rows)
-    return [table, _others(targets, groups)], failed or f"{len(names)} signals"
+    return [table, _others(targets, groups)], failed or say("{n} signals", n=len(names))
 
 
 def _others(targets: Sequence[Target], groups: Sequence[Exposure]) -> Node:
@@ -81,16 +84,16 @@ def _others(targets: Sequence[Target], groups: Sequence[Exposure]) -> Node:
     shown = {instance for one in groups for instance in one.instances}
     silent = [get(one.labels, "instance") for one in targets[: exposure.MAX_TARGETS]]
     silent = [instance for instance in silent if instance not in shown]
-    told = [f"Up, but without a signal of these: {', '.join(silent)}."] if silent else []
+    told = [say("Up, but without a signal of these: {targets}. ", targets=joined(silent))] if silent else []
     if (left := len(targets) - exposure.MAX_TARGETS) > 0:
-        told.append(f"{left} more targets are not looked at; choose replicas in the filter.")
-    return html.P(" ".join(told), className="none") if told else None
+        told.append(say("{n} more targets are not looked at; choose replicas in the filter.", n=left))
+    return html.P(told, className="none") if told else None
 
 
 def _column(one: Exposure) -> Node:
     present, off, absent = exposure.counted(one)
-    several = f"{len(one.instances)} targets" if len(one.instances) > 1 else one.instances[0]
-    told = f"{present} present, {off} switched off, {absent} not exposed"
+    several = say("{n} targets", n=len(one.instances)) if len(one.instances) > 1 else one.instances[0]
+    told = say("{present} present, {off} switched off, {absent} not exposed", present=present, off=off, absent=absent)
     return html.Span(
         [html.B(", ".join(one.dialects)), html.Br(), several, html.Br(), told], title=", ".join(one.instances)
     )
@@ -110,9 +113,11 @@ def _status(status: Status | None) -> Node:
         return html.Span(
             [icon("alert-triangle", 14), "switched off: ", html.Code(status.flag)],
             className="st st-warn",
-            title=status.reason,
+            title=said_reason(status.reason),
         )
-    return html.Span([icon("circle-dashed", 14), "not exposed"], className="st st-none", title=status.reason)
+    return html.Span(
+        [icon("circle-dashed", 14), "not exposed"], className="st st-none", title=said_reason(status.reason)
+    )
 
 
 UP = Panel("ta-up", "Up", "1 while scrapes succeed", span=4)

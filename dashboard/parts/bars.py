@@ -9,6 +9,7 @@ from dashboard import quantity
 from dashboard.judge import State
 from dashboard.parts.icon import Node, hyphened
 from dashboard.view import View
+from dashboard.words import joined, say
 
 if TYPE_CHECKING:
     from planner.headroom import PoolHeadroom
@@ -60,11 +61,13 @@ def _row(pool: "PoolHeadroom", href: str) -> Node:
     if n2 is not None:
         marks.append(html.Span(className="b-2", style={"left": f"{n2 / line * 100 / ROOM:.1f}%"}))
     left = quantity.percent(pool.headroom_ratio)
-    spoken = (
-        f"{pool.pool}: {left} headroom, {quantity.count(pool.load_req_per_s)} of "
-        f"{quantity.count(line)} requests per second, bound by {pool.bound_by}"
-    )
-    error = f"; model error {quantity.percent(pool.model_error_ratio)}" if pool.model_error_ratio is not None else ""
+    spoken = say(
+        "{pool}: {left} headroom, {load} of {line} requests per second, bound by {constraint}",
+        pool=pool.pool, left=left, load=quantity.count(pool.load_req_per_s), line=quantity.count(line),
+        constraint=pool.bound_by,
+    )  # fmt: skip
+    if pool.model_error_ratio is not None:
+        spoken += say("; model error {share}", share=quantity.percent(pool.model_error_ratio))
     return html.A(
         [
             name,
@@ -74,13 +77,13 @@ def _row(pool: "PoolHeadroom", href: str) -> Node:
         ],
         href=href,
         className="b-r",
-        title=spoken + error,
+        title=spoken,
         **hyphened(data_nav="1"),
     )
 
 
 def _foot(small: Sequence["PoolHeadroom"], total: int) -> str:
     if len(small) == total:
-        return f"N+2 (two replicas gone) needs at least {LEAST_FOR_N2} replicas."
-    names = ", ".join(pool.pool for pool in small)
-    return f"N+2 (two replicas gone) needs at least {LEAST_FOR_N2} replicas: none for {names}."
+        return say("N+2 (two replicas gone) needs at least {n} replicas.", n=LEAST_FOR_N2)
+    names = joined([pool.pool for pool in small])
+    return say("N+2 (two replicas gone) needs at least {n} replicas: none for {pools}.", n=LEAST_FOR_N2, pools=names)

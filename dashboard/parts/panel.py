@@ -15,6 +15,7 @@ from dashboard.figures.chart import Clock, Figure
 from dashboard.parts.icon import Node, hyphened, icon
 from dashboard.source import Answer
 from dashboard.view import Window
+from dashboard.words import say
 
 PARTS = (
     ("graph", "figure"),
@@ -50,9 +51,14 @@ class Panel:
                 dcc.Graph(id=f"{self.key}-graph", figure=figure, config=chart.CONFIG, style={"height": self.height}),
                 className="p-g",
                 role="img",
-                **hyphened(aria_label=f"{self.title}, chart over time; the menu shows it as a table"),
+                **hyphened(aria_label=say("{title}, chart over time; the menu shows it as a table", title=self.title)),
             ),
-            html.Div(className="p-t", tabIndex=0, role="region", **hyphened(aria_label=f"{self.title} as a table")),
+            html.Div(
+                className="p-t",
+                tabIndex=0,
+                role="region",
+                **hyphened(aria_label=say("{title} as a table", title=self.title)),
+            ),
             html.Div(loading(), id=f"{self.key}-note", className="p-n"),
         ]
         legend = html.Div(id=f"{self.key}-legend", className="p-l" if self.legend else "p-l p-l0")
@@ -66,7 +72,7 @@ class Panel:
         title: Node = [self.title, html.Span(self.unit, className="p-u")] if self.unit else [self.title]
         menu = html.Details(
             [
-                html.Summary(icon("dots"), **hyphened(aria_label=f"{self.title}: panel menu")),
+                html.Summary(icon("dots"), **hyphened(aria_label=say("{title}: panel menu", title=self.title))),
                 html.Div(
                     [
                         html.Button([icon("table", 15), "View as table"], **hyphened(data_act="table"), type="button"),
@@ -130,7 +136,7 @@ def stale(answers: Sequence[Answer], now_s: float) -> Node:
         return None
     oldest = min(late, key=lambda answer: answer.fetched_s or now_s)
     age = quantity.span(now_s - (oldest.fetched_s or now_s))
-    return html.Div([icon("alert-triangle", 13), f"stale {age}"], className="n-stale", title=oldest.error)
+    return html.Div([icon("alert-triangle", 13), say("stale {age}", age=age)], className="n-stale", title=oldest.error)
 
 
 def query_list(queries: Sequence[str]) -> Node:

@@ -10,6 +10,7 @@ from dashboard import quantity
 from dashboard.figures.chart import Mark
 from dashboard.parts.icon import Node, hyphened, icon
 from dashboard.parts.state import tag
+from dashboard.words import say
 
 ICONS = {
     "deploy": "rocket", "scale": "stack-2", "target": "plug-connected-x", "restart": "refresh", "alert": "bell",
@@ -51,7 +52,7 @@ def simple_table(
     )
     return html.Div(
         html.Table([head, body], className="tb"), className="ox", tabIndex=0, role="region",
-        **hyphened(aria_label=f"{label}, table"),
+        **hyphened(aria_label=say("{title}, table", title=label)),
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from dashboard import quantity
 from dashboard.judge import Promise
 from dashboard.parts.icon import Node, hyphened
 from dashboard.parts.state import tag
+from dashboard.words import say
 
 WIDTH, HEIGHT = 120, 30
 MAX_POINTS = 80
@@ -23,9 +24,9 @@ def tile(promise: Promise, href: str, period: str, *, several: bool) -> Node:
     number, unit = _value(promise)
     label = [promise.title] + ([html.Span(promise.pool, className="t-p")] if several and promise.pool else [])
     left = (
-        f"budget {quantity.percent(promise.budget_left)} left"
+        say("budget {share} left", share=quantity.percent(promise.budget_left))
         if promise.budget_left is not None and promise.budget_left >= 0
-        else f"budget spent {quantity.significant(1 - promise.budget_left)}×"
+        else say("budget spent {times}×", times=quantity.significant(1 - promise.budget_left))
         if promise.budget_left is not None
         else ""
     )
@@ -47,7 +48,7 @@ def tile(promise: Promise, href: str, period: str, *, several: bool) -> Node:
         ],
         href=href,
         className=f"tile tile-{promise.state}",
-        title=promise.why or (BOUND if promise.bound else f"error budget over {period}"),
+        title=promise.why or (BOUND if promise.bound else say("error budget over {span}", span=period)),
         **hyphened(data_nav="1"),
     )
 
@@ -58,7 +59,7 @@ def _value(promise: Promise) -> tuple[str, str]:
 
 def _limit(promise: Promise) -> str:
     if promise.key == "goodput":
-        return f"target {quantity.threshold(promise.limit)}"
+        return say("target {limit}", limit=quantity.threshold(promise.limit))
     return f"SLO {quantity.threshold(promise.limit) if promise.is_share else quantity.threshold_s(promise.limit)}"
 
 

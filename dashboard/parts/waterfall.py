@@ -12,6 +12,7 @@ from dash import html
 from dashboard import quantity
 from dashboard.parts.icon import Node, hyphened
 from dashboard.served import Served
+from dashboard.words import joined, say
 
 STRIP_WIDTH, STRIP_HEIGHT = 1000, 34
 TYPICAL_HEIGHT = 14
@@ -48,7 +49,7 @@ def _label(name: str, text: str) -> Node:
 def _strip(gaps_s: Sequence[float], first_s: float, whole: float) -> Node:
     length = sum(gaps_s)
     style = {"left": _share(first_s, whole), "width": _share(length, whole), "--ic": strip_mask(gaps_s)}
-    longest = f"longest gap {quantity.duration(max(gaps_s))}"
+    longest = say("longest gap {span}", span=quantity.duration(max(gaps_s)))
     ticks = html.Div(html.Div(className="w-s", style=style), className="w-k w-tall")
     return html.Div([_label("tokens", longest), ticks], className="w-r")
 
@@ -74,7 +75,7 @@ def _axis(first_s: float, whole: float) -> Node:
     marks = [
         html.Div(className="w-m", style={"left": _share(first_s, whole)}),
         html.Span(
-            f"first token {quantity.duration(first_s)}",
+            say("first token {span}", span=quantity.duration(first_s)),
             className="w-f" if first_s < 0.7 * whole else "w-f w-f-left",
             style={"left": _share(first_s, whole)},
         ),
@@ -85,15 +86,15 @@ def _axis(first_s: float, whole: float) -> Node:
 
 
 def _prefill(one: Served) -> str:
-    tokens = f", {one.input_tokens} tokens" if one.input_tokens is not None else ""
-    cached = f", {one.cached_tokens} cached" if one.cached_tokens else ""
-    return f"{quantity.duration(one.prefill_s)}{tokens}{cached}"
+    tokens = [say("{n} tokens", n=one.input_tokens)] if one.input_tokens is not None else []
+    cached = [say("{n} cached", n=one.cached_tokens)] if one.cached_tokens else []
+    return joined([quantity.duration(one.prefill_s), *tokens, *cached])
 
 
 def _decode(one: Served) -> str:
-    tokens = f", {one.output_tokens} tokens" if one.output_tokens is not None else ""
-    pace = f" at {quantity.duration(one.pace_s)}" if one.pace_s is not None else ""
-    return f"{quantity.duration(one.decode_s)}{tokens}{pace}"
+    tokens = [say("{n} tokens", n=one.output_tokens)] if one.output_tokens is not None else []
+    told = joined([quantity.duration(one.decode_s), *tokens])
+    return told if one.pace_s is None else say("{told} at {pace}", told=told, pace=quantity.duration(one.pace_s))
 
 
 def _share(part: float, whole: float) -> str:
@@ -102,8 +103,10 @@ def _share(part: float, whole: float) -> str:
 
 def _spoken(one: Served) -> str:
     parts = (("queue", one.queue_s), ("prefill", one.prefill_s), ("decode", one.decode_s))
-    phases = ", ".join(f"{name} {quantity.duration(value)}" for name, value in parts if value is not None)
-    return f"Trace {one.trace_id}: {phases}"
+    phases = [
+        say("{phase} {span}", phase=name, span=quantity.duration(value)) for name, value in parts if value is not None
+    ]
+    return say("Trace {id}: {phases}", id=one.trace_id, phases=joined(phases))
 
 
 def phase_bar(one: Served, longest_s: float) -> Node:

@@ -1,6 +1,6 @@
 """A composed text that remembers its sentence, so that another language can put the same parts into its own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 class Said(str):
@@ -26,6 +26,14 @@ class Said(str):
 
     def __radd__(self, other: str) -> "Said":
         return Said("{head}{tail}", {"head": other, "tail": self})
+
+
+def joined(items: Sequence[str]) -> str:
+    """``items`` with what stands between them in a list; empty without any."""
+    if not items:
+        return ""
+    head, *rest = items
+    return Said("{head}, {tail}", {"head": head, "tail": joined(rest)}) if rest else head
 
 
 def say(template: str, **parts: object) -> Said:

@@ -109,7 +109,7 @@ def test_no_requests_is_idle_and_not_well():
     idle = replace(GOOD, value=None, values=(), state="none", why="idle: no requests in this time")
     found = judged([idle], headroom=())
     assert (found.state, found.lead) == ("none", "Idle: no requests to judge.")
-    assert words(found)[1] == "1 of 1 targets up. Idle: no requests in this time."
+    assert words(found)[1] == "1 of 1 targets up; idle: no requests in this time."
 
 
 def test_without_engine_or_source_the_verdict_says_what_to_do():
