@@ -101,6 +101,7 @@ class Watch:
         self._readings: list[Reading] = []
         self._steps: list[Observation] = []
         self._next_step: int | None = None
+        self._absent: set[str] = set()  # what the server does not have is asked for once
         self._ahead_s = float("inf")  # the run's clock less the engine's: at most this, and so much when it is busy
 
     async def run(self, every_s: float = 1.0) -> tuple[Observation, ...]:
@@ -118,11 +119,15 @@ class Watch:
 
     async def _look(self) -> None:
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-            await self._read_page()
-            await self._read_steps()
+            if "/metrics" not in self._absent:
+                await self._read_page()
+            if "/steps" not in self._absent:
+                await self._read_steps()
 
     async def _read_page(self) -> None:
         async with self._session.get(f"{self._base_url}/metrics") as response:
+            if response.status == 404:
+                self._absent.add("/metrics")
             if response.status == 200:
                 body, kind = await response.read(), response.headers.get("Content-Type", "text/plain")
                 reading = read_page(body, kind, self._dialects, self._clock())
@@ -132,6 +137,8 @@ class Watch:
     async def _read_steps(self) -> None:
         """Steps since the last look; those before the first look belong to nobody here."""
         async with self._session.get(f"{self._base_url}/steps", params={"since": self._next_step or 0}) as response:
+            if response.status == 404:
+                self._absent.add("/steps")
             if response.status != 200:
                 return
             document = orjson.loads(await response.read())
