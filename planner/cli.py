@@ -6,6 +6,7 @@ from planner import (
     autoscale_cli,
     calibrate_cli,
     capacity_cli,
+    comparison_cli,
     cost_cli,
     drift_cli,
     forecast_cli,
@@ -27,3 +28,4 @@ app.command()(hardware_cli.mix)
 app.command()(forecast_cli.forecast)
 app.command()(cost_cli.cost)
 app.command()(headroom_cli.headroom)
+app.command()(comparison_cli.compare)

@@ -9,6 +9,7 @@ PlannerError
 ├── ModelError      a step-time model cannot be fitted, read or used
 ├── CapacityError   a capacity question has no answer as asked
 ├── CostError       a price table cannot be read
+├── ReportError     a report cannot be read, or two cannot be compared
 └── CatalogError    a catalogue of GPUs, models and prices cannot be read, or lacks an entry
 """
 
@@ -51,3 +52,7 @@ class CostError(PlannerError):
 
 class CatalogError(PlannerError):
     """A catalogue cannot be read or lacks an entry; the message names file, field and what there is."""
+
+
+class ReportError(PlannerError):
+    """A report cannot be read, or two answer different kinds of question; the message names the files."""

@@ -5,7 +5,7 @@ and charts. It knows nothing of capacity or cost; ``planner.answers`` writes doc
 """
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from math import log10
 from typing import Any, Literal
@@ -15,6 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Cell = str | float | int | bool | None
 
+_UNITS = {
+    "_req_per_s": "requests/s", "_usd_per_hour": "$ per hour", "_per_s": "per second", "_gb_s": "GB/s", "_ms": "ms",
+    "_s": "s", "_bytes": "bytes", "_ratio": "share", "_usd": "$", "_gb": "GB", "_b": "billions",
+}  # fmt: skip
 _COLOURS = ("#2f6fde", "#7a5af8", "#107569", "#667085")
 _LIMIT = "#c4320a"
 
@@ -184,8 +188,29 @@ def shown(value: object) -> str:
     return str(value)
 
 
+def leaves(name: str, value: object, *, words: bool = True) -> Iterator[tuple[str, object]]:
+    """A nested document as rows: one per figure, under its path, what is absent left out; in ``words`` for people."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            own = _words(key) if words else key
+            yield from leaves(f"{name}: {own}" if name else own, part, words=words)
+    elif isinstance(value, list | tuple) and any(isinstance(part, dict | list | tuple) for part in value):
+        for index, part in enumerate(value, 1):
+            yield from leaves(f"{name} {index}", part, words=words)
+    elif value is not None and value not in ([], ()):
+        yield name, value
+
+
+def _words(key: str) -> str:
+    """A field's name for people: its unit in brackets."""
+    for ending, unit in _UNITS.items():
+        if key.endswith(ending) and len(key) > len(ending):
+            return f"{key.removesuffix(ending).replace('_', ' ')} ({unit})"
+    return key.replace("_", " ")
+
+
 def _inputs(report: Report) -> list[tuple[str, object]]:
-    rows = [(name.replace("_", " "), value) for name, value in report.inputs.items()]
+    rows = list(leaves("", report.inputs))
     if report.seed is not None:
         rows.append(("seed", str(report.seed)))
     error = report.model_error
@@ -306,5 +331,8 @@ _CSS = (
     "h1{font-size:24px}h2{font-size:17px;margin:28px 0 8px;border-top:1px solid #dfe5ee;padding-top:18px}"
     ".findings{font-size:17px}.chart{height:380px}table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
     "th,td{text-align:left;padding:4px 14px 4px 0;border-bottom:1px solid #edf1f6;vertical-align:top}"
+    "@media print{body{font-size:11px}main{max-width:none;padding:0}h2{break-after:avoid}"
+    "tr,.chart{break-inside:avoid}thead{display:table-header-group}.modebar{display:none}"
+    "@page{margin:16mm}}"
     "td.n{text-align:right}@media(max-width:640px){main{padding:12px}table{display:block;overflow-x:auto}}"
 )

@@ -100,3 +100,16 @@ def test_values_are_shown_for_people(value: object, text: str) -> None:
 def test_a_headline_tells_how_much_of_it_is_extrapolated() -> None:
     assert extrapolated(0.004) == ""
     assert extrapolated(0.37) == " (extrapolated: 37% of the steps are larger than any that the model was fitted on)"
+
+
+def test_inputs_are_rows_of_figures_in_words_and_never_a_dumped_structure() -> None:
+    text = to_markdown(REPORT.model_copy(update={"inputs": {
+        "slo": {"ttft_p95_s": 0.8, "goodput_ratio": 0.95}, "shaping": [{"kind": "cut", "start_s": 3.0}], "none": None,
+    }}))  # fmt: skip
+    asked = text.split("## Inputs")[1].split("## Notes")[0].strip().splitlines()
+    assert asked[:4] == ["- slo: ttft p95 (s): 0.8", "- slo: goodput (share): 0.95", "- shaping 1: kind: cut",
+                         "- shaping 1: start (s): 3"]  # fmt: skip
+
+
+def test_a_page_has_a_style_for_print() -> None:
+    assert "@media print" in to_html(REPORT)
