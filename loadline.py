@@ -182,6 +182,9 @@ def fleet(
             "upstream_token_file": front.upstream_token_file or engine.auth_token_file,
             "enabled": None,
         }
+        token_file = alerts.gateway_token_file or front.admin_token_file
+        if token_file is not None:
+            told["alerts"] |= {"gateway": alerts.gateway or urls["gateway"], "gateway_token_file": token_file}
     processes = [
         Process(
             part,

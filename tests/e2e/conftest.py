@@ -60,6 +60,16 @@ def loadline_command() -> str:
 
 
 @pytest.fixture(scope="session")
+def ports() -> Callable[..., dict[str, int]]:
+    """Gives each named part a free port."""
+
+    def give(*parts: str) -> dict[str, int]:
+        return dict(zip(parts, free_ports(len(parts)), strict=True))
+
+    return give
+
+
+@pytest.fixture(scope="session")
 def up_command() -> Callable[[Path], list[str]]:
     """Makes the command line of a fleet of its own, on free ports, with its data in a folder."""
 
