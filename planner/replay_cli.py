@@ -1,19 +1,21 @@
-"""``loadline replay``: play a request trace against a server, describe a trace, compare two runs."""
+"""``loadline replay``: play a request trace against a server, report on runs, compare two; traces themselves."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from planner.errors import ReplayError
-from planner.options import AsJson, TracePath, note, one_line_errors, read_told
+from planner.options import AsJson, HtmlPath, TracePath, deliver, note, one_line_errors, read_told
 from planner.options import shaping as shaping_of
 from planner.trace_cli import convert, inspect
 from planner.trace_options import MaxRequests, Speed, TokenScale, Window
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from planner.replay.significance import Shift
     from planner.result import Run
 
 
@@ -21,6 +23,10 @@ def _env(name: str) -> str:
     return f"LOADLINE_REPLAY_{name}"
 
 
+FailIf = Annotated[
+    list[str] | None,
+    typer.Option(help="Exit with 1 if so: ttft_p99>10%, e2e_p95>2s, goodput<0.95.", envvar=_env("FAIL_IF")),
+]
 Runs = Annotated[Path | None, typer.Option(help="Folder of the runs; data/runs by default.", envvar=_env("RUNS"))]
 
 app = typer.Typer(no_args_is_help=True, help="Play a request trace against a server; inspect traces; compare runs.")
@@ -93,6 +99,7 @@ def run(
     token_file: Annotated[
         Path | None, typer.Option(help="File with the server's bearer token.", envvar=_env("TOKEN_FILE"))
     ] = None,
+    fail_if: FailIf = None,
     forever: Annotated[
         bool, typer.Option("--forever", help="Play over and over until stopped; no file.", envvar=_env("FOREVER"))
     ] = False,
@@ -104,10 +111,13 @@ def run(
     what there is; --resume goes on from there.
     """
     with one_line_errors():
+        from planner.replay.gate import parse_gate
         from planner.replay.perform import Keeping, perform, read_token
         from planner.replay.playing import Playing
         from planner.slo import Slo, load_slo
 
+        for text in fail_if or ():
+            parse_gate(text)
         shaping = shaping_of(window, speed, token_scale, max_requests)
         playing = Playing(
             url=target.rstrip("/"),
@@ -134,6 +144,7 @@ def run(
                 note(f"wrote {recorder.finished(result, stopped=stopped)}")
         if not forever:
             _finish(result, out, as_json=as_json)
+            _judge(fail_if, result)
     raise typer.Exit(1 if stopped and not forever else 0)
 
 
@@ -154,27 +165,68 @@ def list_runs(runs: Runs = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def compare(
-    a: Annotated[str, typer.Argument(help="Run to compare against: its file, or its name among the runs.")],
-    b: Annotated[str, typer.Argument(help="Run whose error is wanted.")],
+def report(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="Run: its file, or its name among the runs.")],
     runs: Runs = None,
+    html: HtmlPath = None,
+    csv: Annotated[Path | None, typer.Option(help="Write one row per request as CSV.", envvar=_env("CSV"))] = None,
+    parquet: Annotated[
+        Path | None, typer.Option(help="The same as Parquet; needs pyarrow.", envvar=_env("PARQUET"))
+    ] = None,
+    fail_if: FailIf = None,
     as_json: AsJson = False,
 ) -> None:
-    """Join two runs of one trace request by request and print the second's error per percentile."""
+    """A run in figures with their intervals: Markdown or JSON on stdout, a page, tables of its requests."""
+    with one_line_errors():
+        from planner.replay.report import run_report
+        from planner.replay.runs import DEFAULT_RUNS, RunStore, find_run
+        from planner.replay.tables import write_csv, write_parquet
+
+        found = find_run(name, RunStore(runs or DEFAULT_RUNS))
+        for path, write in ((csv, write_csv), (parquet, write_parquet)):
+            if path is not None:
+                write(found, path)
+                note(f"wrote {path}")
+        deliver(run_report(found, Path(name).stem), as_json=as_json, html=html)
+        _judge(fail_if, found)
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(help="Run to compare against: its file, or its name among the runs.")],
+    b: Annotated[str, typer.Argument(help="Run whose change is wanted.")],
+    runs: Runs = None,
+    html: HtmlPath = None,
+    fail_if: FailIf = None,
+    as_json: AsJson = False,
+) -> None:
+    """Two runs side by side: what changed, and whether by more than chance.
+
+    Requests of one trace are joined one by one. With --fail-if, exit code 1 says that B is worse than allowed.
+    """
     with one_line_errors():
         from planner.compare import compare as join
+        from planner.replay.report import comparison_report
         from planner.replay.runs import DEFAULT_RUNS, RunStore, find_run
+        from planner.replay.significance import shifts
 
         store = RunStore(runs or DEFAULT_RUNS)
-        comparison = join(find_run(a, store), find_run(b, store))
-    if as_json:
-        print(json.dumps(asdict(comparison)))
-        return
-    from rich.console import Console
+        one, other = find_run(a, store), find_run(b, store)
+        comparison, changed = join(one, other), shifts(one, other)
+        names = (Path(a).stem, Path(b).stem)
+        deliver(comparison_report(comparison, changed, (one, other), names), as_json=as_json, html=html)
+        _judge(fail_if, other, changed)
 
-    from planner.replay.show import compared
 
-    Console().print(compared(comparison, (Path(a).stem, Path(b).stem)))
+def _judge(conditions: list[str] | None, run: "Run", changed: "Mapping[str, Shift] | None" = None) -> None:
+    """Exit with 1 and tell why when a condition of ``--fail-if`` holds."""
+    from planner.replay.gate import parse_gate, violations
+
+    broken = violations([parse_gate(text) for text in conditions or ()], run, changed)
+    for words in broken:
+        note(f"FAILED {words}")
+    if broken:
+        raise typer.Exit(1)
 
 
 def _one_of(option: str, value: Any, allowed: tuple[str, ...]) -> Any:

@@ -1,6 +1,6 @@
 """A run in words and tables, for a terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,6 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from planner.compare import Comparison
 from planner.replay.runs import RunMeta
 from planner.result import Distribution, Run
 
@@ -69,26 +68,6 @@ def listed(runs: Sequence[RunMeta]) -> Table:
     return table
 
 
-def compared(comparison: Comparison, names: tuple[str, str]) -> Group:
-    """Two runs side by side with the second's error against the first."""
-    lone = f"{comparison.only_a} only in {names[0]}, {comparison.only_b} only in {names[1]}"
-    parts: list[Text | Table] = [Text(f"{comparison.joined} requests in both; {lone}")]
-    if not comparison.same_trace:
-        parts.append(Text("the two runs did not play the same shaped trace", style="yellow"))
-    table = Table("latency (ms)", "run", "mean", "p50", "p90", "p95", "p99")
-    for name, title in LATENCIES.items():
-        if (metric := comparison.metrics.get(name)) is None or not metric.a.n:
-            continue
-        table.add_row(title, names[0], *_milliseconds(metric.a)[:-1])
-        table.add_row("", names[1], *_milliseconds(metric.b)[:-1])
-        table.add_row("", "error", *_errors(metric.error))
-    return Group(*parts, table)
-
-
 def _milliseconds(found: Distribution) -> list[str]:
     values = (found.mean, found.p50, found.p90, found.p95, found.p99, found.max)
     return ["" if value is None else f"{value * 1e3:.2f}" for value in values]
-
-
-def _errors(errors: Mapping[str, float]) -> list[str]:
-    return [f"{errors[name]:+.1%}" if name in errors else "" for name in ("mean", "p50", "p90", "p95", "p99")]
