@@ -127,6 +127,7 @@ def _written_back(walk: Walk, grows: Grows) -> dict[str, str]:
     """What the planner, feedback and the rules of costs record."""
     said = 'model_name="c",tenant="t"'
     return {
+        'loadline_collector_scraped_bad_lines_total{instance="host"}': grows(0, 2),
         'loadline_host_memory_used_bytes{instance="host"}': walk(90, 100),
         'loadline_host_memory_total_bytes{instance="host"}': f"100x{DAY_STEPS}",
         'loadline_headroom_ratio{pool="c",failures="0"}': walk(-0.1, 0.6),

@@ -36,7 +36,7 @@ groups:
         expr: |
           sum by (replica) (rate(loadline_gateway_first_byte_seconds_sum[5s]))
             / sum by (replica) (rate(loadline_gateway_first_byte_seconds_count[5s])) > 0.5
-        keep_firing_for: 10s
+        keep_firing_for: 5s
         labels: {severity: page}
         annotations: {summary: answers are slow, response: open_breaker}
       - alert: Crashed
@@ -44,7 +44,7 @@ groups:
         labels: {severity: page}
         annotations: {summary: the replica is gone, response: restart_replica}
       - alert: BadData
-        expr: up{job="odd"} == 0
+        expr: rate(loadline_collector_scraped_bad_lines_total[5s]) > 0
         labels: {severity: page}
         annotations: {summary: numbers cannot be read, response: drain_replica, response_target: all}
 """
@@ -97,6 +97,9 @@ class House:
 
     def gateway_state(self) -> dict[str, Any]:
         return HTTP.get(f"{self.url('gateway')}/admin/state", headers={"Authorization": "Bearer admin"}).json()
+
+    def restarts(self) -> list[str]:
+        return self.restarted.read_text().split() if self.restarted.exists() else []
 
     def replica(self) -> dict[str, Any]:
         (replica,) = self.gateway_state()["replicas"]
@@ -240,21 +243,22 @@ def test_latency_waits_for_a_click_and_then_the_breaker_opens(house: House):
 
 @pytest.mark.timeout(120)
 def test_a_crash_runs_the_restart_command_once_and_the_history_tells_it(house: House):
+    before = house.restarts()
     engine = next(one for one in house.process.children(recursive=True) if "engine" in one.cmdline())
     engine.kill()
     eventually(lambda: house.firing("Crashed"), bool)
     acted = house.in_state("Crashed", "acted", "over")
     assert acted["action"] == "restart"
-    assert house.restarted.read_text().split() == [house.url("engine")]
+    assert house.restarts() == [*before, house.url("engine")]
     eventually(lambda: house.firing("Crashed"), lambda firing: not firing)
     house.in_state("Crashed", "over")
     found = HTTP.get(f"{house.url('alerts')}/api/v1/history", params={"alertname": "Crashed"}).json()["data"]["changes"]
-    assert [one["state"] for one in found] == ["resolved", "firing"]
+    assert [one["state"] for one in found[:2]] == ["resolved", "firing"]
 
 
 @pytest.mark.timeout(120)
 def test_bad_data_drains_until_the_numbers_can_be_read_again(house: House):
-    house.odd.text = "odd{ 1 nonsense\n"
+    house.odd.text = "odd 1\nodd{ 1 nonsense\n"
     eventually(lambda: house.firing("BadData"), bool)
     house.in_state("BadData", "acted")
     assert house.replica()["draining"]
