@@ -15,21 +15,24 @@ from dashboard.prices import Prices
 
 def box(key: str, title: str, span: int = 12, *, body: Node = None) -> Node:
     """A titled box: a callback sets its content as ``key``, its header as ``key-sub``; or it has a fixed ``body``."""
-    head = html.Header([html.H2(title), html.Div(id=f"{key}-sub", className="p-s")], className="p-h")
     inside = body if body is not None else html.Div(html.Div(loading(), className="x-load"), id=key, className="p-x")
-    return html.Section([head, inside], className=f"panel c{span}", **hyphened(aria_label=title))
+    return html.Section([head(key, title), inside], className=f"panel c{span}", **hyphened(aria_label=title))
+
+
+def head(key: str, title: Node) -> Node:
+    """The header of a box: its title, and words that a callback sets as ``key-sub``."""
+    return html.Header([html.H2(title), html.Div(id=f"{key}-sub", className="p-s")], className="p-h")
 
 
 def plot(key: str, title: str, unit: str, span: int, height: int) -> Node:
     """A chart that is not over time: figure ``key-graph``, header ``key-sub``, note ``key-note``."""
     name: Node = [title, html.Span(unit, className="p-u")] if unit else title
-    head = html.Header([html.H2(name), html.Div(id=f"{key}-sub", className="p-s")], className="p-h")
     graph = dcc.Graph(
         id=f"{key}-graph", figure=curve.empty(height=height), config=chart.CONFIG, style={"height": height}
     )
     drawn = html.Div(graph, className="p-g", role="img", **hyphened(aria_label=f"{title}; its values are in a table"))
     body = html.Div([drawn, html.Div(id=f"{key}-note", className="p-n")], className="p-b")
-    return html.Section([head, body], className=f"panel c{span}", **hyphened(aria_label=title))
+    return html.Section([head(key, name), body], className=f"panel c{span}", **hyphened(aria_label=title))
 
 
 def field(text: str, control: Node, *, usual: str = "", note: str = "") -> Node:
