@@ -20,6 +20,8 @@ from collector.forward.sender import FLUSH_S, Sender, Wire
 from collector.forward.settings import Destination, ForwardSettings, without_user
 from collector.forward.tee import Tee
 from collector.model.labels import Labels
+from collector.model.remote_write_2 import MESSAGE as MESSAGE_2
+from collector.model.write_shape import WrittenMetadata
 from collector.scrape.access import Access
 from collector.store import Store
 
@@ -57,6 +59,7 @@ class Forwarding:
         self._folder, self._open_http, self._flush_s = folder, open_http, flush_s
         self._routes: dict[str, _Route] = {}
         self._samples: list[Samples] = []
+        self._described: dict[str, WrittenMetadata] = {}
         self._otlp: list[DiskQueue] = []
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -85,7 +88,7 @@ class Forwarding:
 
     def tee(self, store: Store) -> Tee:
         """What to write samples to, so that they are kept and passed on."""
-        return Tee(store, self._samples)
+        return Tee(store, self._samples, self._described)
 
     def pass_on(self, signal: str, request: Message) -> None:
         """Queue one OTLP request for every backend."""
@@ -127,10 +130,15 @@ class Forwarding:
         else:
             queue = before.queue
             queue.limit(to.queue_bytes, to.queue_age_s)
-        wire: Wire = OtlpOut(to.url) if protocol == "otlp" else RemoteWriteOut(to.url, to.max_samples, to.message)
-        samples = Samples(queue, to.rules, to.max_samples, external) if protocol == "remote_write" else None
-        name = to.name or without_user(to.url)
-        sender = Sender(name, queue, wire, http, to.access, to.timeout_s, to.flush_s or self._flush_s, to.headers)
+        described = self._described if to.metadata.send else {}
+        wire: Wire = OtlpOut(to.url)
+        samples = None
+        if protocol == "remote_write":
+            wire = RemoteWriteOut(to.url, to.max_samples, to.message, described)
+            queued = {} if to.message == MESSAGE_2 else described
+            samples = Samples(queue, to.rules, to.max_samples, external, to.exemplars, queued, to.metadata)
+        name, flush_s = to.name or without_user(to.url), to.flush_s or self._flush_s
+        sender = Sender(name, queue, wire, http, to.access, to.timeout_s, flush_s, to.headers, patience=to.patience)
         return _Route(key, queue, sender, http, samples, before)
 
     def _begin(self, routes: Iterable[_Route]) -> None:

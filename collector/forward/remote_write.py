@@ -1,11 +1,14 @@
 """Remote write, going out: samples as they are stored, relabelled, queued in the form of 1.0, sent in batches.
 
 A target's series are the same from scrape to scrape, so their request is kept as a template in which only values and
-times are filled in.
+times are filled in. Exemplars go as series without samples. What metrics mean goes from time to time, as records of no
+samples, in 1.0; in 2.0 it stands beside each series.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import cramjam
 import numpy as np
@@ -14,13 +17,21 @@ from collector.forward.queue import Batch, DiskQueue
 from collector.forward.sender import Post
 from collector.model import remote_write_2
 from collector.model.errors import IngestError, StoreError
+from collector.model.exemplars import Exemplar
 from collector.model.labels import METRIC_NAME, Labels, from_mapping, get
 from collector.model.protobuf_wire import delimited
-from collector.model.remote_write import CONTENT_HEADERS, WriteReader, encode_labels, encode_samples
+from collector.model.remote_write import (
+    CONTENT_HEADERS,
+    WriteReader,
+    encode_exemplar,
+    encode_labels,
+    encode_metadata,
+    encode_samples,
+)
 from collector.model.remote_write_2 import CONTENT_HEADERS as CONTENT_HEADERS_2
 from collector.model.remote_write_2 import MESSAGE as MESSAGE_2
 from collector.model.series import STALE_NAN, Float64Array, Int64Array, Series
-from collector.model.write_shape import ByteArray
+from collector.model.write_shape import ByteArray, WrittenMetadata
 from collector.scrape.relabel import Rule, relabel
 
 KIND = "samples"
@@ -38,10 +49,17 @@ _ONE_VALUE = np.zeros(1, dtype=np.float64)
 class RemoteWriteOut:
     """How a batch of samples becomes a request."""
 
-    def __init__(self, url: str, max_samples: int = MAX_SAMPLES, message: str = MESSAGE_1) -> None:
+    def __init__(
+        self,
+        url: str,
+        max_samples: int = MAX_SAMPLES,
+        message: str = MESSAGE_1,
+        described: Mapping[str, WrittenMetadata] = MappingProxyType({}),
+    ) -> None:
         self.max_items = max_samples
         self.max_bytes = MAX_BYTES
         self._url = url
+        self._described = described
         self._reader = WriteReader() if message == MESSAGE_2 else None
 
     def post(self, batch: Batch) -> Post:
@@ -54,9 +72,23 @@ class RemoteWriteOut:
         if self._reader is None:
             return Post(self._url, packed, CONTENT_HEADERS)
         try:
-            return Post(self._url, remote_write_2.encode(self._reader.read(packed).series), CONTENT_HEADERS_2)
+            request = self._reader.read(packed)
         except IngestError as error:
             raise StoreError(f"queued samples are damaged: {error}") from error
+        body = remote_write_2.encode(request.series, request.exemplars, self._described)
+        return Post(self._url, body, CONTENT_HEADERS_2)
+
+
+@dataclass(frozen=True, slots=True)
+class Describing:
+    """Whether metadata goes along, how often in 1.0, and how many families one request tells of."""
+
+    send: bool = True
+    every_s: float = 60.0
+    max_families: int = 2000
+
+
+DESCRIBING = Describing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +120,8 @@ class _Group:
 class Samples:
     """Puts samples into a queue. Calls of one group must not overlap.
 
-    ``external`` labels are given to series that have none of that name, before the rules.
+    ``external`` labels are given to series that have none of that name, before the rules. Metadata, ``described`` by
+    family, goes along with samples once every while.
     """
 
     def __init__(
@@ -97,6 +130,10 @@ class Samples:
         rules: Sequence[Rule] = (),
         max_samples: int = MAX_SAMPLES,
         external: Labels = (),
+        with_exemplars: bool = False,
+        described: Mapping[str, WrittenMetadata] = MappingProxyType({}),
+        describing: Describing = DESCRIBING,
+        now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue = queue
         self._rules = tuple(rules)
@@ -104,6 +141,9 @@ class Samples:
         self._max_samples = max_samples
         self._groups: dict[str, _Group] = {}
         self._relabelled: dict[Labels, Labels | None] = {}
+        self._with_exemplars = with_exemplars
+        self._described, self._describing, self._now_s = described, describing, now_s
+        self._describe_at_s = now_s()
 
     def scrape(self, group_key: str, layout: Sequence[Labels], timestamp_ms: int, values: Float64Array) -> None:
         """All series of one scrape, and a stale marker for those of the last one that are absent now."""
@@ -142,11 +182,27 @@ class Samples:
         if items:
             self._put(bytes(body), items)
 
+    def exemplars(self, exemplars: Sequence[Exemplar]) -> None:
+        """Exemplars, where they are to be passed on; they are relabelled as their series are."""
+        named = [(labels, one) for one in exemplars if self._with_exemplars and (labels := self._relabel(one.series))]
+        for start in range(0, len(named), self._max_samples):
+            some = named[start : start + self._max_samples]
+            series = (delimited(0x0A, encode_labels(labels) + encode_exemplar(one)) for labels, one in some)
+            self._put(b"".join(series), len(some))
+
     def _end(self, layout: Iterable[Labels], timestamp_ms: int) -> None:
         times, values = np.array([timestamp_ms]), np.array([STALE_NAN])
         self.series(Series(labels, times, values) for labels in dict.fromkeys(layout))
 
     def _put(self, body: bytes, items: int) -> None:
+        if self._described and self._now_s() >= self._describe_at_s:
+            self._describe_at_s = self._now_s() + self._describing.every_s
+            families, most = tuple(self._described.values()), self._describing.max_families
+            for start in range(0, len(families), most):
+                self._enqueue(encode_metadata(families[start : start + most]), 0)
+        self._enqueue(body, items)
+
+    def _enqueue(self, body: bytes, items: int) -> None:
         self._queue.append(KIND, bytes(cramjam.snappy.compress_raw(body)), items)
 
     def _relabel(self, labels: Labels) -> Labels | None:

@@ -1,6 +1,7 @@
 """When to try again: what an answer's status means, how long to wait."""
 
 import math
+from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Literal
@@ -12,19 +13,29 @@ LONGEST_RETRY_AFTER_S = 3600.0
 Verdict = Literal["sent", "retry", "refused"]
 
 
-def judge(status: int) -> Verdict:
-    """2xx is taken; 429 and 5xx are worth another try; whatever else is refused for good."""
-    if 200 <= status < 300:
-        return "sent"
-    return "retry" if status == 429 or status >= 500 else "refused"
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often to try again: the wait after a first failure, the longest one, and whether 429 is worth it."""
+
+    first_delay_s: float = FIRST_DELAY_S
+    longest_delay_s: float = LONGEST_DELAY_S
+    retry_429: bool = True
+
+    def judge(self, status: int) -> Verdict:
+        """2xx is taken; 5xx, and 429 unless told otherwise, are worth another try; the rest is refused for good."""
+        if 200 <= status < 300:
+            return "sent"
+        return "retry" if status >= 500 or (status == 429 and self.retry_429) else "refused"
+
+    def delay_s(self, failures: int, retry_after: str, now_s: float) -> float:
+        """How long to wait after so many failures in a row, or as long as the receiver asks for (``Retry-After``)."""
+        asked_s = _asked_s(retry_after, now_s)
+        if asked_s is not None:
+            return min(max(0.0, asked_s), LONGEST_RETRY_AFTER_S)
+        return min(self.longest_delay_s, self.first_delay_s * 2.0 ** min(failures - 1, 20))
 
 
-def delay_s(failures: int, retry_after: str, now_s: float) -> float:
-    """How long to wait after so many failures in a row, or as long as the receiver asks for (``Retry-After``)."""
-    asked_s = _asked_s(retry_after, now_s)
-    if asked_s is not None:
-        return min(max(0.0, asked_s), LONGEST_RETRY_AFTER_S)
-    return min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(failures - 1, 20))
+USUAL = Patience()
 
 
 def _asked_s(retry_after: str, now_s: float) -> float | None:

@@ -10,7 +10,7 @@ from typing import Protocol
 import httpx
 
 from collector.forward.queue import Batch, DiskQueue
-from collector.forward.retry import Verdict, delay_s, judge
+from collector.forward.retry import USUAL, Patience, Verdict
 from collector.model.errors import ConfigError, StoreError
 from collector.scrape.access import OPEN, Access
 
@@ -68,13 +68,14 @@ class Sender:
         flush_s: float = FLUSH_S,
         headers: Sequence[tuple[str, str]] = (),
         now_s: Callable[[], float] = time.time,
+        patience: Patience = USUAL,
     ) -> None:
         self.name = name
         self.queue = queue
         self.sent = self.refused = self.retries = 0
         self.trouble = ""
         self._wire, self._http, self._access, self._headers = wire, http, access, dict(headers)
-        self._timeout_s, self._flush_s, self._now_s = timeout_s, flush_s, now_s
+        self._timeout_s, self._flush_s, self._now_s, self._patience = timeout_s, flush_s, now_s, patience
         self._failures = 0
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -84,7 +85,7 @@ class Sender:
                 wait_s = await self.step()
             except StoreError as error:
                 self._tell(str(error))
-                wait_s = delay_s(1, "", 0.0)
+                wait_s = self._patience.delay_s(1, "", 0.0)
             if wait_s:
                 try:
                     await asyncio.wait_for(stop.wait(), wait_s)
@@ -102,7 +103,7 @@ class Sender:
             self._failures += 1
             self.retries += 1
             self._tell(attempt.reason)
-            return delay_s(self._failures, attempt.retry_after, self._now_s())
+            return self._patience.delay_s(self._failures, attempt.retry_after, self._now_s())
         self._failures = 0
         if attempt.verdict == "sent":
             self.sent += batch.items
@@ -132,7 +133,7 @@ class Sender:
             return Attempt("retry", str(error))
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             return Attempt("retry", f"cannot be reached: {str(error) or type(error).__name__}")
-        verdict = judge(answer.status_code)
+        verdict = self._patience.judge(answer.status_code)
         if verdict == "sent":
             return Attempt(verdict)
         said = " ".join(answer.text[:300].split())

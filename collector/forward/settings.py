@@ -7,6 +7,9 @@ remote_write:
     headers: {X-Scope-OrgID: team}
     protobuf_message: io.prometheus.write.v2.Request     # remote write 2.0; 1.0 without it
     max_samples_per_send: 2000
+    send_exemplars: true
+    metadata_config: {send: true, send_interval: 1m, max_samples_per_send: 2000}
+    queue_config: {batch_send_deadline: 1s, min_backoff: 100ms, max_backoff: 5s, retry_on_http_429: true}
     queue_bytes: 512MB
     queue_age: 1d
     write_relabel_configs:
@@ -14,17 +17,19 @@ remote_write:
 otlp:
   - url: http://127.0.0.1:4318
 
-``remote_write`` may stand in ``prometheus.yml`` as well, with Prometheus's keys.
+``remote_write`` may stand in ``prometheus.yml`` as well, with Prometheus's keys. Those of a queue in memory and of
+several senders do nothing here, which is remarked: one sender takes from a queue on disk, in order.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
 
 from collector.forward.queue import MAX_AGE_S, MAX_BYTES
-from collector.forward.remote_write import MAX_SAMPLES, MESSAGE_1
+from collector.forward.remote_write import MAX_SAMPLES, MESSAGE_1, Describing
+from collector.forward.retry import Patience
 from collector.forward.sender import FLUSH_S, TIMEOUT_S
 from collector.model.errors import ConfigError
 from collector.model.remote_write_2 import MESSAGE as MESSAGE_2
@@ -37,27 +42,28 @@ from collector.signals.document import parse_document
 from collector.signals.errors import DocumentError
 
 COMMON_KEYS = ("url", "name", "remote_timeout", "headers", "queue_bytes", "queue_age", *ACCESS_KEYS)
-REMOTE_WRITE_KEYS = (*COMMON_KEYS, "max_samples_per_send", "write_relabel_configs", "protobuf_message")
-PROMETHEUS_KEYS = (
-    "queue_config",
+REMOTE_WRITE_KEYS = (
+    *COMMON_KEYS,
+    "max_samples_per_send",
+    "write_relabel_configs",
+    "protobuf_message",
     "send_exemplars",
-    "send_native_histograms",
     "metadata_config",
-    "enable_http2",
+    "queue_config",
 )
+PROMETHEUS_KEYS = ("send_native_histograms", "enable_http2")
 """Further keys of Prometheus's ``remote_write``."""
 
 QUEUE_KEYS = (
     "max_samples_per_send",
     "batch_send_deadline",
-    "capacity",
-    "max_shards",
-    "min_shards",
     "min_backoff",
     "max_backoff",
     "retry_on_http_429",
     "sample_age_limit",
 )
+UNUSED_QUEUE_KEYS = ("capacity", "max_shards", "min_shards")
+METADATA_KEYS = ("send", "send_interval", "max_samples_per_send")
 MESSAGES = (MESSAGE_1, MESSAGE_2)
 """Remote write 1.0 and 2.0."""
 
@@ -67,7 +73,7 @@ class Destination:
     """One receiver; the queue's limits hold for what it has not taken yet.
 
     ``url`` is that of remote write, such as ``http://127.0.0.1:8428/api/v1/write``, or OTLP's base, such as
-    ``http://127.0.0.1:4318``; ``max_samples`` and ``rules`` are for remote write.
+    ``http://127.0.0.1:4318``; ``max_samples``, ``rules``, ``exemplars`` and ``metadata`` are for remote write.
     """
 
     url: str
@@ -81,6 +87,9 @@ class Destination:
     timeout_s: float = TIMEOUT_S
     flush_s: float | None = None
     message: str = MESSAGE_1
+    exemplars: bool = False
+    metadata: Describing = Describing()
+    patience: Patience = Patience()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +98,7 @@ class ForwardSettings:
 
     remote_write: tuple[Destination, ...] = ()
     otlp: tuple[Destination, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def forward_settings(
@@ -107,6 +117,7 @@ def forward_settings(
     made = ForwardSettings(
         (*(Destination(_option(url), access) for url in remote_write), *read.remote_write, *listed),
         (*(Destination(_option(url), access) for url in otlp), *read.otlp),
+        read.remarks,
     )
     urls = [to.url for to in (*made.remote_write, *made.otlp)]
     for url in urls:
@@ -132,7 +143,7 @@ def read_forward_file(path: Path) -> ForwardSettings:
     )
     if faults.lines:
         raise ConfigError("\n".join(faults.lines))
-    return read
+    return replace(read, remarks=tuple(faults.remarks))
 
 
 def without_user(url: str) -> str:
@@ -149,13 +160,17 @@ def read_remote_write(fields: Fields, folder: Path) -> tuple[Destination, ...]:
 def _destination(fields: Fields, folder: Path) -> Destination:
     if "url" not in fields:
         fields.fault("url", "is absent; it is where to send")
-    for key in ("send_exemplars", "send_native_histograms"):
-        if fields.boolean(key, False):
-            fields.fault(key, "true; only float samples are passed on")
+    if fields.boolean("send_native_histograms", False):
+        fields.fault("send_native_histograms", "true; native histograms are not kept, so none are passed on")
+    if fields.boolean("enable_http2", False):
+        fields.faults.remark(fields.at("enable_http2"), "enable_http2: does nothing; HTTP/1.1 is spoken")
     message = fields.text("protobuf_message", MESSAGE_1)
     if message not in MESSAGES:
         fields.fault("protobuf_message", f'"{message}"; it may be {" or ".join(MESSAGES)}')
-    queue = fields.within("queue_config", QUEUE_KEYS)
+    queue = fields.within("queue_config", (*QUEUE_KEYS, *UNUSED_QUEUE_KEYS))
+    for key in UNUSED_QUEUE_KEYS:
+        if queue and queue.count(key):
+            queue.faults.remark(queue.at(key), f"queue_config: {key} does nothing; one sender takes from disk")
     in_queue = queue.count("max_samples_per_send") if queue else None
     return Destination(
         fields.read("url", "", _checked),
@@ -169,7 +184,31 @@ def _destination(fields: Fields, folder: Path) -> Destination:
         fields.duration_s("remote_timeout", TIMEOUT_S),
         queue.duration_s("batch_send_deadline", FLUSH_S) if queue and "batch_send_deadline" in queue else None,
         message,
+        fields.boolean("send_exemplars", False),
+        _describing(fields),
+        _patience(queue) if queue else Patience(),
     )
+
+
+def _describing(fields: Fields) -> Describing:
+    within = fields.within("metadata_config", METADATA_KEYS)
+    if within is None:
+        return Describing()
+    usual = Describing()
+    return Describing(
+        within.boolean("send", usual.send),
+        within.duration_s("send_interval", usual.every_s),
+        within.count("max_samples_per_send") or usual.max_families,
+    )
+
+
+def _patience(queue: Fields) -> Patience:
+    usual = Patience()
+    first_s = queue.duration_s("min_backoff", usual.first_delay_s)
+    longest_s = queue.duration_s("max_backoff", max(first_s, usual.longest_delay_s))
+    if longest_s < first_s:
+        queue.fault("max_backoff", f"{longest_s:g} s; at least min_backoff, {first_s:g} s")
+    return Patience(first_s, longest_s, queue.boolean("retry_on_http_429", usual.retry_429))
 
 
 def _option(url: str) -> str:

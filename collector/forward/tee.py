@@ -1,23 +1,27 @@
 """A store that also passes on what it is given: first it is kept, then it is queued."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, MutableMapping, Sequence
 
 from collector.forward.remote_write import Samples
 from collector.model.exemplars import Exemplar
 from collector.model.labels import Labels
 from collector.model.series import Float64Array, Int64Array, Series
+from collector.model.write_shape import WrittenMetadata
 from collector.store import AppendResult, Store
 
 
 class Tee:
     """Takes what the store takes; what the store refuses as a whole is not passed on.
 
-    ``destinations`` may change meanwhile.
+    ``destinations`` may change meanwhile; ``described`` is where they look metadata up, by family.
     """
 
-    def __init__(self, store: Store, destinations: Sequence[Samples]) -> None:
+    def __init__(
+        self, store: Store, destinations: Sequence[Samples], described: MutableMapping[str, WrittenMetadata]
+    ) -> None:
         self._store = store
         self._destinations = destinations
+        self._described = described
 
     def append_scrape(self, group_key: str, layout: Sequence[Labels], timestamp_ms: int, values: Float64Array) -> None:
         """See ``Store.append_scrape``."""
@@ -51,9 +55,14 @@ class Tee:
         return result
 
     def append_exemplars(self, exemplars: Iterable[Exemplar]) -> int:
-        """See ``Store.append_exemplars``; they are not passed on."""
-        return self._store.append_exemplars(exemplars)
+        """See ``Store.append_exemplars``."""
+        taken = list(exemplars)
+        kept = self._store.append_exemplars(taken)
+        for destination in tuple(self._destinations):
+            destination.exemplars(taken)
+        return kept
 
     def set_metadata(self, metric: str, type: str, help: str, unit: str) -> None:
         """See ``Store.set_metadata``."""
         self._store.set_metadata(metric, type, help, unit)
+        self._described[metric] = WrittenMetadata(metric, type, help, unit)

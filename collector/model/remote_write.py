@@ -78,6 +78,29 @@ def _encode_sample(timestamp_ms: int, value: float) -> bytes:
     return delimited(0x12, b"\x09" + struct.pack("<d", value) + b"\x10" + varint(timestamp_ms & 0xFFFF_FFFF_FFFF_FFFF))
 
 
+def encode_exemplar(exemplar: Exemplar) -> bytes:
+    """An exemplar of a series, uncompressed."""
+    moment = b"\x18" + varint(exemplar.timestamp_ms & 0xFFFF_FFFF_FFFF_FFFF)
+    return delimited(0x1A, encode_labels(exemplar.labels) + b"\x11" + struct.pack("<d", exemplar.value) + moment)
+
+
+def encode_metadata(families: Iterable[WrittenMetadata]) -> bytes:
+    """What metric families mean, uncompressed."""
+    return b"".join(
+        delimited(
+            0x1A,
+            b"\x08"
+            + varint(metric_type_number(one.type))
+            + b"".join(
+                delimited(tag, text.encode())
+                for tag, text in ((0x12, one.family), (0x22, one.help), (0x2A, one.unit))
+                if text
+            ),
+        )
+        for one in families
+    )
+
+
 class WriteReader:
     """Reads write requests, remembering label sets by their bytes. Not for several threads at once."""
 
@@ -151,6 +174,11 @@ def _read_metadata(data: bytes, start: int, end: int, batch: Batch) -> None:
 def metric_type(number: int) -> str:
     """The type of a metric family by its number; ``unknown`` for one that is not in use."""
     return METRIC_TYPES[number] if number < len(METRIC_TYPES) else METRIC_TYPES[0]
+
+
+def metric_type_number(kind: str) -> int:
+    """The number of a type, that of ``unknown`` for what has none."""
+    return METRIC_TYPES.index(kind) if kind in METRIC_TYPES else 0
 
 
 def decompressed(body: bytes, limit_bytes: int) -> bytes:

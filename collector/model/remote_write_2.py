@@ -14,7 +14,8 @@ label set; requests of a known shape (``write_shape``) are not walked through at
 """
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import cramjam
 import numpy as np
@@ -29,6 +30,7 @@ from collector.model.remote_write import (
     decompressed,
     encode_samples,
     metric_type,
+    metric_type_number,
     named,
 )
 from collector.model.series import Series
@@ -37,6 +39,7 @@ from collector.model.write_shape import Batch, Shapes, WriteRequest, WrittenMeta
 MESSAGE = "io.prometheus.write.v2.Request"
 """The ``proto`` parameter of a Content-Type that announces this version."""
 
+_SUFFIXES = ("_bucket", "_count", "_sum", "_total")
 _MEMBERS = {"histogram": ("_bucket", "_count", "_sum"), "summary": ("_count", "_sum")}
 
 
@@ -47,15 +50,50 @@ CONTENT_HEADERS = {
 }
 
 
-def encode(series: Iterable[Series]) -> bytes:
-    """A compressed write request of the given series, without their metadata."""
+def encode(
+    series: Iterable[Series],
+    exemplars: Iterable[Exemplar] = (),
+    described: Mapping[str, WrittenMetadata] = MappingProxyType({}),
+) -> bytes:
+    """A compressed write request: series with samples, exemplars, and of both what is ``described`` of their families.
+
+    Exemplars stand in series of their own, without samples.
+    """
     numbers = {"": 0}
     body = bytearray()
+
+    def reference(text: str) -> bytes:
+        return varint(numbers.setdefault(text, len(numbers)))
+
+    def references(labels: Labels) -> bytes:
+        return delimited(0x0A, b"".join(reference(text) for pair in labels for text in pair))
+
+    def meaning(labels: Labels) -> bytes:
+        found = _meaning(get(labels, METRIC_NAME), described)
+        if found is None:
+            return b""
+        texts = b"\x18" + reference(found.help) + b"\x20" + reference(found.unit)
+        return delimited(0x2A, b"\x08" + varint(metric_type_number(found.type)) + texts)
+
     for one in series:
-        references = b"".join(varint(numbers.setdefault(text, len(numbers))) for pair in one.labels for text in pair)
-        body += delimited(0x2A, delimited(0x0A, references) + encode_samples(one.timestamps_ms, one.values))
+        if len(one.values):
+            samples = encode_samples(one.timestamps_ms, one.values)
+            body += delimited(0x2A, references(one.labels) + samples + meaning(one.labels))
+    for exemplar in exemplars:
+        value = b"\x11" + struct.pack("<d", exemplar.value)
+        moment = b"\x18" + varint(exemplar.timestamp_ms & 0xFFFF_FFFF_FFFF_FFFF)
+        inside = delimited(0x22, references(exemplar.labels) + value + moment)
+        body += delimited(0x2A, references(exemplar.series) + inside + meaning(exemplar.series))
     symbols = b"".join(delimited(0x22, text.encode()) for text in numbers)
     return bytes(cramjam.snappy.compress_raw(symbols + bytes(body)))
+
+
+def _meaning(metric: str, described: Mapping[str, WrittenMetadata]) -> WrittenMetadata | None:
+    found = described.get(metric)
+    for suffix in _SUFFIXES if found is None else ():
+        if metric.endswith(suffix):
+            found = described.get(metric.removesuffix(suffix))
+    return found
 
 
 class WriteReader2:

@@ -104,10 +104,13 @@ def parse_configuration(text: str, name: str, folder: Path) -> Configuration:
     jobs = tuple(_Jobs(general, folder).read(top))
     remote_write = read_remote_write(top, folder)
     external = from_mapping(general.labels("external_labels"))
-    remarks = tuple(_remark(fields, key) for fields in (top, general) for key in ELSEWHERE if key in fields)
+    for fields in (top, general):
+        for key, why in ELSEWHERE.items():
+            if key in fields:
+                faults.remark(fields.at(key), f"{key}: left alone; {why}")
     if faults.lines:
         raise ConfigError("\n".join(faults.lines))
-    return Configuration(jobs, external, _without_secrets(text), remarks, remote_write)
+    return Configuration(jobs, external, _without_secrets(text), tuple(faults.remarks), remote_write)
 
 
 def with_fixed(configuration: Configuration, targets: tuple[Target, ...]) -> Configuration:
@@ -198,11 +201,6 @@ def _params(fields: Fields) -> Iterator[tuple[str, tuple[str, ...]]]:
             fields.faults.add(node, f"params: {name.text} is {node.shown()}; it is a list of texts")
         else:
             yield name.text, tuple(item.text for item in items)
-
-
-def _remark(fields: Fields, key: str) -> str:
-    node = fields.at(key)
-    return f"{node.path}:{node.line}: {key}: left alone; {ELSEWHERE[key]}"
 
 
 def _without_secrets(text: str) -> str:

@@ -28,14 +28,19 @@ _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
 class Faults:
-    """What is wrong with a file, in the order in which it was found."""
+    """What is wrong with a file, in the order in which it was found, and ``remarks`` on what is only not heeded."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.remarks: list[str] = []
 
     def add(self, node: Node, message: str) -> None:
         """Note a fault at a place."""
         self.lines.append(f"{node.path}:{node.line}:{node.column}: {message}")
+
+    def remark(self, node: Node, message: str) -> None:
+        """Note something of a place that does no harm."""
+        self.remarks.append(f"{node.path}:{node.line}: {message}")
 
 
 class Fields:

@@ -9,16 +9,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock, Thread
 
 import httpx
+import numpy as np
 import pytest
 
+from collector.forward.queue import DiskQueue
+from collector.forward.remote_write import RemoteWriteOut
+from collector.forward.remote_write import Samples as SamplesOut
+from collector.model.exemplars import Exemplar
 from collector.model.matchers import Matcher
 from collector.model.series import is_stale
+from collector.model.write_shape import WrittenMetadata
 from collector.store import Store
 
 pytestmark = pytest.mark.peer
@@ -199,6 +205,28 @@ def test_a_peer_receives_what_was_scraped_through_restarts_and_kill_9(
         assert len(taken) == len(pairs), labels
         expected = dict(pairs) if name == "prometheus" else pytest.approx(dict(pairs), rel=1e-9)  # it rounds
         assert {at: taken.get(at) for at, _ in pairs} == expected, labels
+
+
+def test_the_real_prometheus_takes_exemplars_and_metadata(
+    start_prometheus: Callable[..., AbstractContextManager[str]], tmp_path: Path
+) -> None:
+    series, now_ms = (("__name__", "spread_bucket"), ("le", "+Inf")), round(time.time() * 1000)
+    exemplar = Exemplar(series, (("trace_id", "abc"),), 0.25, now_ms)
+    flags = ("--web.enable-remote-write-receiver", "--enable-feature=exemplar-storage")
+    with DiskQueue(tmp_path / "q.db") as queue, start_prometheus(tmp_path, "", *flags) as url:
+        described = {"spread": WrittenMetadata("spread", "histogram", "Spread.", "")}
+        samples = SamplesOut(queue, with_exemplars=True, described=described)
+        samples.scrape("g", (series,), now_ms, np.ones(1))
+        samples.exemplars([exemplar])
+        batch = queue.peek(100, 1 << 20)
+        assert batch is not None
+        post = RemoteWriteOut(f"{url}/api/v1/write").post(batch)
+        with httpx.Client(trust_env=False) as http:
+            assert http.post(post.url, content=post.body, headers=post.headers).status_code == 204
+            query = {"query": "spread_bucket", "start": now_ms / 1000 - 60, "end": now_ms / 1000 + 60}
+            (found,) = http.get(f"{url}/api/v1/query_exemplars", params=query).json()["data"]
+    assert found["seriesLabels"] == dict(series)
+    assert found["exemplars"] == [{"labels": {"trace_id": "abc"}, "value": "0.25", "timestamp": now_ms / 1000}]
 
 
 def test_what_the_real_prometheus_scrapes_and_writes_to_us_is_equal_on_both_sides(

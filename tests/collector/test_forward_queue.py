@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.forward.queue import Batch, DiskQueue
-from collector.forward.retry import FIRST_DELAY_S, LONGEST_DELAY_S, LONGEST_RETRY_AFTER_S, delay_s, judge
+from collector.forward.retry import FIRST_DELAY_S, LONGEST_DELAY_S, LONGEST_RETRY_AFTER_S, Patience
 from collector.model.errors import StoreError
 
 
@@ -129,17 +129,18 @@ def test_what_was_appended_is_there_after_kill_9(tmp_path: Path) -> None:
     assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-@given(st.integers(100, 599))
-def test_only_what_may_succeed_later_is_sent_again(status: int) -> None:
-    verdict = judge(status)
+@given(st.integers(100, 599), st.booleans())
+def test_only_what_may_succeed_later_is_sent_again(status: int, retry_429: bool) -> None:
+    verdict = Patience(retry_429=retry_429).judge(status)
     assert (verdict == "sent") == (200 <= status < 300)
-    assert (verdict == "retry") == (status == 429 or status >= 500)
+    assert (verdict == "retry") == ((status == 429 and retry_429) or status >= 500)
 
 
 @given(st.integers(1, 1000), st.text(max_size=10))
 def test_delays_grow_up_to_a_bound_whatever_the_receiver_says(failures: int, said: str) -> None:
-    assert 0.0 <= delay_s(failures, said, 0.0) <= LONGEST_RETRY_AFTER_S
-    assert delay_s(failures, "", 0.0) == min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** (failures - 1))
+    assert 0.0 <= Patience().delay_s(failures, said, 0.0) <= LONGEST_RETRY_AFTER_S
+    assert Patience().delay_s(failures, "", 0.0) == min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** (failures - 1))
+    assert Patience(0.5, 2.0).delay_s(failures, "", 0.0) == min(2.0, 0.25 * 2**failures)
 
 
 @pytest.mark.parametrize(
@@ -147,4 +148,4 @@ def test_delays_grow_up_to_a_bound_whatever_the_receiver_says(failures: int, sai
     [("7", 7.0), ("0", 0.0), ("-3", 0.0), ("1e9", 3600.0), (formatdate(1030, usegmt=True), 30.0), ("nan", 0.1)],
 )
 def test_a_receiver_may_say_when_to_come_back(said: str, expected_s: float) -> None:
-    assert delay_s(1, said, 1000.0) == expected_s
+    assert Patience().delay_s(1, said, 1000.0) == expected_s

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from collector.forward.forwarding import Forwarding, file_of
+from collector.forward.remote_write import Describing
+from collector.forward.retry import Patience
 from collector.forward.settings import Destination, ForwardSettings
 from collector.forward.tee import Tee
 from collector.model.errors import ConfigError, StoreError
@@ -137,9 +139,11 @@ remote_write:
   basic_auth: {username: u, password: hidden}
   tls_config: {ca_file: ca.pem}
   proxy_url: http://proxy:3128
-  queue_config: {max_samples_per_send: 500, batch_send_deadline: 3s, capacity: 10000, max_shards: 3}
+  queue_config: {max_samples_per_send: 500, batch_send_deadline: 3s, capacity: 10000, max_shards: 3,
+                 min_backoff: 30ms, max_backoff: 5s, retry_on_http_429: false}
+  send_exemplars: true
   write_relabel_configs: [{source_labels: [__name__], regex: 'go_.*', action: drop}]
-  metadata_config: {send: false}
+  metadata_config: {send: true, send_interval: 2m, max_samples_per_send: 9}
 """
 
 
@@ -158,6 +162,12 @@ def test_remote_write_of_prometheus_yml_is_read_with_prometheus_s_keys() -> None
     assert to.access.proxy_url == "http://proxy:3128"
     assert isinstance(to.access.credentials, Credentials)
     assert [rule.action for rule in to.rules] == ["drop"]
+    assert (to.exemplars, to.metadata) == (True, Describing(True, 120.0, 9))
+    assert to.patience == Patience(0.03, 5.0, False)
+    assert read.remarks == (
+        "f.yml:11: queue_config: capacity does nothing; one sender takes from disk",
+        "f.yml:11: queue_config: max_shards does nothing; one sender takes from disk",
+    )
     assert "hidden" not in read.text
     assert parse_configuration("", "f.yml", Path()).remote_write == ()
     assert Destination("http://a").access == OPEN
@@ -168,7 +178,15 @@ def test_remote_write_of_prometheus_yml_is_read_with_prometheus_s_keys() -> None
     [
         ("{}", "f.yml:2:3: url: is absent; it is where to send"),
         ("{url: 'x'}", 'f.yml:2:9: url: "x"; an address looks like'),
-        ("{url: 'http://a', send_exemplars: true}", "send_exemplars: true; only float samples are passed on"),
+        (
+            "{url: 'http://a', send_native_histograms: true}",
+            "send_native_histograms: true; native histograms are not kept, so none are passed on",
+        ),
+        (
+            "{url: 'http://a', queue_config: {min_backoff: 3s, max_backoff: 2s}}",
+            "max_backoff: 2 s; at least min_backoff, 3 s",
+        ),
+        ("{url: 'http://a', metadata_config: {interval: 1m}}", 'metadata_config: "interval" is not understood'),
         (
             "{url: 'http://a', queue_config: {shards: 1}}",
             'queue_config: "shards" is not understood; allowed: max_samples',

@@ -4,6 +4,8 @@ import asyncio
 import gzip
 import logging
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -14,13 +16,16 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from collector.forward.forwarding import Forwarding, file_of
 from collector.forward.metrics import ForwardMetrics
 from collector.forward.queue import DiskQueue
-from collector.forward.remote_write import RemoteWriteOut, Samples
+from collector.forward.remote_write import MESSAGE_1, Describing, RemoteWriteOut, Samples
+from collector.forward.retry import Patience
 from collector.forward.settings import Destination, ForwardSettings, forward_settings, read_forward_file
 from collector.model.errors import ConfigError
+from collector.model.exemplars import Exemplar
 from collector.model.labels import Labels
 from collector.model.remote_write import WriteReader
 from collector.model.remote_write_2 import MESSAGE, WriteReader2
 from collector.model.series import STALE_NAN, Series, is_stale
+from collector.model.write_shape import WrittenMetadata
 from collector.scrape.access import Access, Credentials
 from collector.scrape.relabel import Rule
 from collector.scrape.secret import Secret
@@ -138,6 +143,79 @@ def test_failures_are_tried_again_with_growing_waits_or_as_asked(store: Store, t
     assert waits == [0.1, 0.2, 7.0, 1.0]
     assert len(receiver.requests) == 4
     assert len({request.content for request in receiver.requests}) == 1
+
+
+def test_waits_and_what_429_means_are_those_of_the_destination(store: Store, tmp_path: Path) -> None:
+    receiver = Receiver(httpx.Response(503), httpx.Response(503), httpx.Response(503), httpx.Response(429))
+    to = Destination(URL, patience=Patience(0.5, 0.75, retry_429=False))
+    kept: list[Forwarding] = []
+    use = scrapes(store, [1.0])
+    waits = forwarded(
+        tmp_path, ForwardSettings((to,)), receiver, lambda forwarding: (kept.append(forwarding), use(forwarding))[1], 4
+    )
+    assert waits == [0.5, 0.75, 0.75, 1.0]
+    assert kept[0].senders[0].refused == 1
+
+
+EXEMPLARS = [Exemplar(LAYOUT[n], (("trace_id", str(n)),), n + 0.5, NOW_MS + n) for n in range(3)]
+
+
+@pytest.mark.parametrize("message", [MESSAGE_1, MESSAGE])
+def test_exemplars_go_along_where_that_is_asked_for(tmp_path: Path, message: str) -> None:
+    def use(store: Store, forwarding: Forwarding) -> None:
+        tee = forwarding.tee(store)
+        tee.append_scrape("g", LAYOUT, NOW_MS, np.zeros(3))
+        assert tee.append_exemplars(one for one in EXEMPLARS) == 3
+
+    rules = (Rule(action="drop", source_labels=("__name__",), regex="b"), Rule(target_label="x", replacement="y"))
+    read = (WriteReader if message == MESSAGE_1 else WriteReader2)().read
+    for wanted in (True, False):
+        receiver = Receiver()
+        to = Destination(URL, message=message, exemplars=wanted, rules=rules)
+        with Store.open(tmp_path / str(wanted)) as store:
+            forwarded(tmp_path / str(wanted), ForwardSettings((to,)), receiver, partial(use, store), 1)
+        (request,) = receiver.requests
+        found = read(request.content)
+        assert [replace(one, series=one.series[:2]) for one in found.exemplars] == EXEMPLARS[::2] * wanted
+        assert all(one.series[2] == ("x", "y") for one in found.exemplars)
+
+
+def test_what_metrics_mean_goes_along_once_in_a_while(tmp_path: Path) -> None:
+    described = {name: WrittenMetadata(name, "counter", f"Help of {name}.", "") for name in ("a", "b", "c")}
+    now_s = 0.0
+    with DiskQueue(tmp_path / "q.db") as queue:
+        describing = Describing(every_s=60.0, max_families=2)
+        samples = Samples(queue, described=described, describing=describing, now_s=lambda: now_s)
+        told = []
+        for moment_s in (1.0, 2.0, 61.0):
+            now_s = moment_s
+            samples.scrape("g", LAYOUT, NOW_MS + round(now_s * 1000), np.zeros(3))
+            batch = queue.peek(100, 1 << 20)
+            assert batch is not None
+            queue.done(batch.last_id)
+            assert batch.items == 3
+            told.append(WriteReader().read(RemoteWriteOut("http://x").post(batch).body).metadata)
+    assert told == [tuple(described.values()), (), tuple(described.values())]
+
+
+def test_in_remote_write_2_what_a_metric_means_stands_beside_its_series(tmp_path: Path) -> None:
+    layout = tuple((("__name__", name),) for name in ("a", "h_bucket", "unknown"))
+    meanings = [WrittenMetadata("a", "gauge", "Level.", "bytes"), WrittenMetadata("h", "histogram", "Spread.", "")]
+
+    def use(store: Store, forwarding: Forwarding) -> None:
+        tee = forwarding.tee(store)
+        for one in meanings:
+            tee.set_metadata(one.family, one.type, one.help, one.unit)
+        tee.append_scrape("g", layout, NOW_MS, np.zeros(3))
+
+    for send in (True, False):
+        receiver = Receiver()
+        to = Destination(URL, message=MESSAGE, metadata=Describing(send=send))
+        with Store.open(tmp_path / str(send)) as store:
+            forwarded(tmp_path / str(send), ForwardSettings((to,)), receiver, partial(use, store), 1)
+        found = WriteReader2().read(receiver.requests[0].content)
+        assert list(found.metadata) == meanings * send
+        assert found.samples == 3
 
 
 def test_what_is_refused_for_good_is_dropped_counted_and_said_once(
