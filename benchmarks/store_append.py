@@ -2,20 +2,28 @@
 
 Data: two targets of 1,000 series each, scraped every 5 s: request counters, latency histograms, sums with a full
 mantissa, gauges that move and gauges that rest, one restart per target. Seeded, made window by window. Then pushes of
-1,000 series that repeat themselves, and a day of tiles joined while appends go on. What it does not measure: parsing a
-scrape, PromQL, a disk that is slow or full, more than two targets (``--targets`` does), jitter. ``store_memory``
-measures memory.
+1,000 series that repeat themselves, a day of tiles joined while appends go on, and appends beside two threads that read
+as much as they can. What it does not measure: parsing a scrape, a disk that is slow or full, more than two targets
+(``--targets`` does), jitter. ``store_memory`` measures memory.
+
+How long an append waits is told beside a control, a process of its own that does nothing but to spin for as long as an
+append takes and to write as much to the same disk, at the same pace: what it waits is the machine's. ``own CPU`` is
+what the threads of this process worked while an append went on, all together; an append that waits for one of them
+waits no longer than that.
 """
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import cycle
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import numpy as np
 import psutil
@@ -23,6 +31,8 @@ import psutil
 from collector.model.labels import Labels, from_mapping
 from collector.model.matchers import Matcher
 from collector.model.series import Float64Array, Series
+from collector.promql import Engine
+from collector.server import SWITCH_S
 from collector.store import Store
 from collector.store.compacting import COMPACT_MS
 
@@ -30,6 +40,7 @@ START_MS = 1_735_689_600_000
 STEP_MS = 5_000
 BLOCK_STEPS = 1_440
 BUCKETS = 20
+PACE_S = 0.005
 
 
 class Target:
@@ -163,30 +174,99 @@ def pushes() -> dict[str, float]:
     return figures
 
 
+def control(file: Path) -> None:
+    """Spin for 0.1 ms and write 8 KiB every 5 ms until the input ends; print the longest of it, in ms, and the p99."""
+    latencies: list[float] = []
+    ended = Thread(target=sys.stdin.read)
+    ended.start()
+    with file.open("wb", buffering=0) as stream:
+        while ended.is_alive():
+            begun = time.perf_counter()
+            spun = time.thread_time()
+            while time.thread_time() - spun < 1e-4:
+                pass
+            stream.write(bytes(8192))
+            latencies.append((time.perf_counter() - begun) * 1e3)
+            time.sleep(PACE_S)
+    sys.stdout.write(f"{max(latencies)} {np.percentile(latencies, 99)}\n")
+
+
+@dataclass(slots=True)
+class Paced:
+    """Appends of all targets, step by step at a pace, and how long each took."""
+
+    store: Store
+    targets: list[Target]
+    first_ms: int
+    wall_ms: list[float] = field(default_factory=list)
+    own_cpu_ms: list[float] = field(default_factory=list)
+
+    def run(self, goes_on: Callable[[], bool]) -> None:
+        """Append until it shall not go on, a window at most."""
+        rows = [target.window(BLOCK_STEPS) for target in self.targets]
+        for step in range(BLOCK_STEPS):
+            for target, values in zip(self.targets, rows, strict=True):
+                cpu = time.process_time()
+                begun = time.perf_counter()
+                self.store.append_scrape(target.key, target.layout, self.first_ms + step * STEP_MS, values[step])
+                self.wall_ms.append((time.perf_counter() - begun) * 1e3)
+                self.own_cpu_ms.append((time.process_time() - cpu) * 1e3)
+            if not goes_on():
+                return
+            time.sleep(PACE_S)
+
+    def figures(self, beside: str) -> dict[str, float]:
+        """What is told of it."""
+        return {
+            f"append_beside_{beside}_p99_ms": float(np.percentile(self.wall_ms, 99)),
+            f"append_beside_{beside}_max_ms": max(self.wall_ms),
+            f"append_beside_{beside}_own_cpu_max_ms": max(self.own_cpu_ms),
+        }
+
+
+def readers(store: Store, targets: list[Target], hours: float) -> dict[str, float]:
+    """Appends at a pace while two threads fetch and query everything, again and again."""
+    end_ms = START_MS + int(hours * 3600_000)
+    first_ms = end_ms + (BLOCK_STEPS + 1) * STEP_MS
+    done = Event()
+
+    def fetch() -> None:
+        while not done.is_set():
+            store.select([Matcher("__name__", "=~", "llm_.*")], START_MS, end_ms)
+
+    def ask() -> None:
+        texts = ("sum by (series) (rate(llm_requests_total[5m]))", "avg_over_time(llm_usage_ratio[1h])", "llm_info")
+        for text in cycle(texts):
+            if done.is_set():
+                return
+            Engine().range(store, text, START_MS, end_ms, 60_000)
+
+    file = store.database.directory / "control"
+    command = [sys.executable, "-m", "benchmarks.store_append", "--control", str(file)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as noise:
+        threads = [Thread(target=work) for work in (fetch, ask)]
+        for thread in threads:
+            thread.start()
+        paced = Paced(store, targets, first_ms)
+        paced.run(lambda: True)
+        done.set()
+        longest_ms, p99_ms = map(float, noise.communicate()[0].split())
+    for thread in threads:
+        thread.join()
+    return paced.figures("readers") | {"control_p99_ms": p99_ms, "control_max_ms": longest_ms}
+
+
 def compaction(store: Store, targets: list[Target], hours: float) -> dict[str, float]:
     """Join the day's tiles while scrapes arrive as fast as they can."""
     end_ms = START_MS + int(hours * 3600_000)
-    rows = [target.window(BLOCK_STEPS) for target in targets]
     seconds: list[float] = []
     joining = Thread(target=lambda: seconds.append(timed(lambda: store.compact(end_ms + 2 * 86_400_000))))
-    latencies: list[float] = []
+    paced = Paced(store, targets, end_ms + STEP_MS)
     joining.start()
-    for step in range(BLOCK_STEPS):
-        for target, values in zip(targets, rows, strict=True):
-            append = partial(
-                store.append_scrape, target.key, target.layout, end_ms + (step + 1) * STEP_MS, values[step]
-            )
-            latencies.append(timed(append) * 1e3)
-        if not joining.is_alive():
-            break
-        time.sleep(0.005)
+    paced.run(joining.is_alive)
     joining.join()
     store.maintain(end_ms + 3 * 86_400_000)
-    return {
-        "compact_s": seconds[0],
-        "append_beside_compaction_p99_ms": float(np.percentile(latencies, 99)),
-        "append_beside_compaction_max_ms": max(latencies),
-    }
+    return {"compact_s": seconds[0]} | paced.figures("compaction")
 
 
 WHAT = {
@@ -196,6 +276,10 @@ WHAT = {
     "append_max_ms": ("append of 1,000 series while cuts run, longest", "ms", True),
     "append_beside_compaction_p99_ms": ("append beside a compaction, p99", "ms", True),
     "append_beside_compaction_max_ms": ("append beside a compaction, longest", "ms", True),
+    "append_beside_compaction_own_cpu_max_ms": ("append beside a compaction, longest by own CPU", "ms", True),
+    "append_beside_readers_p99_ms": ("append beside two readers of everything, p99", "ms", True),
+    "append_beside_readers_max_ms": ("append beside two readers of everything, longest", "ms", True),
+    "append_beside_readers_own_cpu_max_ms": ("append beside two readers, longest by own CPU", "ms", True),
     "push_batch_samples_per_cpu_s": ("pushes of a repeating batch, append_batch, by CPU", "samples/s", False),
     "push_series_samples_per_cpu_s": ("pushes of a repeating batch, append_series, by CPU", "samples/s", False),
     "bytes_per_sample_cut": ("file before compaction", "bytes/sample", True),
@@ -207,6 +291,12 @@ WHAT = {
 }
 """What the last line tells: label, unit, whether less is better."""
 
+CONTROLS = {
+    "append_beside_readers_p99_ms": "control_p99_ms",
+    "append_beside_readers_max_ms": "control_max_ms",
+}
+"""Figures that are told beside those of the control."""
+
 
 def main(arguments: list[str]) -> None:
     """Measure and print a table, and one line of JSON last."""
@@ -215,7 +305,12 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--targets", type=int, default=2, help="scraped targets")
     parser.add_argument("--series", type=int, default=1_000, help="series of each target")
     parser.add_argument("--dir", default=None, help="where to put the data directory; a temporary one if left out")
+    parser.add_argument("--control", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    if options.control:
+        control(options.control)
+        return
+    sys.setswitchinterval(SWITCH_S)  # as the collector's process does
     with tempfile.TemporaryDirectory(dir=options.dir) as directory:
         targets = [Target(number + 1, options.series) for number in range(options.targets)]
         with Store.open(Path(directory), retention_ms=None, compact_ms=1000 * COMPACT_MS) as store:
@@ -224,6 +319,7 @@ def main(arguments: list[str]) -> None:
         with Store.open(Path(directory), retention_ms=None) as store:
             figures.update(compaction(store, targets, options.hours))
             figures["bytes_per_sample_file"] = store.database.used_bytes() / store.stats().tile_samples
+            figures.update(readers(store, targets, options.hours))
             figures.update(fetches(Path(directory), options.hours))
         begun = time.perf_counter()
         Store.open(Path(directory)).close()
@@ -231,10 +327,12 @@ def main(arguments: list[str]) -> None:
     figures.update(pushes())
     for name, value in figures.items():
         sys.stdout.write(f"{name:45} {value:16,.3f}\n")
-    rows = [
-        {"what": what, "ours": round(figures[name], 4), "unit": unit, "lower_is_better": lower}
-        for name, (what, unit, lower) in WHAT.items()
-    ]
+    rows = []
+    for name, (what, unit, lower) in WHAT.items():
+        row = {"what": what, "ours": round(figures[name], 4), "unit": unit, "lower_is_better": lower}
+        if name in CONTROLS:
+            row |= {"peer": round(figures[CONTROLS[name]], 4), "peer_name": "a process that only writes"}
+        rows.append(row)
     sys.stdout.write(json.dumps({"benchmark": "store_append", "rows": rows}) + "\n")
 
 

@@ -199,6 +199,7 @@ def serve(
         )
         for chatty in ("httpx", "httpcore", "uvicorn.error"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
+        sys.setswitchinterval(server.SWITCH_S)
         asyncio.run(server.serve(settings, lambda line: print(line, file=sys.stderr, flush=True)))
     except CollectorError as error:
         refuse(error)

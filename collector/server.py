@@ -41,9 +41,14 @@ from collector.store import LogStore, SpanStore, Store
 
 UPKEEP_INTERVAL_S = 60.0
 STOP_GRACE_S = 1.0
+"""How long running scrapes and requests may take to end after a stop is asked for."""
+
 KEEP_ALIVE_S = 75
 """Longer than any usual refresh, so that no client meets a closing connection."""
-"""How long running scrapes and requests may take to end after a stop is asked for."""
+
+SWITCH_S = 0.001
+"""How long a thread may go on while another waits for the interpreter: an append asks for it several times, and queries
+that compute in threads would have it wait five times as long with Python's 5 ms."""
 
 _log = logging.getLogger(__name__)
 
@@ -136,6 +141,8 @@ async def opened(settings: CollectorSettings) -> AsyncIterator[tuple[Parts, Scra
                     forwarding.apply(forward, configuration.external_labels)
                 except StoreError as error:
                     raise ConfigError(str(error)) from error
+                for remark in forward.remarks:
+                    _log.info("%s", remark)
 
             configuration = LiveConfiguration(lambda: configuration_of(settings), apply)
             await configuration.load()

@@ -16,6 +16,8 @@ from collector.model.series import STALE_NAN, Float64Array, Int64Array
 from collector.store.holes import HOLE
 
 _FIRST_ROWS = 16
+_LEAST_ROWS = 64
+_SEGMENT_CELLS = 512 << 10  # 4 MiB
 _NO_TIMES, _NO_VALUES = np.empty((0, 1), np.int64), np.empty((0, 1), np.float64)
 _Number = TypeVar("_Number", np.int64, np.float64)
 
@@ -34,17 +36,22 @@ class Rows:
 
 
 class Segment:
-    """A growing matrix over a fixed set of columns."""
+    """A growing matrix over a fixed set of columns, up to a size beyond which growing would hold an append up."""
 
     __slots__ = ("holes", "ids", "length", "position", "timestamps_ms", "values")
 
-    def __init__(self, ids: Int64Array) -> None:
+    def __init__(self, ids: Int64Array, position: dict[int, int] | None = None) -> None:
         self.ids = ids
-        self.position = {int(series_id): column for column, series_id in enumerate(ids)}
+        self.position = position or {int(series_id): column for column, series_id in enumerate(ids)}
         self.length = 0
         self.holes = False
         self.timestamps_ms = np.empty(_FIRST_ROWS, np.int64)
         self.values = np.empty((_FIRST_ROWS, len(ids)), np.float64)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether another one has to take the next row."""
+        return self.length >= _LEAST_ROWS and self.length * len(self.ids) >= _SEGMENT_CELLS
 
     def new_row(self, timestamp_ms: int) -> Float64Array:
         """A row to fill in; it counts once ``length`` is raised."""
@@ -74,7 +81,7 @@ class Segment:
 
 
 class ScrapeHead:
-    """Rows of one scrape group since its last cut; a new segment begins when series appear that it lacks."""
+    """Rows of one scrape group since its last cut; a new segment begins when one is full or lacks a series."""
 
     def __init__(self) -> None:
         self.segments: list[Segment] = []
@@ -115,9 +122,12 @@ class ScrapeHead:
         return sum(segment.timestamps_ms.nbytes + segment.values.nbytes for segment in self.segments)
 
     def _place(self, ids: Int64Array, vanished: Int64Array) -> tuple[Segment, Int64Array | None]:
+        segment = self.segments[-1] if self.segments else None
+        if segment is not None and segment.is_full:
+            segment, self._mapped = Segment(segment.ids, segment.position), None
+            self.segments.append(segment)
         if self._mapped is not None and self._mapped[1] is ids and not len(vanished):
             return self._mapped[0], self._mapped[2]
-        segment = self.segments[-1] if self.segments else None
         wanted = [*ids.tolist(), *vanished.tolist()]
         if segment is None or not all(series_id in segment.position for series_id in wanted):
             segment = Segment(np.concatenate([ids, vanished]) if len(vanished) else ids)
