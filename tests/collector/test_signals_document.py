@@ -24,7 +24,10 @@ def test_a_value_knows_its_place_and_how_it_was_written():
         ("a: !!python/object:os.system x\n", "not YAML: could not determine a constructor"),
         ("a: 2026-13-45\n", "cannot be read"),
         ("\x00", "not YAML"),
-        ("[" * 5000, "nested too deeply"),
+        ("[" * 101, "f.yaml:1:101: nested too deeply: more than 100 levels"),
+        ("[" * 200_000, "f.yaml:1:101: nested too deeply"),
+        ("- " * 50_000 + "x", "f.yaml:1:201: nested too deeply"),
+        ("a: \ud800", "not YAML"),
     ],
 )
 def test_what_cannot_be_read_is_told_with_its_place(text: str, reason: str):
@@ -32,6 +35,10 @@ def test_what_cannot_be_read_is_told_with_its_place(text: str, reason: str):
         parse_document(text, "f.yaml")
     assert str(caught.value).startswith("f.yaml:")
     assert reason in str(caught.value)
+
+
+def test_a_hundred_levels_are_read():
+    assert parse_document("[" * 100 + "]" * 100, "f.yaml").sequence("root")
 
 
 def test_aliases_of_aliases_cost_no_more_than_what_they_name():
