@@ -369,7 +369,7 @@ def _even(found: Found, begun: Refresh, site: Site) -> tuple[Node, Node]:
     offer = offer_of(begun.view.own, found["pool"], site.services.prices)
     controls = html.Div(
         [
-            section.field("Replica, $ an hour", section.number("usd", least=0, hint="from the price list")),
+            section.field("Replica, $ an hour", section.number("usd", least=0, hint="as listed")),
             section.api_choice(site.services.prices),
         ],
         className="fm",
