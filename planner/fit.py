@@ -8,6 +8,7 @@ was fitted on is taken, the simplest of those that do about as well.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import isqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from scipy.optimize import nnls
 
 from planner.errors import ModelError
 from planner.latency import COSTS, Error, Factors, Hinge, Overhead, StepModel, factor_at
+from planner.resample import refits
 from planner.result import Observation
 
 FloatArray = npt.NDArray[np.float64]
@@ -126,6 +128,7 @@ def fit(
     fitted = _solve(design, chosen)
     if corrected is not None and (error := _error(corrected, later)).mean * SIMPLER < held_out.mean:
         held_out, fitted = error, _correct(fitted, design)
+    fitted = _without_idle(fitted)
     residuals = design.wall_s / np.maximum(fitted.predict(design), 1e-12) - 1
     kept = _stretches(count) if design.single else np.zeros(0, dtype=np.int64)
     if not design.single:
@@ -138,8 +141,8 @@ def fit(
         hinges=tuple(
             Hinge.model_validate({"variable": variable, "knot": knot, "seconds": float(cost), "side": side})
             for (variable, knot, side), cost in zip(fitted.hinges, fitted.costs[len(COSTS) :], strict=True)
-            if cost > 0
         ),
+        costs_drawn=tuple(tuple(one) for one in _drawn(fitted, design).tolist()),
         decode_factors=fitted.decode,
         prefill_factors=fitted.prefill,
         step_gap_s=step_gap_s(observations),
@@ -188,12 +191,17 @@ def _matrix(design: Design, hinges: Sequence[Knot]) -> FloatArray:
 
 
 def _solve(design: Design, form: str) -> _Fitted:
+    """Costs of a form, bends wherever the rows let it bend."""
+    hinges = () if form == "linear" else _knots(design, ("upto",) if form == "hinge" else ("upto", "beyond"))
+    return _Fitted(_costs(design, hinges), hinges)
+
+
+def _costs(design: Design, hinges: Sequence[Knot]) -> FloatArray:
     """Costs that minimise the relative error, outliers clipped: reweighted by what was predicted, not what was seen.
 
     Weighting by the seen time would pull the fit below the mean by the variance of the noise. At the end the costs are
     scaled so that the summed time is the observed one: clipped stalls are rare, but a server does lose that time.
     """
-    hinges = () if form == "linear" else _knots(design, ("upto",) if form == "hinge" else ("upto", "beyond"))
     matrix = _matrix(design, hinges)
     scale = np.maximum(matrix.max(axis=0), 1e-30)
     expected = design.wall_s
@@ -207,7 +215,41 @@ def _solve(design: Design, form: str) -> _Fitted:
         ratio = design.wall_s / expected
         middle = float(np.median(ratio))
         target = expected * np.clip(ratio, *_around(ratio, middle))
-    return _Fitted(costs * (design.wall_s.sum() / expected.sum()), hinges)
+    return np.asarray(costs * (design.wall_s.sum() / expected.sum()), dtype=np.float64)
+
+
+def _without_idle(fitted: _Fitted) -> _Fitted:
+    """The same without bends that cost nothing."""
+    used = [True] * len(COSTS) + [bool(cost > 0) for cost in fitted.costs[len(COSTS) :]]
+    hinges = tuple(hinge for hinge, kept in zip(fitted.hinges, used[len(COSTS) :], strict=True) if kept)
+    return replace(fitted, costs=fitted.costs[used], hinges=hinges)
+
+
+def _drawn(fitted: _Fitted, design: Design) -> FloatArray:
+    """The fit's costs as other stretches of such rows would have given them, (draws, costs).
+
+    With the weights and bounds of the fit itself; each stretch enters as its triangular factor and its sums.
+    """
+    stretch = STRETCH if design.single and len(design.wall_s) >= 2 * STRETCH else isqrt(len(design.wall_s))
+    count = len(design.wall_s) // stretch
+    kept = design.rows(slice(0, count * stretch))
+    expected = np.maximum(fitted.predict(kept), 1e-12)
+    matrix = _matrix(kept, fitted.hinges)
+    by_size = expected / np.maximum(matrix @ fitted.costs, 1e-12)  # the factors by size stay as they are
+    matrix = matrix * by_size[:, None]
+    scale = np.maximum(matrix.max(axis=0), 1e-30)
+    ratio = kept.wall_s / expected
+    target = np.clip(ratio, *_around(ratio, float(np.median(ratio))))
+    rows = np.column_stack([matrix / scale / expected[:, None], target])
+    factors = np.linalg.qr(rows.reshape(count, stretch, -1), mode="r")
+    sums, walls = matrix.reshape(count, stretch, -1).sum(axis=1), kept.wall_s.reshape(count, stretch).sum(axis=1)
+
+    def refit(chosen: npt.NDArray[np.int64]) -> FloatArray:
+        stacked = factors[chosen].reshape(-1, rows.shape[1])
+        costs = _nnls(stacked[:, :-1], stacked[:, -1]) / scale
+        return np.asarray(costs * (walls[chosen].sum() / (sums[chosen].sum(axis=0) @ costs)))
+
+    return refits(fitted.costs, count, refit)
 
 
 def _nnls(matrix: FloatArray, target: FloatArray) -> FloatArray:

@@ -11,7 +11,7 @@ chosen by batch size make stairs that no sum of costs has: factors by size, lear
 """
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, log, sqrt
 from pathlib import Path
@@ -182,6 +182,9 @@ class StepModel(BaseModel):
     form: Literal["linear", "hinge", "bend"]
     costs_s: dict[str, float]
     hinges: tuple[Hinge, ...] = ()
+    costs_drawn: tuple[tuple[float, ...], ...] = Field(
+        default=(), description="costs, then bends, as other stretches of the same evidence would have given them"
+    )
     decode_factors: Factors = ()
     prefill_factors: Factors = ()
     step_gap_s: float = Field(default=0.0, ge=0)
@@ -202,18 +205,19 @@ class StepModel(BaseModel):
 
     def latency_model(self) -> LatencyModel:
         """The model as something that the twin can run on; mean time, gap between steps included."""
-        costs = {name: self.costs_s.get(name, 0.0) for name in COSTS}
-        linear = LinearModel(
-            step_s=costs["steps"] + self.step_gap_s,
-            prefill_token_s=costs["prefill_tokens"],
-            prefill_attention_s=costs["prefill_attention"],
-            decode_seq_s=costs["decode_seqs"],
-            decode_kv_token_s=costs["decode_kv_tokens"],
-        )
+        return self._with([*(self.costs_s.get(name, 0.0) for name in COSTS), *(hinge.seconds for hinge in self.hinges)])
+
+    def drawn_models(self) -> tuple[LatencyModel, ...]:
+        """The model as it might have been fitted, once per draw; none where there was too little evidence to tell."""
+        return tuple(self._with(costs) for costs in self.costs_drawn)
+
+    def _with(self, costs: Sequence[float]) -> LatencyModel:
+        linear = LinearModel(costs[0] + self.step_gap_s, *costs[1 : len(COSTS)])
         base: LinearModel | HingeModel = linear
         if self.hinges:
+            bends = tuple(zip(self.hinges, costs[len(COSTS) :], strict=True))
             upto, beyond = (
-                tuple((h.variable, h.knot, h.seconds) for h in self.hinges if h.side == side)
+                tuple((hinge.variable, hinge.knot, cost) for hinge, cost in bends if hinge.side == side)
                 for side in ("upto", "beyond")
             )
             base = HingeModel(linear, upto, beyond)

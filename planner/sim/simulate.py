@@ -34,7 +34,8 @@ class Twin:
     ``noise`` are factors of a step's time (``StepModel.noise()``), drawn ``noise_stretch`` at once; empty for a step
     that always takes its mean. ``prompt_noise`` are those of steps with prompts, if other. ``hull`` bounds what the
     model was fitted on; ``overhead`` is what a client waits beyond the engine's clock. ``deadline_s`` is how long
-    each request waits for its first admission before it is dropped.
+    each request waits for its first admission before it is dropped. ``drawn`` are models as they might have been
+    fitted on other evidence: how far the model may be trusted.
     """
 
     scheduler: SchedulerConfig
@@ -47,6 +48,7 @@ class Twin:
     noise_stretch: int = 1
     prompt_noise: tuple[float, ...] = ()
     deadline_s: float | None = None
+    drawn: tuple[LatencyModel, ...] = ()
 
     def __post_init__(self) -> None:
         if self.deadline_s is not None and not self.deadline_s > 0:
@@ -75,6 +77,7 @@ class Twin:
             hull=MappingProxyType(dict(model.hull)),
             overhead=model.overhead,
             noise_stretch=model.residual_stretch if noise else 1,
+            drawn=model.drawn_models(),
         )
 
 

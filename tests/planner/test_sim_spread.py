@@ -1,11 +1,13 @@
 """Intervals of what one real run would show."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from planner.latency import LinearModel
 from planner.sim import Twin, play
-from planner.sim.spread import LEVEL, end_to_end, intervals, mean_deviation, ttft
+from planner.sim.spread import LEVEL, end_to_end, intervals, ttft
 from planner.trace import Trace, from_lengths
 from probe_engine.sched import SchedulerConfig
 
@@ -39,12 +41,12 @@ def test_an_interval_holds_its_middle_and_the_same_seed_gives_the_same() -> None
     assert all(one.low < one.middle < one.high for one in first)
 
 
-def test_means_that_stretches_do_not_agree_on_widen_the_interval() -> None:
-    steady = (0.8, 1.2) * 320
-    spells = (0.8,) * 320 + (1.2,) * 320
-    assert mean_deviation(twin(steady))[0] < 0.01 < mean_deviation(twin(spells))[0]
-    narrow, wide = (intervals(load(60), twin(noise), [end_to_end(0.5)])[0] for noise in (steady, spells))
-    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+def test_costs_that_might_have_been_fitted_widen_the_interval() -> None:
+    slower = tuple(LinearModel(cost * 1e-3, 2e-5, 1e-9, 1e-4, 1e-7) for cost in range(2, 7))
+    certain, doubted = (
+        intervals(load(60), one, [end_to_end(0.5)])[0] for one in (twin(), replace(twin(), drawn=slower))
+    )
+    assert doubted.high - doubted.low > 2 * (certain.high - certain.low)
 
 
 def test_a_play_of_the_twin_itself_lies_within_in_nine_of_ten_cases() -> None:
