@@ -135,6 +135,7 @@ class Group:
         self._muted = muted
         self._timer = timer
         self._unwritten: list[Sample] = []
+        self._unwritten_names: set[str] = set()
         self._lock = threading.Lock()
         self._status = GroupStatus(group, self.interval_s, tuple(RuleStatus(rule) for rule in group.rules))
 
@@ -205,11 +206,12 @@ class Group:
         if not self._unwritten:
             return False
         asked = _asked(rule)
-        return asked is None or any(get(sample.labels, METRIC_NAME) in asked for sample in self._unwritten)
+        return asked is None or not asked.isdisjoint(self._unwritten_names)
 
     def _flush(self, now_s: float) -> None:
         self._writeback.send(self._unwritten, now_s)
         self._unwritten = []
+        self._unwritten_names = set()
 
     def _rule(self, before: RuleStatus, now_s: float) -> tuple[RuleStatus, Notice | None]:
         started = self._timer()
@@ -229,6 +231,7 @@ class Group:
         series = frozenset(sample.labels for sample in written)
         ended = stale(sorted(before.series - series), at_s)
         self._unwritten += [*written, *ended]
+        self._unwritten_names.update(get(sample.labels, METRIC_NAME) for sample in (*written, *ended))
         if before.health == "err":
             _log.info("rule %s (%s) can be evaluated again", rule.name, self.key)
         after = replace(after, health="ok", error="", series=series)
