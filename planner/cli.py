@@ -9,6 +9,7 @@ from planner import (
     comparison_cli,
     cost_cli,
     drift_cli,
+    fleet_cli,
     forecast_cli,
     hardware_cli,
     headroom_cli,
@@ -25,6 +26,7 @@ app.command()(drift_cli.drift)
 app.command()(autoscale_cli.autoscale)
 app.command()(hardware_cli.fit)
 app.command()(hardware_cli.mix)
+app.command()(fleet_cli.fleet)
 app.command()(forecast_cli.forecast)
 app.command()(cost_cli.cost)
 app.command()(headroom_cli.headroom)

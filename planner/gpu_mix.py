@@ -5,8 +5,8 @@ only the counts of GPUs are whole. A type's throughput on a slice is what it sus
 loads of the slices add up (Mélange, arXiv 2404.14527, with fractional instead of binary assignment).
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ FloatArray = npt.NDArray[np.float64]
 
 GAP = 1e-3
 TIME_LIMIT_S = 10.0
-MOST_REPAIRS = 8
+MOST_REPAIRS = 24
 REPAIR = 1.1
 
 
@@ -36,7 +36,7 @@ class GpuType:
 class GpuMix:
     """``counts`` of each type; ``shares`` (slices, types) of each slice's load; ``gap_ratio`` to the proven optimum.
 
-    ``load_factor`` is by how much the load was raised so that the simulated fleet keeps the promise; 1 at first.
+    ``load_factor`` is by how much a type's load was raised at most so that the simulated fleet keeps the promise.
     """
 
     counts: Mapping[str, int]
@@ -61,15 +61,15 @@ def cheapest_mix(types: Sequence[GpuType], rate_per_s: FloatArray, throughput_pe
         raise CapacityError(f"slice {int(homeless[0])}: no GPU type keeps the promise for it")
     slices, kinds = np.nonzero((able > 0) & (rate > 0)[:, None])
     pairs, count = len(slices), len(types)
-    load = rate[slices] / able[slices, kinds]
     columns = np.arange(pairs)
     served = np.nonzero(rate > 0)[0]
     place = np.zeros(len(rate), dtype=np.int64)
     place[served] = np.arange(len(served))
-    whole = coo_array((np.ones(pairs), (place[slices], columns)), shape=(len(served), pairs + count))
+    # Variables are GPUs' worth of work, per slice and type, then the counts; HiGHS is quickest so, without presolve.
+    whole = coo_array((able[slices, kinds], (place[slices], columns)), shape=(len(served), pairs + count))
     held = coo_array(
         (
-            np.concatenate([load, -np.ones(count)]),
+            np.concatenate([np.ones(pairs), -np.ones(count)]),
             (np.concatenate([kinds, np.arange(count)]), np.concatenate([columns, pairs + np.arange(count)])),
         ),
         shape=(count, pairs + count),
@@ -78,15 +78,18 @@ def cheapest_mix(types: Sequence[GpuType], rate_per_s: FloatArray, throughput_pe
     most = np.array([np.inf if kind.available is None else float(kind.available) for kind in types])
     solved = milp(
         np.concatenate([np.zeros(pairs), price]),
-        constraints=[LinearConstraint(whole.tocsc(), 1, 1), LinearConstraint(held.tocsc(), -np.inf, 0)],
+        constraints=[
+            LinearConstraint(whole.tocsc(), rate[served], rate[served]),
+            LinearConstraint(held.tocsc(), -np.inf, 0),
+        ],
         integrality=np.concatenate([np.zeros(pairs), np.ones(count)]),
-        bounds=Bounds(np.zeros(pairs + count), np.concatenate([np.ones(pairs), most])),
-        options={"mip_rel_gap": GAP, "time_limit": TIME_LIMIT_S},
+        bounds=Bounds(np.zeros(pairs + count), np.concatenate([np.full(pairs, np.inf), most])),
+        options={"mip_rel_gap": GAP, "time_limit": TIME_LIMIT_S, "presolve": False},
     )
     if solved.x is None:
         raise CapacityError(f"no mix of the available GPUs carries the load: {solved.message}")
     shares = np.zeros_like(able)
-    shares[slices, kinds] = solved.x[:pairs]
+    shares[slices, kinds] = solved.x[:pairs] * able[slices, kinds] / rate[slices]
     counts = np.rint(solved.x[pairs:]).astype(int).tolist()
     return GpuMix(
         counts={kind.name: number for kind, number in zip(types, counts, strict=True)},
@@ -100,19 +103,21 @@ def checked_mix(
     types: Sequence[GpuType],
     rate_per_s: FloatArray,
     throughput_per_s: FloatArray,
-    holds: Callable[[GpuMix], bool],
+    broken: Callable[[GpuMix], Collection[str]],
 ) -> GpuMix:
-    """The cheapest mix that also ``holds`` in simulation: the load is raised by a tenth until it does.
+    """The cheapest mix of which no type is ``broken`` in simulation.
 
-    Raises CapacityError when eight rises are not enough.
+    A type that breaks the promise is taken to sustain a tenth less than before, and the mix is found anew: the load may
+    move to other types. Raises CapacityError when that does not come to an end.
     """
-    factor = 1.0
+    factors = np.ones(len(types))
     for _ in range(MOST_REPAIRS + 1):
-        found = cheapest_mix(types, np.asarray(rate_per_s) * factor, throughput_per_s)
-        mix = GpuMix(found.counts, found.usd_per_hour, found.shares, found.gap_ratio, factor)
-        if holds(mix):
+        found = cheapest_mix(types, rate_per_s, np.asarray(throughput_per_s) / factors)
+        mix = replace(found, load_factor=float(factors.max()))
+        names = broken(mix)
+        if not names:
             return mix
-        factor *= REPAIR
+        factors *= [REPAIR if kind.name in names else 1.0 for kind in types]
     raise CapacityError(
-        f"no mix keeps the promise in simulation, not even one for {factor / REPAIR:.2g} times the load"
+        f"no mix keeps the promise in simulation, not even one for {factors.max():.2g} times the load on a type"
     )

@@ -5,7 +5,7 @@ at a share of the bandwidth, arithmetic at a share of the peak. Sheets are right
 (``plan calibrate``) replaces them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from planner.catalog import Gpu, ModelSheet
@@ -26,7 +26,10 @@ BLOCK_SIZE = 16
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a replica is laid out: GPUs by tensor and pipeline, numbers of weights and of the KV cache."""
+    """How a replica is laid out: GPUs by tensor and pipeline, numbers of weights and of the KV cache.
+
+    ``data`` ranks hold the whole model each and share the requests: as much KV again, the same room on each GPU.
+    """
 
     tensor: int = 1
     pipeline: int = 1
@@ -34,10 +37,11 @@ class Layout:
     kv: Precision = "fp16"
     max_num_batched_tokens: int = 2048
     max_num_seqs: int = 256
+    data: int = 1
 
     @property
     def gpus(self) -> int:
-        """GPUs of one replica: one failure domain."""
+        """GPUs that hold the model once: one failure domain."""
         return self.tensor * self.pipeline
 
 
@@ -59,6 +63,11 @@ class Fit:
         """Whether there is room for at least one block."""
         return self.kv_tokens >= BLOCK_SIZE
 
+    @property
+    def all_kv_tokens(self) -> int:
+        """KV tokens of all data-parallel ranks."""
+        return self.kv_tokens * self.layout.data
+
 
 def precision(name: str) -> Precision:
     """A precision by name. Raises CapacityError."""
@@ -73,8 +82,10 @@ def fit_memory(gpu: Gpu, sheet: ModelSheet, layout: Layout) -> Fit:
 
     KV heads are split over tensor ranks and copied where there are more ranks than heads.
     """
-    if layout.tensor < 1 or layout.pipeline < 1:
-        raise CapacityError(f"tensor {layout.tensor} and pipeline {layout.pipeline}: must be at least 1")
+    if min(layout.tensor, layout.pipeline, layout.data) < 1:
+        raise CapacityError(
+            f"tensor {layout.tensor}, pipeline {layout.pipeline} and data {layout.data}: must be at least 1"
+        )
     if layout.pipeline > sheet.layers:
         raise CapacityError(f"pipeline {layout.pipeline}: {sheet.name} has {sheet.layers} layers")
     usable = gpu.memory_gb * 1e9 * MEMORY_RATIO
@@ -92,15 +103,7 @@ def fit_memory(gpu: Gpu, sheet: ModelSheet, layout: Layout) -> Fit:
 def smallest_tensor(gpu: Gpu, sheet: ModelSheet, layout: Layout, kv_tokens: int) -> Fit | None:
     """The fewest tensor ranks (1, 2, 4, 8) that leave at least ``kv_tokens``; None when eight do not."""
     for tensor in (1, 2, 4, 8):
-        ranked = Layout(
-            tensor,
-            layout.pipeline,
-            layout.weights,
-            layout.kv,
-            layout.max_num_batched_tokens,
-            layout.max_num_seqs,
-        )
-        found = fit_memory(gpu, sheet, ranked)
+        found = fit_memory(gpu, sheet, replace(layout, tensor=tensor))
         if found.kv_tokens >= max(kv_tokens, BLOCK_SIZE):
             return found
     return None

@@ -24,6 +24,9 @@ def fit(
     pipeline: Annotated[
         int, typer.Option(min=1, help="GPUs of a replica by pipeline.", envvar="LOADLINE_PLAN_PIPELINE")
     ] = 1,
+    data: Annotated[
+        int, typer.Option(min=1, help="Copies of that, sharing the requests.", envvar="LOADLINE_PLAN_DATA")
+    ] = 1,
     weights: Weights = "fp16",
     kv: Kv = "fp16",
     catalog: opt.OwnCatalog = None,
@@ -38,7 +41,7 @@ def fit(
 
         book = load_catalog(catalog)
         sheet = book.model(model_name)
-        layout = Layout(tensor, pipeline, precision(weights), precision(kv))
+        layout = Layout(tensor, pipeline, precision(weights), precision(kv), data=data)
         gpus = [book.gpu(name) for name in gpu] if gpu else list(book.gpus)
         found = [fit_memory(one, sheet, layout) for one in gpus]
         opt.deliver(fit_report(found, sheet, book), as_json=as_json, html=html)
@@ -82,6 +85,7 @@ def mix(
         shaped = opt.shaping(window, 1.0, token_scale, max_requests).apply(opt.read_told(trace, strict=strict))
         found = offers(book.gpus, sheet, Layout(weights=precision(weights), kv=precision(kv)))
         per_s = rate if rate is not None else stats(shaped).mean_per_s
-        answer = rent(shaped, found, promise, per_s, seed=seed, note=opt.note)
+        with opt.solver_on_stderr():
+            answer = rent(shaped, found, promise, per_s, seed=seed, note=opt.note)
         report = mix_report(answer, found, sheet, book, shaped, promise, per_s, seed)
         opt.deliver(report, as_json=as_json, html=html)

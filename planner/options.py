@@ -1,7 +1,10 @@
 """Options that several ``loadline plan`` commands share, and what they are turned into."""
 
+import ctypes
+import os
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -83,6 +86,20 @@ class one_line_errors:  # noqa: N801 — reads as a statement
         if isinstance(error, PlannerError | CollectorError):
             typer.echo(str(error), err=True)
             raise typer.Exit(2) from error
+
+
+@contextmanager
+def solver_on_stderr() -> Iterator[None]:
+    """HiGHS prints a line of its own now and then, past Python, where a report belongs: meanwhile stdout is stderr."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def note(text: str) -> None:

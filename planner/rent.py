@@ -32,6 +32,11 @@ class Offer:
     twin: Twin
     usd_per_hour: float
 
+    @property
+    def name(self) -> str:
+        """How many of which GPU."""
+        return f"{self.fit.layout.gpus}x{self.fit.gpu}"
+
 
 def offers(gpus: Sequence[Gpu], sheet: ModelSheet, layout: Layout) -> tuple[Offer, ...]:
     """One replica of each priced GPU on as few tensor ranks as hold the model. Raises CapacityError without any."""
@@ -66,27 +71,33 @@ def rent(
 ) -> GpuMix:
     """The cheapest mix that keeps ``slo`` at ``requests_per_s`` of the trace's sizes, in simulation too."""
     slices = slices_of(trace)
-    names = [f"{offer.fit.layout.gpus}x{offer.fit.gpu}" for offer in found]
+    names = [offer.name for offer in found]
     types = [GpuType(name, offer.usd_per_hour) for name, offer in zip(names, found, strict=True)]
-    rate = np.bincount(slices, minlength=CUTS * CUTS) / len(trace) * requests_per_s
+    rate = rates_of(slices, requests_per_s)
     able = np.array(
         [[_throughput(trace, slices == index, offer, slo) for offer in found] for index in range(len(rate))]
     )
 
-    def holds(mix: GpuMix) -> bool:
-        kept = all(
-            _kept(
-                trace, slices, mix.shares[:, at], replace(offer.twin, replicas=mix.counts[names[at]]), slo, rate, seed
+    def broken(mix: GpuMix) -> list[str]:
+        failed = [
+            name
+            for at, name in enumerate(names)
+            if mix.counts[name]
+            and not _kept(
+                trace, slices, mix.shares[:, at], replace(found[at].twin, replicas=mix.counts[name]), slo, rate, seed
             )
-            for at, offer in enumerate(found)
-            if mix.counts[names[at]]
-        )
+        ]
         if note is not None:
             shown = ", ".join(f"{count} {name}" for name, count in mix.counts.items() if count)
-            note(f"{shown}: ${mix.usd_per_hour:.4g}/h, {'keeps' if kept else 'breaks'} the promise in simulation")
-        return kept
+            told = (
+                f"{', '.join(failed)} break the promise in simulation"
+                if failed
+                else "the promise is kept in simulation"
+            )
+            note(f"{shown}: ${mix.usd_per_hour:.4g}/h, {told}")
+        return failed
 
-    return checked_mix(types, rate, able, holds)
+    return checked_mix(types, rate, able, broken)
 
 
 def _throughput(trace: Trace, chosen: npt.NDArray[np.bool_], offer: Offer, slo: Slo) -> float:
@@ -109,15 +120,32 @@ def _kept(
     seed: int,
 ) -> bool:
     """Whether the replicas of one type keep the promise on their share of the load."""
-    per_s = float((rate * share).sum())
-    if per_s <= 0:
+    shaped = share_of(trace, slices, share, rate, seed)
+    if shaped is None:
         return True
+    return judge(play(shaped, twin, seed=seed, warm_up_ratio=WARM_UP_RATIO), shaped.output_tokens, slo).kept
+
+
+def share_of(
+    trace: Trace,
+    slices: npt.NDArray[np.int64],
+    share: npt.NDArray[np.float64],
+    rate: npt.NDArray[np.float64],
+    seed: int,
+) -> Trace | None:
+    """The requests that fall to one type, at the rate that does; None when none do.
+
+    ``share`` is the type's part of each slice, ``rate`` the requests per second of each.
+    """
+    per_s = float((rate * share).sum())
     draw = np.random.default_rng([seed, 0x6B8])
     rows = np.nonzero(draw.random(len(trace)) < share[slices])[0]
-    if not len(rows):
-        return True
+    if per_s <= 0 or not len(rows):
+        return None
     part = trace.take_rows(rows, name="share", seed=seed)
-    if stats(part).mean_per_s <= 0:
-        return True
-    shaped = at_rate(part, per_s, REQUESTS, seed)
-    return judge(play(shaped, twin, seed=seed, warm_up_ratio=WARM_UP_RATIO), shaped.output_tokens, slo).kept
+    return at_rate(part, per_s, REQUESTS, seed) if stats(part).mean_per_s > 0 else None
+
+
+def rates_of(slices: npt.NDArray[np.int64], requests_per_s: float) -> npt.NDArray[np.float64]:
+    """Requests per second of each slice."""
+    return np.asarray(np.bincount(slices, minlength=CUTS * CUTS) / len(slices) * requests_per_s, dtype=np.float64)

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 Cell = str | float | int | bool | None
 
 _UNITS = {
-    "_req_per_s": "requests/s", "_usd_per_hour": "$ per hour", "_usd_per_month": "$ per month", "_usd_per_gb": "$ per GB",
-    "_per_s": "per second", "_gb_s": "GB/s", "_ms": "ms",
+    "_req_per_s": "requests/s", "_usd_per_hour": "$ per hour", "_usd_per_month": "$ per month",
+    "_usd_per_gb": "$ per GB", "_per_s": "per second", "_gb_s": "GB/s", "_ms": "ms",
     "_s": "s", "_bytes": "bytes", "_ratio": "share", "_usd": "$", "_gb": "GB", "_b": "billions",
 }  # fmt: skip
 _COLOURS = ("#2f6fde", "#7a5af8", "#107569", "#667085")

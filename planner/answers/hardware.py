@@ -13,38 +13,45 @@ from planner.sim.simulate import versions
 from planner.slo import Slo
 from planner.trace import Trace
 
-_SHEETS = "step times are a roofline from data sheets, right to about a half: calibrate on the real thing before buying"
+MIX_REPAIRED = "a type was loaded up to {:.2f} times less than first thought, until the simulation kept the promise"
+SHEETS = "step times are a roofline from data sheets, right to about a half: calibrate on the real thing before buying"
 
 
 def fit_report(found: Sequence[Fit], sheet: ModelSheet, book: Catalog) -> Report:
     """Memory of each GPU of a replica, and the KV tokens that are left."""
     room = [one for one in found if one.fits]
     layout = found[0].layout
-    where = f"{layout.tensor} x {layout.pipeline} GPUs a replica, {layout.weights} weights, {layout.kv} KV"
+    ranks = f"{layout.data} x " if layout.data > 1 else ""
+    where = f"{ranks}{layout.tensor} x {layout.pipeline} GPUs a replica, {layout.weights} weights, {layout.kv} KV"
     finding = (
         f"{sheet.name} ({where}) fits on {', '.join(one.gpu for one in room)}"
         if room
         else f"{sheet.name} ({where}) fits on none of {', '.join(one.gpu for one in found)}"
     )
-    giga = 1e9
-    rows = tuple(
-        (
-            one.gpu, one.usable_bytes / giga, one.weights_bytes / giga, one.activation_bytes / giga, one.kv_tokens,
-            one.kv_tokens // 4096, one.fits,
-        )
-        for one in found
-    )  # fmt: skip
-    columns = ("GPU", "usable GB", "weights GB", "activations GB", "KV tokens", "requests of 4,096 tokens", "fits")
     return Report(
         kind="fit",
         title=f"Memory of {sheet.name}",
         findings=(finding,),
         inputs={"model": sheet.model_dump(), "layout": asdict(layout), "catalogue_as_of": book.as_of},
-        tables=(Table(title="Each GPU of a replica", columns=columns, rows=rows),),
+        tables=(fit_table(found),),
         notes=("usable is 90% of the memory; a runtime's own 0.8 GB are taken off beside weights and activations",),
         result={"fits": plain([asdict(one) for one in found])},
         versions=versions(),
     )
+
+
+def fit_table(found: Sequence[Fit]) -> Table:
+    """How the memory of each GPU divides."""
+    giga = 1e9
+    rows = tuple(
+        (
+            one.gpu, one.usable_bytes / giga, one.weights_bytes / giga, one.activation_bytes / giga, one.all_kv_tokens,
+            one.kv_tokens // 4096 * one.layout.data, one.fits,
+        )
+        for one in found
+    )  # fmt: skip
+    columns = ("GPU", "usable GB", "weights GB", "activations GB", "KV tokens", "requests of 4,096 tokens", "fits")
+    return Table(title="Each GPU of a replica", columns=columns, rows=rows)
 
 
 def mix_report(
@@ -61,13 +68,12 @@ def mix_report(
     rented = {name: count for name, count in mix.counts.items() if count}
     words = ", ".join(f"{count} of {name}" for name, count in rented.items())
     rows = tuple(
-        (f"{offer.fit.layout.gpus}x{offer.fit.gpu}", offer.usd_per_hour, offer.fit.kv_tokens,
-         mix.counts[f"{offer.fit.layout.gpus}x{offer.fit.gpu}"])
+        (offer.name, offer.usd_per_hour, offer.fit.kv_tokens, mix.counts[offer.name])
         for offer in found
     )  # fmt: skip
-    notes = [_SHEETS, f"prices are list prices as of {book.as_of} ({book.price_source}); --catalog replaces them"]
+    notes = [SHEETS, f"prices are list prices as of {book.as_of} ({book.price_source}); --catalog replaces them"]
     if mix.load_factor > 1:
-        notes.append(f"the load was raised {mix.load_factor:.2f} times before the simulation kept the promise")
+        notes.append(MIX_REPAIRED.format(mix.load_factor))
     return Report(
         kind="mix",
         title=f"GPUs for {sheet.name}",

@@ -55,17 +55,34 @@ def test_a_slice_that_fits_nowhere_is_named() -> None:
         cheapest_mix(TYPES, np.array([1.0, 1.0]), np.array([[1.0, 1.0], [0.0, 0.0]]))
 
 
-def test_a_mix_that_fails_its_check_is_raised_until_it_holds() -> None:
+def test_a_type_that_fails_its_check_is_loaded_less_until_it_holds() -> None:
     tried: list[GpuMix] = []
 
-    def holds(mix: GpuMix) -> bool:
+    def broken(mix: GpuMix) -> list[str]:
         tried.append(mix)
-        return mix.counts["small"] >= 3
+        return ["small"] if mix.counts["small"] < 3 else []
 
-    found = checked_mix(TYPES[:1], np.array([4.0]), np.array([[2.0]]), holds)
+    found = checked_mix(TYPES[:1], np.array([4.0]), np.array([[2.0]]), broken)
     assert (len(tried), found.counts, found.load_factor) == (2, {"small": 3}, pytest.approx(1.1))
+
+
+def test_a_repair_leaves_the_types_that_hold_alone() -> None:
+    rate, able = np.array([4.0, 4.0]), np.array([[2.0, 0.0], [0.0, 4.0]])
+    first = cheapest_mix(TYPES, rate, able)
+    found = checked_mix(TYPES, rate, able, lambda mix: ["small"] if mix.counts["small"] < 4 else [])
+    assert (found.counts["large"], found.counts["small"]) == (first.counts["large"], 4)
+
+
+def test_eight_hundred_slices_on_eight_types_are_solved_to_a_thousandth() -> None:
+    draw = np.random.default_rng(0)
+    price = draw.uniform(0.5, 8, 8)
+    types = [GpuType(f"g{at}", float(usd)) for at, usd in enumerate(price)]
+    able = price * draw.lognormal(0, 0.5, (800, 8)) * 2
+    found = cheapest_mix(types, draw.lognormal(0, 1, 800), able)
+    assert found.gap_ratio <= 1e-3
+    assert found.shares.sum(axis=1) == pytest.approx(1)
 
 
 def test_a_mix_that_never_holds_is_no_answer() -> None:
     with pytest.raises(CapacityError, match="no mix keeps the promise"):
-        checked_mix(TYPES, np.array([4.0]), np.array([[2.0, 3.0]]), lambda mix: False)
+        checked_mix(TYPES, np.array([4.0]), np.array([[2.0, 3.0]]), lambda mix: ["small", "large"])
