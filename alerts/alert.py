@@ -11,7 +11,7 @@ from typing import Literal
 
 from alerts.errors import EvaluationError
 from alerts.rule import AlertRule
-from collector.model.labels import Labels, from_mapping
+from collector.model.labels import Labels, from_mapping, keep
 from collector.model.series import Sample
 
 RESOLVED_RETENTION_S = 15 * 60.0
@@ -104,8 +104,25 @@ def changed(before: Alerts, after: Alerts) -> tuple[Alert, ...]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """When receivers that hear of changes are told of beginnings; alerts are taken together by the labels ``group_by``.
+
+    ``wait_s`` after the first of a group, so that others come along; then no more often than every ``interval_s``; and
+    what still fires is told again after ``repeat_s`` (None: never). Ends are told at once.
+    """
+
+    group_by: tuple[str, ...] = ("alertname",)
+    wait_s: float = 0.0
+    interval_s: float = 0.0
+    repeat_s: float | None = None
+
+
+AT_ONCE = Pace()
+
+
 def told(
-    before: Alerts, after: Alerts, muted: Callable[[Alert], bool], now_s: float
+    before: Alerts, after: Alerts, muted: Callable[[Alert], bool], now_s: float, pace: Pace = AT_ONCE
 ) -> tuple[Alerts, tuple[Alert, ...]]:
     """What receivers that hear of changes must be told of, and the alerts with that noted.
 
@@ -114,15 +131,33 @@ def told(
     """
     noted = dict(after)
     news = []
+    groups: dict[Labels, list[Alert]] = {}
+    quiet = pace.repeat_s is None and all(one.told_at_s is not None or one.state != "firing" for one in after.values())
     for labels, alert in after.items():
-        if alert.state == "firing" and alert.told_at_s is None and not muted(alert):
-            noted[labels] = replace(alert, told_at_s=now_s)
-            news.append(noted[labels])
-        elif alert.state == "inactive" and alert.told_at_s is not None:
+        if alert.state != "pending" and not quiet:
+            groups.setdefault(keep(labels, pace.group_by), []).append(alert)
+        if alert.state == "inactive" and alert.told_at_s is not None:
             earlier = before.get(labels)
             if earlier is not None and earlier.state == "firing":
                 news.append(alert)
+    for members in groups.values():
+        for alert in _due(members, muted, now_s, pace):
+            noted[alert.labels] = replace(alert, told_at_s=now_s)
+            news.append(noted[alert.labels])
     return noted, tuple(news)
+
+
+def _due(members: Sequence[Alert], muted: Callable[[Alert], bool], now_s: float, pace: Pace) -> list[Alert]:
+    """Of the firing and resolved alerts of one group, those that are to be told of as firing now."""
+    firing = [alert for alert in members if alert.state == "firing" and not muted(alert)]
+    untold = [alert for alert in firing if alert.told_at_s is None]
+    last_s = max((alert.told_at_s for alert in members if alert.told_at_s is not None), default=None)
+    if last_s is None:
+        ready = any(now_s - (alert.fired_at_s or 0.0) >= pace.wait_s for alert in untold)
+    else:
+        ready = now_s - last_s >= pace.interval_s
+    repeats = pace.repeat_s is not None and last_s is not None and now_s - last_s >= pace.repeat_s
+    return firing if repeats else untold if ready else []
 
 
 def restored(alert: Alert, down_s: float, tolerance_s: float) -> Alert | None:

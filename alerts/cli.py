@@ -104,7 +104,7 @@ def serve(
     notify_config: Annotated[
         Path | None,
         typer.Option(
-            help="File with group_by and inhibit_rules, as Alertmanager writes them.",
+            help="File with group_by, its times and inhibit_rules, as Alertmanager writes them.",
             envvar="LOADLINE_ALERTS_NOTIFY_CONFIG",
         ),
     ] = None,

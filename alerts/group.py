@@ -10,9 +10,11 @@ from functools import lru_cache
 from typing import Literal, Protocol
 
 from alerts.alert import (
+    AT_ONCE,
     Alert,
     Alerts,
     LimitExceeded,
+    Pace,
     advance,
     changed,
     is_active,
@@ -112,7 +114,8 @@ def orphaned(key: str, rule_name: str, alert: Alert, now_s: float) -> Notice:
 class Group:
     """Runs a ``RuleGroup`` against a source and keeps what its rules have come to.
 
-    ``interval_s`` stands where the group gives none. ``muted`` says whether an alert is kept quiet. ``status`` may be
+    ``interval_s`` stands where the group gives none. ``muted`` says whether an alert is kept quiet, ``pace``
+    how soon and how often receivers hear of the others. ``status`` may be
     read by any thread; ``evaluate`` is called by one at a time. ``timer`` measures durations.
     """
 
@@ -125,6 +128,7 @@ class Group:
         interval_s: float,
         outside: Outside = NOWHERE,
         muted: Callable[[Alert, float], bool] = lambda alert, now_s: False,
+        pace: Pace = AT_ONCE,
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.group = group
@@ -133,6 +137,7 @@ class Group:
         self._writeback = writeback
         self._outside = outside
         self._muted = muted
+        self._pace = pace
         self._timer = timer
         self._unwritten: list[Sample] = []
         self._unwritten_names: set[str] = set()
@@ -242,7 +247,7 @@ class Group:
     ) -> tuple[RuleStatus, list[Sample], Notice | None]:
         found = alerts_found(rule, samples, now_s, lambda expr: self._source.query(expr, at_s), self._outside)
         after = advance(rule, before.alerts, found, now_s, self.group.limit)
-        noted, news = told(before.alerts, after, lambda alert: self._muted(alert, now_s), now_s)
+        noted, news = told(before.alerts, after, lambda alert: self._muted(alert, now_s), now_s, self._pace)
         _tell(rule, changed(before.alerts, after))
         alerts = dict(noted)
         due = []

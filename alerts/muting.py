@@ -6,15 +6,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from alerts.alert import Alert
+from alerts.alert import AT_ONCE, Alert, Pace
 from alerts.errors import SilenceError
 from alerts.silence import KEPT_AFTER_END_S, Silence, matches
+from collector.model.durations import SHAPE, parse_duration_ms
 from collector.model.errors import QueryError
 from collector.model.labels import get
 from collector.model.matchers import Matcher, MatchOp
 from collector.signals import Node, parse_document
 
 _MATCHER = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*(?:"((?:[^"\\]|\\.)*)"|([^"\s]*))\s*')
+
+
+_TIMES = ("group_wait", "group_interval", "repeat_interval")
 
 
 class SilenceBook(Protocol):
@@ -57,9 +61,9 @@ class InhibitRule:
 
 @dataclass(frozen=True, slots=True)
 class NotifyConfig:
-    """What a notification file says: labels that one message has in common, and what inhibits what."""
+    """What a notification file says: when alerts are told of and with which others, and what inhibits what."""
 
-    group_by: tuple[str, ...] = ("alertname",)
+    pace: Pace = AT_ONCE
     inhibit_rules: tuple[InhibitRule, ...] = ()
 
 
@@ -123,14 +127,16 @@ class Silences:
 
 
 def read_notify_config(text: str, path: str) -> NotifyConfig:
-    """Read a notification file: Alertmanager's ``group_by`` and ``inhibit_rules``. Raises DocumentError."""
+    """Read a notification file: Alertmanager's ``group_by``, its times and ``inhibit_rules``. Raises DocumentError."""
     root = parse_document(text, path)
     if root.value is None:
         return NotifyConfig()
-    fields = root.only(("group_by", "inhibit_rules"), "notification file")
+    fields = root.only(("group_by", *_TIMES, "inhibit_rules"), "notification file")
     rules = fields["inhibit_rules"].sequence("inhibit_rules") if "inhibit_rules" in fields else []
-    group_by = _strings(fields.get("group_by"), "group_by") or NotifyConfig().group_by
-    return NotifyConfig(group_by, tuple(_rule(node, f"inhibit_rules[{i}]") for i, node in enumerate(rules)))
+    group_by = _strings(fields.get("group_by"), "group_by") or AT_ONCE.group_by
+    wait_s, interval_s, repeat_s = (_seconds(fields.get(name), name) for name in _TIMES)
+    pace = Pace(group_by, wait_s or 0.0, interval_s or 0.0, repeat_s)
+    return NotifyConfig(pace, tuple(_rule(node, f"inhibit_rules[{i}]") for i, node in enumerate(rules)))
 
 
 def _rule(node: Node, what: str) -> InhibitRule:
@@ -162,6 +168,15 @@ def _matchers(node: Node, what: str) -> tuple[Matcher, ...]:
 def _op(text: str) -> MatchOp:
     ops: Sequence[MatchOp] = ("=", "!=", "=~", "!~")
     return next(op for op in ops if op == text)
+
+
+def _seconds(node: Node | None, what: str) -> float | None:
+    if node is None:
+        return None
+    length_ms = parse_duration_ms(node.string(what))
+    if length_ms is None:
+        raise node.error(f"{what} is {node.shown()}; {SHAPE}")
+    return length_ms / 1000 or None
 
 
 def _strings(node: Node | None, what: str) -> tuple[str, ...]:

@@ -89,13 +89,6 @@ def create_service(
     settings: AlertsSettings, client: Client, state: State, http: httpx.Client, journal: Journal | None = None
 ) -> Service:
     """Read the rule files and put the parts together. Raises RuleFileError, ConfigError, StateError."""
-    responder = Responder(
-        read_catalogue(settings.responses),
-        _gateway(settings, http),
-        state,
-        (lambda _: None) if journal is None else journal.write,
-        time.time,
-    )
     telemetry = Telemetry()
     writeback = Writeback(client.write)
     config = _notify_config(settings.notify_config)
@@ -109,10 +102,21 @@ def create_service(
         firing = [one for one in firing if one.state == "firing"]
         return any(rule.mutes(alert, firing) for rule in config.inhibit_rules)
 
+    responder = Responder(
+        read_catalogue(settings.responses),
+        _gateway(settings, http),
+        state,
+        (lambda _: None) if journal is None else journal.write,
+        time.time,
+        muted,
+    )
     outside = Outside(settings.external_url)
     for path in settings.rules or packs():
         for group in _read(path):
-            groups.append(Group(group, client, writeback, interval_s=settings.interval_s, outside=outside, muted=muted))
+            one = Group(
+                group, client, writeback, interval_s=settings.interval_s, outside=outside, muted=muted, pace=config.pace
+            )
+            groups.append(one)
     mail = _mail(settings)
     manager = Manager(
         groups,
@@ -121,7 +125,7 @@ def create_service(
         telemetry=telemetry,
         writeback=writeback,
         links=Links(settings.source, settings.external_url),
-        group_by=config.group_by,
+        group_by=config.pace.group_by,
         responder=responder,
     )
     _warn_of_unknown_responses(groups, responder)

@@ -57,7 +57,7 @@ class AlertsSettings(BaseModel):
     smtp_user: str = Field(default="", description="User of the mail server.")
     smtp_password_file: Path | None = Field(default=None, description="File with the password of smtp_user.")
     notify_config: Path | None = Field(
-        default=None, description="File with group_by and inhibit_rules, as Alertmanager writes them."
+        default=None, description="File with group_by, its times and inhibit_rules, as Alertmanager writes them."
     )
     responses: Path | None = Field(
         default=None, description="TOML file with the catalogue of responses; without it none acts unasked."

@@ -54,7 +54,7 @@ class ResponseBook(Protocol):
 class Responder:
     """The responses of one alerts process. Safe for many threads; ``work`` is called by one.
 
-    ``journal`` is handed each change of state as a JSON-like value.
+    ``journal`` is handed each change of state as a JSON-like value; ``muted`` alerts ask for nothing.
     """
 
     def __init__(
@@ -64,12 +64,14 @@ class Responder:
         book: ResponseBook,
         journal: Callable[[Mapping[str, Any]], None],
         now: Callable[[], float],
+        muted: Callable[[Alert, float], bool] = lambda alert, now_s: False,
     ) -> None:
         self.catalogue = catalogue
         self.gateway = gateway
         self.now = now
         self._book = book
         self._journal = journal
+        self._muted = muted
         self._lock = threading.RLock()
         self._wake = threading.Event()
         self._all = {response.id: response for response in book.responses()}
@@ -85,17 +87,17 @@ class Responder:
             return self._all.get(name)
 
     def note(self, key: str, status: GroupStatus, now_s: float) -> None:
-        """Take up what fires in the group ``key`` and was told of, and end what fires no more."""
+        """Take up what fires in the group ``key`` and is not muted, and end what fires no more."""
         firing = {
             response_id(key, rule.rule.name, alert): alert
             for rule in status.rules
             if isinstance(rule.rule, AlertRule)
             for alert in rule.alerts.values()
-            if alert.state == "firing" and alert.told_at_s is not None and dict(alert.annotations).get("response")
+            if alert.state == "firing" and dict(alert.annotations).get("response")
         }
         with self._lock:
             for name, alert in firing.items():
-                if name not in self._all:
+                if name not in self._all and not self._muted(alert, now_s):
                     self._keep(self._begun(name, key, alert, now_s))
             self._end((one for one in self._of(key) if one.id not in firing), now_s)
 

@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 from starlette.testclient import TestClient
 
-from alerts.alert import Alert
+from alerts.alert import Alert, Pace
 from alerts.api import create_app
 from alerts.clock import rfc3339
 from alerts.errors import SilenceError
@@ -230,7 +230,7 @@ def test_what_fires_keeps_quiet_what_follows_from_it():
     (rule,) = config.inhibit_rules
     down = alert(alertname="TargetDown", severity="page", instance="a")
     slow = alert(alertname="Slow", severity="warning", instance="a")
-    assert config.group_by == ("pool",)
+    assert config.pace.group_by == ("pool",)
     assert rule.mutes(slow, [down])
     assert not rule.mutes(alert(alertname="Slow", severity="warning", instance="b"), [down])
     assert not rule.mutes(slow, [])
@@ -243,7 +243,10 @@ def test_what_fires_keeps_quiet_what_follows_from_it():
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("routes: []", "field 'routes' is unknown; allowed are group_by, inhibit_rules"),
+        (
+            "routes: []",
+            "field 'routes' is unknown; allowed are group_by, group_wait, group_interval, repeat_interval, inhibit",
+        ),
         ("inhibit_rules: [{target_matchers: [a=b]}]", "field 'source_matchers' is missing"),
         ("inhibit_rules: [{source_matchers: [], target_matchers: [a=b]}]", "is empty; it would match every alert"),
         ("inhibit_rules: [{source_matchers: [a b], target_matchers: [a=b]}]", "n.yml:1:36: inhibit_rules[0]"),
@@ -256,4 +259,11 @@ def test_a_bad_notification_file_is_told_with_the_place(text: str, reason: str):
 
 
 def test_an_empty_notification_file_changes_nothing():
-    assert read_notify_config("", "n.yml").group_by == ("alertname",)
+    assert read_notify_config("", "n.yml").pace.group_by == ("alertname",)
+
+
+def test_a_notification_files_times_are_read():
+    text = "group_wait: 30s\ngroup_interval: 5m\nrepeat_interval: 4h\n"
+    assert read_notify_config(text, "n.yml").pace == Pace(("alertname",), 30.0, 300.0, 14_400.0)
+    with pytest.raises(DocumentError, match="group_wait is"):
+        read_notify_config("group_wait: soon", "n.yml")

@@ -78,13 +78,12 @@ class House:
         gateway = None
         if transport is not None:
             gateway = GatewayAdmin(httpx.Client(transport=transport), "http://gateway", "secret")
-        self.responder = Responder(catalogue, gateway, self.state, self.journal.append, lambda: self.now_s)
+        self.responder = Responder(
+            catalogue, gateway, self.state, self.journal.append, lambda: self.now_s, lambda alert, now_s: self.muted
+        )
         writeback = Writeback(source.write)
         self.muted = False
-        self.group = Group(
-            RuleGroup("g", "rules.yml", (rule,)), source, writeback, interval_s=30, timer=lambda: 0.0,
-            muted=lambda alert, now_s: self.muted,
-        )  # fmt: skip
+        self.group = Group(RuleGroup("g", "rules.yml", (rule,)), source, writeback, interval_s=30, timer=lambda: 0.0)
         self.manager = Manager(
             [self.group], state=self.state, notifiers=[], telemetry=Telemetry(), writeback=writeback,
             links=Links("s", "e"), responder=self.responder, now=lambda: self.now_s,
