@@ -21,6 +21,7 @@
 namespace {
 
 constexpr int64_t LANES = 16;
+constexpr int64_t ROWS = 8;  // of a chunk, attended together: with two vectors each, half of the registers
 constexpr int64_t STRETCH = 512;  // of a row of logits
 constexpr int64_t WORTH_THREADS = 1 << 15;  // elements below which waking other threads costs more than it saves
 
@@ -205,6 +206,109 @@ void attend(const E* qkv, const E* keys, const E* values, const int64_t* tables,
     }
 }
 
+// Room for one chunk's attention with one kv head: keys and values of all that it sees, as floats.
+struct ChunkRoom {
+    std::vector<float> keys, values, queries, scores;  // (tile, head_dim, LANES), (key, head_dim), (row, ...) twice
+};
+
+// Keys and values [0, context) of one kv head out of the cache, tiles of LANES keys whatever the cache's width.
+template <class E>
+void read_head(const E* keys, const E* values, const int64_t* table, int64_t context, int64_t kv_head,
+               const Shape& shape, ChunkRoom& room) {
+    const int64_t dim = shape.head_dim, width = shape.width(), stride = shape.block_size * dim;
+    for (int64_t at = 0; at < context; at += width) {
+        const int64_t place = at % shape.block_size, tokens = std::min(width, context - at);
+        const int64_t base = (table[at / shape.block_size] * shape.kv_heads + kv_head) * stride + place * dim;
+        const E *tile = keys + base, *rows = values + base;
+        for (int64_t d = 0; d < tokens * dim; d += LANES) store(room.values.data() + at * dim + d, load(rows + d));
+        if (width == LANES) {
+            for (int64_t d = 0; d < LANES * dim; d += LANES) store(room.keys.data() + at * dim + d, load(tile + d));
+            continue;
+        }
+        for (int64_t j = 0; j < tokens; ++j) {
+            float* column = room.keys.data() + (at + j) / LANES * LANES * dim + (at + j) % LANES;
+            for (int64_t d = 0; d < dim; ++d) column[d * LANES] = scalar(tile[d * width + j]);
+        }
+    }
+}
+
+// ROWS rows of `left` (row by row, `stride` apart) times N vectors of each of `count` rows of `right`, added up.
+template <int N>
+inline void multiply(const float* left, int64_t stride, const float* right, int64_t right_stride, int64_t apart,
+                     int64_t count, Floats (&total)[ROWS][N]) {
+    for (int64_t k = 0; k < count; ++k, right += right_stride) {
+        Floats some[N];
+#pragma GCC unroll 8
+        for (int i = 0; i < N; ++i) some[i] = load(right + i * apart);
+#pragma GCC unroll 8
+        for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 8
+            for (int i = 0; i < N; ++i) total[r][i] += left[r * stride + k] * some[i];
+    }
+}
+
+// Up to ROWS rows of one head of a chunk, the first at `position`, with the keys and values in `room`.
+template <class E>
+void attend_rows(const E* queries, int64_t rows, int64_t position, E* out, const Shape& shape, int64_t window,
+                 ChunkRoom& room, int64_t places) {
+    const int64_t dim = shape.head_dim, seen = position + rows;  // keys that the last row sees
+    const int64_t unseen = window && position + 1 > window ? position + 1 - window : 0;
+    const int64_t begin = unseen / LANES * LANES, end = (seen + LANES - 1) / LANES * LANES;
+    const float scale = 1.0f / std::sqrt(float(dim));
+    float* scores = room.scores.data();
+    std::fill(room.queries.begin(), room.queries.end(), 0.0f);
+    for (int64_t r = 0; r < rows; ++r)
+        for (int64_t d = 0; d < dim; d += LANES)
+            store(room.queries.data() + r * dim + d, load(queries + r * shape.row() + d) * scale);
+    for (int64_t at = begin; at < end; at += 2 * LANES) {
+        Floats total[ROWS][2] = {};
+        multiply<2>(room.queries.data(), dim, room.keys.data() + at * dim, LANES, LANES * dim, dim, total);
+        for (int r = 0; r < ROWS; ++r)
+            for (int i = 0; i < 2; ++i) store(scores + r * places + at - begin + i * LANES, total[r][i]);
+    }
+    float shares[ROWS];
+    for (int64_t r = 0; r < ROWS; ++r) {
+        float* own = scores + r * places;
+        const int64_t context = std::min(position + r, seen - 1) + 1 - begin;  // of a row that is not there: the last's
+        if (window) std::fill(own, own + std::max<int64_t>(context - window, 0), -INFINITY);
+        shares[r] = 1.0f / soften(own, context);
+        std::fill(own + (context + LANES - 1) / LANES * LANES, own + end - begin, 0.0f);
+    }
+    for (int64_t d = 0; d < dim; d += 2 * LANES) {
+        Floats total[ROWS][2] = {};
+        multiply<2>(scores, places, room.values.data() + begin * dim + d, dim, LANES, seen - begin, total);
+        for (int64_t r = 0; r < rows; ++r)
+            for (int i = 0; i < 2; ++i)
+                store(out + r * shape.heads * dim + d + i * LANES, total[r][i] * shares[r]);
+    }
+}
+
+// Attention of chunks of several rows: chunk c has the rows from firsts[c] of qkv and out, lengths[c] of them, at the
+// positions from starts[c].
+template <class E>
+void attend_chunks(const E* qkv, const E* keys, const E* values, const int64_t* tables, const int64_t* firsts,
+                   const int64_t* starts, const int64_t* lengths, E* out, int64_t chunks, int64_t table_width,
+                   Shape shape, int64_t window, int threads) {
+    const int64_t dim = shape.head_dim, shared = shape.heads / shape.kv_heads, size = shape.heads * dim;
+    const int64_t places = (table_width * shape.block_size + 2 * LANES) / LANES * LANES + LANES;
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        ChunkRoom room;
+        room.keys.resize(places * dim), room.values.resize(places * dim);
+        room.queries.resize(ROWS * dim), room.scores.resize(ROWS * places);
+#pragma omp for schedule(dynamic)
+        for (int64_t task = 0; task < chunks * shape.kv_heads; ++task) {
+            const int64_t chunk = task / shape.kv_heads, kv_head = task % shape.kv_heads, length = lengths[chunk];
+            read_head(keys, values, tables + chunk * table_width, starts[chunk] + length, kv_head, shape, room);
+            for (int64_t head = kv_head * shared; head < (kv_head + 1) * shared; ++head)
+                for (int64_t row = 0; row < length; row += ROWS)
+                    attend_rows(qkv + (firsts[chunk] + row) * shape.row() + head * dim, std::min(ROWS, length - row),
+                                starts[chunk] + row, out + (firsts[chunk] + row) * size + head * dim, shape, window,
+                                room, places);
+        }
+    }
+}
+
 // Turns queries and keys of each row by its position, in place, and stores keys and values in the cache.
 template <class E>
 void rotate_and_store(E* qkv, const int64_t* positions, const int64_t* slots, const float* cosines, const float* sines,
@@ -347,6 +451,14 @@ void likeliest(const E* logits, int64_t* out, int64_t rows, int64_t size, int th
                                     int64_t window, int64_t threads) {                                                \
         attend((const E*)qkv, (const E*)keys, (const E*)values, tables, contexts, (E*)out, sequences, table_width,    \
                Shape{heads, kv_heads, head_dim, block_size}, window, int(threads));                                   \
+    }                                                                                                                 \
+    extern "C" void attend_chunks_##SUFFIX(const void* qkv, const void* keys, const void* values,                     \
+                                           const int64_t* tables, const int64_t* firsts, const int64_t* starts,       \
+                                           const int64_t* lengths, void* out, int64_t chunks, int64_t table_width,    \
+                                           int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t block_size,     \
+                                           int64_t window, int64_t threads) {                                         \
+        attend_chunks((const E*)qkv, (const E*)keys, (const E*)values, tables, firsts, starts, lengths, (E*)out,      \
+                      chunks, table_width, Shape{heads, kv_heads, head_dim, block_size}, window, int(threads));       \
     }                                                                                                                 \
     extern "C" void rotate_and_store_##SUFFIX(void* qkv, const int64_t* positions, const int64_t* slots,              \
                                               const float* cosines, const float* sines, void* keys, void* values,     \

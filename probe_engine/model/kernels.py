@@ -28,6 +28,7 @@ HeadShape = tuple[int, int, int, int]  # heads, kv_heads, head_dim, block_size
 _POINTER, _COUNT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _SIGNATURES: Mapping[str, tuple[type, ...]] = {
     "attend": (_POINTER,) * 6 + (_COUNT,) * 8,
+    "attend_chunks": (_POINTER,) * 8 + (_COUNT,) * 8,
     "rotate_and_store": (_POINTER,) * 7 + (_COUNT,) * 6,
     "add_and_norm": (_POINTER,) * 4 + (_COUNT, _COUNT, _FLOAT, _COUNT),
     "norm_heads": (_POINTER,) * 3 + (_COUNT,) * 4 + (_FLOAT, _COUNT),
@@ -52,6 +53,7 @@ class Kernels:
             setattr(self, f"_{name}", function)
 
     _attend: "ctypes._NamedFuncPointer"
+    _attend_chunks: "ctypes._NamedFuncPointer"
     _rotate_and_store: "ctypes._NamedFuncPointer"
     _add_and_norm: "ctypes._NamedFuncPointer"
     _norm_heads: "ctypes._NamedFuncPointer"
@@ -82,6 +84,33 @@ class Kernels:
             out.data_ptr(),
             len(contexts),
             tables.shape[1],
+            *shape,
+            window or 0,
+            torch.get_num_threads(),
+        )
+
+    def attend_chunks(
+        self,
+        qkv: torch.Tensor,
+        cache: Pair,
+        tables: torch.Tensor,
+        spans: torch.Tensor,
+        out: torch.Tensor,
+        shape: HeadShape,
+        window: int | None = None,
+    ) -> None:
+        """Attention of chunks of several rows of ``qkv``, written to the same rows of ``out``.
+
+        ``tables`` (chunks, blocks) int64; ``spans`` (3, chunks) int64: first rows, first positions, numbers of rows.
+        """
+        self._attend_chunks(
+            qkv.data_ptr(),
+            cache[0].data_ptr(),
+            cache[1].data_ptr(),
+            tables.data_ptr(),
+            *(span.data_ptr() for span in spans),
+            out.data_ptr(),
+            *tables.shape,
             *shape,
             window or 0,
             torch.get_num_threads(),

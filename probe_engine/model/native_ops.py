@@ -1,12 +1,13 @@
 """The decoder's operations in C++, for float32 and bfloat16 on the CPU.
 
-Single rows attend straight over the block table; chunks of several tokens attend through torch. Norms, rotation with
+Single rows and chunks of several tokens attend straight over the block table. Norms, rotation with
 the cache's update, and the gate are one call each. See ``kernels.cpp`` for the cache's layout.
 """
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
-from probe_engine.model.attention import ChunkSpan, StepBatch, attend_chunk, causal_mask
+from probe_engine.model.attention import StepBatch
 from probe_engine.model.config import ModelConfig
 from probe_engine.model.kernels import LANES, Kernels
 from probe_engine.model.layers import rotary_tables
@@ -103,7 +104,10 @@ class NativeAttention:
         self._batch = batch
         self._cache = cache
         self._angles = angles
-        self._chunks = [(chunk, causal_mask(chunk, cache.keys[0], config.window)) for chunk in batch.chunks]
+        spans = [(one.first, one.start, one.last - one.first) for one in batch.chunks]
+        self._spans = torch.tensor(spans, dtype=torch.int64).view(-1, 3).t().contiguous()
+        tables = [one.table for one in batch.chunks]
+        self._tables = pad_sequence(tables, batch_first=True) if tables else batch.tables
 
     def __call__(self, layer: int, qkv: torch.Tensor) -> torch.Tensor:
         """Store the keys and values of ``qkv`` (rows, (heads + 2 kv_heads) * head_dim) and attend.
@@ -118,21 +122,6 @@ class NativeAttention:
         attended = qkv.new_empty(len(qkv), heads * head_dim)
         if len(batch.contexts):
             self._kernels.attend(qkv, (keys, values), batch.tables, batch.contexts, attended, shape, config.window)
-        if self._chunks:
-            parts = qkv.view(-1, heads + 2 * kv_heads, head_dim)
-            for chunk, mask in self._chunks:
-                own = parts[chunk.first : chunk.last]
-                if chunk.start:
-                    seen = _read(keys, values, chunk)
-                else:
-                    seen = own[:, heads : heads + kv_heads], own[:, heads + kv_heads :]
-                attended[chunk.first : chunk.last] = attend_chunk(own[:, :heads], *seen, mask)
+        if batch.chunks:
+            self._kernels.attend_chunks(qkv, (keys, values), self._tables, self._spans, attended, shape, config.window)
         return attended
-
-
-def _read(keys: torch.Tensor, values: torch.Tensor, chunk: ChunkSpan) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keys and values that a chunk sees, in order of position: each (context, kv_heads, head_dim)."""
-    own_keys, own_values = keys[chunk.table], values[chunk.table]
-    kv_heads, head_dim = own_values.shape[1], own_values.shape[3]
-    by_token = own_keys.permute(0, 2, 4, 1, 3).reshape(-1, kv_heads, head_dim)
-    return by_token[: chunk.context], own_values.transpose(1, 2).reshape(-1, kv_heads, head_dim)[: chunk.context]

@@ -3,6 +3,8 @@
 import logging
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -124,6 +126,52 @@ def test_attention_over_the_block_table_is_that_of_torch(
     contexts = [1, 2, 15, 16, 17, 33, 200] if block_size > 1 else [1, 2, 15, 17, 33]
     native, reference = (attended(ops, dtype, contexts, block_size) for ops in both)
     close(native, reference)
+
+
+@pytest.mark.parametrize("window", [None, 20])
+@pytest.mark.parametrize("block_size", [5, 16])
+def test_chunks_of_one_step_attend_each_to_its_own_context(
+    kernels: Kernels, dtype: torch.dtype, block_size: int, window: int | None
+) -> None:
+    config, like, spans = replace(CONFIG, window=window), torch.zeros(1, dtype=dtype), [(0, 9), (70, 23), (33, 2)]
+    width = (CONFIG.heads + 2 * CONFIG.kv_heads) * CONFIG.head_dim
+    native, reference = (
+        _by_chunks(ops, [(0, start) for start, _ in spans if start], spans, block_size, values(dtype, 34, width))
+        for ops in (NativeOps(config, like, kernels), TorchOps(config, like))
+    )
+    close(native, reference)
+
+
+def _by_chunks(
+    ops: Ops, filled: list[tuple[int, int]], spans: list[tuple[int, int]], block_size: int, rows: torch.Tensor
+) -> torch.Tensor:
+    """Sequences with blocks of their own: ``filled`` those that have a context already, then one step of ``spans``."""
+    cache = ops.new_cache(64, block_size)
+    tables = [torch.randperm(20, generator=torch.Generator().manual_seed(at)) + 20 * at for at in range(len(spans))]
+
+    def run(chunks: list[tuple[int, int]], owners: list[torch.Tensor], qkv: torch.Tensor) -> torch.Tensor:
+        positions = [torch.arange(start, start + count) for start, count in chunks]
+        slots = [
+            table[at // block_size] * block_size + at % block_size for table, at in zip(owners, positions, strict=True)
+        ]
+        lasts = list(accumulate(count for _, count in chunks))
+        batch = StepBatch(
+            token_ids=torch.cat(positions),
+            positions=torch.cat(positions),
+            slots=torch.cat(slots),
+            contexts=torch.zeros(0, dtype=torch.int64),
+            tables=torch.zeros((0, 0), dtype=torch.int64),
+            chunks=tuple(
+                ChunkSpan(last - count, last, start, table[: -(-(start + count) // block_size)])
+                for (start, count), last, table in zip(chunks, lasts, owners, strict=True)
+            ),
+            sampled_rows=torch.tensor([0]),
+        )
+        return ops.attention(batch, cache)(0, qkv)
+
+    begun = [table for (start, _), table in zip(spans, tables, strict=True) if start]
+    run(filled, begun, values(rows.dtype, sum(count for _, count in filled), rows.shape[1], seed=5))
+    return run(spans, tables, rows)
 
 
 def test_norms_are_those_of_torch(both: tuple[Ops, Ops], dtype: torch.dtype) -> None:
