@@ -38,6 +38,32 @@ def whatif(question: Mapping[str, Any]) -> None:
     tell(result=whatif_report(found, versions()).model_dump(mode="json"))
 
 
+def inspect(question: Mapping[str, Any]) -> None:
+    """``planner.inspection`` of one trace file; the result is the report document."""
+    from pathlib import Path
+
+    from planner.inspection import inspected, report
+    from planner.loading import Loading, Wanted, load
+    from planner.profile import Profiler
+
+    profilers: list[Profiler] = []
+
+    def take(loading: Loading) -> None:
+        profiler = Profiler()
+        profilers[:] = [profiler]
+        for number, piece in enumerate(loading.pieces(), 1):
+            profiler.add(piece)
+            tell(progress=[number, 0, f"{profiler.rows:,} requests read"])
+
+    loading = load(Wanted((Path(question["path"]),)), take, lambda text: None)
+    what = "; ".join(dict.fromkeys(stream.kind.what for stream in loading.streams))
+    accounts = [(stream.path.name, stream.account().counts) for stream in loading.streams]
+    tell(result=report(inspected(profilers[0], loading.header(), what, accounts)).model_dump(mode="json"))
+
+
+KINDS = {"whatif": whatif, "inspect": inspect}
+
+
 def main() -> int:
     """Answer one question; what fails is told in one line on stderr, exit code 1."""
     from collector.model.errors import CollectorError
@@ -45,7 +71,8 @@ def main() -> int:
 
     os.nice(NICENESS)
     try:
-        whatif(json.load(sys.stdin))
+        question = json.load(sys.stdin)
+        KINDS[question["kind"]](question)
     except (PlannerError, CollectorError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

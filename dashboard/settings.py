@@ -66,8 +66,8 @@ class DashboardSettings(BaseModel):
     @field_validator("replay_targets")
     @classmethod
     def _targets(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
-        if any(not target.startswith(("http://", "https://")) for target in targets):
-            raise ValueError("a target looks like http://127.0.0.1:8000")
+        if any(not target.startswith(("http://", "https://", "twin:", "engine:")) for target in targets):
+            raise ValueError("a target looks like http://127.0.0.1:8000, twin:model.json or engine:MODEL")
         return tuple(target.rstrip("/") for target in targets)
 
     @field_validator("trusted_proxy")

@@ -49,7 +49,7 @@ class WhatIfAsked:
 
 def question(asked: WhatIfAsked, source: Source, token: str | None) -> dict[str, Any]:
     """What the job's process is given; ``token`` is the source's."""
-    return {"asked": asked.plain, "address": source.address, "token": token}
+    return {"kind": "whatif", "asked": asked.plain, "address": source.address, "token": token}
 
 
 def read_whatif(view: View, pools: tuple[str, ...], slo: Slo) -> WhatIfAsked:
