@@ -10,6 +10,8 @@ from planner.compare import Comparison
 from planner.latency import StepModel
 from planner.report import Cell, Chart, Report, Series, Table, shown
 from planner.result import Run, Summary
+from planner.sim import Twin
+from planner.sim.spread import LEVEL, PLAYS, Interval, end_to_end, intervals, per_token, ttft
 from planner.trace import Trace
 
 NAMES = {
@@ -23,10 +25,32 @@ NAMES = {
 STATISTICS = ("p50", "p90", "p95", "p99", "mean")
 
 
+MOST_FOR_RANGES = 20_000
+
+
+def ranges_of(trace: Trace, twin: Twin, *, seed: int) -> dict[str, Interval]:
+    """Within what one run of the real engine would lie, by name of the statistic, seconds."""
+    asked = {
+        f"{name} {percentile}": statistic
+        for percentile, q in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+        for name, statistic in (
+            ("TTFT", ttft(q)),
+            ("TPOT", per_token(q, trace.output_tokens)),
+            ("E2E", end_to_end(q)),
+        )
+    }
+    return dict(zip(asked, intervals(trace, twin, list(asked.values()), seed=seed), strict=True))
+
+
 def simulation_report(
-    run: Run, summary: Summary, trace: Trace, model: StepModel, measured: tuple[str, Run, Comparison] | None
+    run: Run,
+    summary: Summary,
+    trace: Trace,
+    model: StepModel,
+    measured: tuple[str, Run, Comparison] | None,
+    ranges: dict[str, Interval] | None = None,
 ) -> Report:
-    """A twin's run in numbers, beside a measured one where there is one."""
+    """A twin's run in numbers, beside a measured one where there is one, and ``ranges_of`` them where asked for."""
     slo = run.header.slo
     ttft, itl, e2e = (in_ms(summary.latency[name].p95) for name in ("ttft_due_s", "itl_s", "e2e_due_s"))
     findings = [
@@ -40,6 +64,12 @@ def simulation_report(
     charts: list[Chart] = []
     notes = list(model.notes)
     result: dict[str, Any] = {"summary": plain(asdict(summary)), "twin": run.header.details}
+    if ranges:
+        findings.append(_range_words(ranges))
+        tables.append(_range_table(ranges))
+        result["ranges"] = plain({name: asdict(one) for name, one in ranges.items()})
+        if not model.costs_drawn:
+            notes.append("the model file does not say how far its costs may be off: the ranges hold noise only")
     if measured is not None:
         name, real, comparison = measured
         findings.append(_error_words(comparison))
@@ -102,6 +132,21 @@ def _latency_table(title: str, summary: Summary) -> Table:
         if name != "lag_s"
     ]
     return Table(title=title, columns=("ms", "n", "mean", "p50", "p90", "p95", "p99", "max"), rows=tuple(rows))
+
+
+def _range_words(ranges: dict[str, Interval]) -> str:
+    told = (f"{name} {in_ms(ranges[name].low)} to {in_ms(ranges[name].high)}" for name in ("TTFT p95", "E2E p95"))
+    return f"{LEVEL:.0%} interval for one run of the real engine: {', '.join(told)}"
+
+
+def _range_table(ranges: dict[str, Interval]) -> Table:
+    return Table(
+        title=f"What one run of the real engine would show ({LEVEL:.0%} interval)",
+        columns=("latency from due, ms", "low", "middle", "high"),
+        rows=tuple((name, milli(one.low), milli(one.middle), milli(one.high)) for name, one in sorted(ranges.items())),
+        note=f"From the least to the largest of {PLAYS} plays, each with other noise and costs as other evidence of "
+        "the same engine might have given them.",
+    )
 
 
 def _comparison_table(comparison: Comparison, name: str) -> Table:

@@ -1,8 +1,8 @@
 """How far a twin's latencies may be trusted: the same load played with other noise, and with other costs.
 
 A run of the real engine is one more play like the twin's own, so an interval from the least to the largest of
-``PLAYS`` of them holds it with probability (PLAYS - 1) / (PLAYS + 1). Each play has noise of its own, and costs as they
-might have been fitted on other evidence (``Twin.drawn``).
+``PLAYS`` of them holds it with probability (PLAYS - 1) / (PLAYS + 1). Each play has costs and
+noise as they might have been learnt from other evidence.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from planner.result import FloatArray
+from planner.result import FloatArray, IntArray
 from planner.sim.simulate import Played, Twin, play
 from planner.trace import Trace
 
 PLAYS = 19
 LEVEL = (PLAYS - 1) / (PLAYS + 1)
+_STREAM = 0x5B8EAD
 
 Statistic = Callable[[Played], float]
 
@@ -34,15 +35,35 @@ def intervals(trace: Trace, twin: Twin, statistics: Sequence[Statistic], *, seed
     values: FloatArray = np.array(
         [
             [statistic(played) for statistic in statistics]
-            for played in (play(trace, doubted(twin, number), seed=seed + number) for number in range(PLAYS))
+            for played in (play(trace, doubted(twin, number, seed), seed=seed + number) for number in range(PLAYS))
         ]
     )
     return tuple(Interval(float(np.median(one)), float(one.min()), float(one.max())) for one in values.T)
 
 
-def doubted(twin: Twin, number: int) -> Twin:
-    """The twin with the costs of one of its draws; as it is where it has none."""
-    return replace(twin, model=twin.drawn[number % len(twin.drawn)]) if twin.drawn else twin
+def doubted(twin: Twin, number: int, seed: int = 0) -> Twin:
+    """The twin as other evidence might have made it: the costs of one of its draws, and its noise drawn anew.
+
+    As it is where it has neither.
+    """
+    model = twin.drawn[number % len(twin.drawn)] if twin.drawn else twin.model
+    stretch = twin.noise_stretch
+    rows = len(twin.noise) // stretch
+    if stretch == 1 or rows < 2:
+        return replace(twin, model=model)
+    chosen = np.random.default_rng([seed, number, _STREAM]).integers(0, rows, rows)
+    noise, prompts = (
+        _redrawn(np.array(one[: rows * stretch]).reshape(rows, stretch)[chosen])
+        for one in (twin.noise, twin.prompt_noise or twin.noise)
+    )
+    return replace(twin, model=model, noise=noise, prompt_noise=prompts)
+
+
+def _redrawn(stretches: FloatArray) -> tuple[float, ...]:
+    """Factors of mean 1, (stretches, steps) as one row, wider by what so few stretches hide of their spread."""
+    rows = len(stretches)
+    factors = np.maximum(stretches, 1e-3).ravel() ** np.sqrt(rows / (rows - 1))
+    return tuple((factors / factors.mean()).tolist())
 
 
 def ttft(q: float) -> Statistic:
@@ -53,3 +74,9 @@ def ttft(q: float) -> Statistic:
 def end_to_end(q: float) -> Statistic:
     """A quantile of the time from due to the last token, seconds."""
     return lambda played: float(np.nanquantile(played.last_token_s - played.due_s, q))
+
+
+def per_token(q: float, output_tokens: IntArray) -> Statistic:
+    """A quantile of the mean time between a request's tokens, seconds; ``output_tokens`` (rows,) as in the trace."""
+    gaps = np.where(output_tokens > 1, output_tokens - 1, np.nan)
+    return lambda played: float(np.nanquantile((played.last_token_s - played.first_token_s) / gaps, q))

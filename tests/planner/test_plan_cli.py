@@ -33,7 +33,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for _ in range(400):
         prefill, seqs = int(draw.choice([0, draw.integers(1, 2048)])), int(draw.integers(1, 200))
         stats = StepStats(prefill, prefill * prefill // 2, seqs, seqs * int(draw.integers(50, 2000)))
-        entry = {name: getattr(stats, name) for name in StepStats.__slots__}
+        entry = {name: getattr(stats, name) for name in StepStats._fields}
         observations.append({**entry, "wall_s": TRUTH.step_seconds(stats) * float(draw.lognormal(0, 0.05))})
     scheduler = {"num_blocks": 8000, "max_num_seqs": 128, "max_model_len": 16384}
     document = {"observations": observations, "model": "made", "scheduler": scheduler}
@@ -65,6 +65,15 @@ def test_simulate_prints_latencies_and_writes_a_run_and_a_page(model: Path, tmp_
     assert run.header.kind == "twin"
     assert len(run.requests) == 200
     assert "<html" in (tmp_path / "page.html").read_text()
+
+
+def test_simulate_tells_within_what_one_run_of_the_real_engine_would_lie(model: Path) -> None:
+    told = report_of(plan("simulate", SAMPLE, "--model", model, *SMALL, "--json"))
+    ranges = told.result["ranges"]
+    assert ranges["TTFT p95"]["low"] < ranges["TTFT p95"]["high"]
+    assert any("90% interval" in finding for finding in told.findings)
+    without = report_of(plan("simulate", SAMPLE, "--model", model, *SMALL, "--json", "--no-ranges"))
+    assert "ranges" not in without.result
 
 
 def test_the_same_seed_prints_the_same_bytes(model: Path) -> None:

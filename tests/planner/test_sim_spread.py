@@ -7,7 +7,7 @@ import pytest
 
 from planner.latency import LinearModel
 from planner.sim import Twin, play
-from planner.sim.spread import LEVEL, end_to_end, intervals, ttft
+from planner.sim.spread import LEVEL, doubted, end_to_end, intervals, ttft
 from planner.trace import Trace, from_lengths
 from probe_engine.sched import SchedulerConfig
 
@@ -43,10 +43,17 @@ def test_an_interval_holds_its_middle_and_the_same_seed_gives_the_same() -> None
 
 def test_costs_that_might_have_been_fitted_widen_the_interval() -> None:
     slower = tuple(LinearModel(cost * 1e-3, 2e-5, 1e-9, 1e-4, 1e-7) for cost in range(2, 7))
-    certain, doubted = (
-        intervals(load(60), one, [end_to_end(0.5)])[0] for one in (twin(), replace(twin(), drawn=slower))
-    )
-    assert doubted.high - doubted.low > 2 * (certain.high - certain.low)
+    (certain,) = intervals(load(60), twin(), [end_to_end(0.5)])
+    (doubtful,) = intervals(load(60), replace(twin(), drawn=slower), [end_to_end(0.5)])
+    assert doubtful.high - doubtful.low > 2 * (certain.high - certain.low)
+
+
+def test_noise_of_other_evidence_has_mean_1_and_spells_that_come_more_or_less_often() -> None:
+    spells = (0.8,) * 320 + (1.6,) * 320
+    drawn = [doubted(twin(spells), number) for number in range(8)]
+    assert all(np.mean(one.noise) == pytest.approx(1.0) for one in drawn)
+    assert len({max(one.noise) for one in drawn}) > 2
+    assert doubted(twin(spells, stretch=1), 0) == twin(spells, stretch=1)
 
 
 def test_a_play_of_the_twin_itself_lies_within_in_nine_of_ten_cases() -> None:
