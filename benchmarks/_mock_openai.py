@@ -9,6 +9,8 @@ import argparse
 import asyncio
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import httptools
@@ -36,6 +38,7 @@ class Mock:
     stalled_until: float = 0.0
     fail_every: int = 0
     arrivals: list[tuple[str, float]] = field(default_factory=list)
+    open: set[asyncio.Transport] = field(default_factory=set)
 
 
 class _Connection(asyncio.Protocol):
@@ -51,8 +54,11 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._mock.open.add(transport)
 
     def connection_lost(self, _: Exception | None) -> None:
+        if self._transport is not None:
+            self._mock.open.discard(self._transport)
         self._transport = None
 
     def data_received(self, data: bytes) -> None:
@@ -131,18 +137,24 @@ def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-async def listen(mock: Mock, port: int = 0) -> tuple[asyncio.Server, str]:
-    """Serve ``mock`` on loopback; the server and its address."""
+@asynccontextmanager
+async def serving(mock: Mock, port: int = 0) -> AsyncIterator[str]:
+    """Serve ``mock`` on loopback; its address."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: _Connection(mock), "127.0.0.1", port, backlog=4096)
-    return server, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for transport in list(mock.open):
+            transport.abort()
+        await asyncio.sleep(0)
 
 
 async def _serve(mock: Mock, port: int) -> None:
-    server, url = await listen(mock, port)
-    print(url, flush=True)
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-    server.close()
+    async with serving(mock, port) as url:
+        print(url, flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """``loadline replay``: play a request trace against a server, report on runs, compare two; traces themselves."""
 
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -179,7 +180,7 @@ def report(
     """A run in figures with their intervals: Markdown or JSON on stdout, a page, tables of its requests."""
     with one_line_errors():
         from planner.replay.report import run_report
-        from planner.replay.runs import DEFAULT_RUNS, RunStore, find_run
+        from planner.replay.runs import DEFAULT_RUNS, RunStore, find_run, run_name
         from planner.replay.tables import write_csv, write_parquet
 
         found = find_run(name, RunStore(runs or DEFAULT_RUNS))
@@ -187,7 +188,7 @@ def report(
             if path is not None:
                 write(found, path)
                 note(f"wrote {path}")
-        deliver(run_report(found, Path(name).stem), as_json=as_json, html=html)
+        deliver(run_report(found, run_name(name)), as_json=as_json, html=html)
         _judge(fail_if, found)
 
 
@@ -207,15 +208,64 @@ def compare(
     with one_line_errors():
         from planner.compare import compare as join
         from planner.replay.report import comparison_report
-        from planner.replay.runs import DEFAULT_RUNS, RunStore, find_run
+        from planner.replay.runs import DEFAULT_RUNS, RunStore, find_run, run_name
         from planner.replay.significance import shifts
 
         store = RunStore(runs or DEFAULT_RUNS)
         one, other = find_run(a, store), find_run(b, store)
         comparison, changed = join(one, other), shifts(one, other)
-        names = (Path(a).stem, Path(b).stem)
+        names = (run_name(a), run_name(b))
         deliver(comparison_report(comparison, changed, (one, other), names), as_json=as_json, html=html)
         _judge(fail_if, other, changed)
+
+
+@app.command("join")
+def join_spans(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="Run: its file, or its name among the runs.")],
+    source: Annotated[
+        str, typer.Option(help="Address of the collector that keeps the server's spans.", envvar=_env("SOURCE"))
+    ] = "http://127.0.0.1:9190",
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the collector's bearer token.", envvar=_env("SOURCE_TOKEN_FILE"))
+    ] = None,
+    runs: Runs = None,
+    min_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Exit with 1 when a smaller share joins.", envvar=_env("MIN_SHARE"))
+    ] = 0.0,
+    wait_s: Annotated[
+        float, typer.Option("--wait", min=0, help="Wait so long for spans under way.", envvar=_env("WAIT"))
+    ] = 10.0,
+    as_json: AsJson = False,
+) -> None:
+    """Join a run with the server's spans by request id: what of the TTFT was client, network, queue and prefill.
+
+    The server's figures are written into the run's file.
+    """
+    with one_line_errors():
+        from collector.client import Client
+        from planner.replay.join import as_mapping, join, spans_of
+        from planner.replay.perform import read_token
+        from planner.replay.runs import DEFAULT_RUNS, RunStore, file_of
+        from planner.replay.show import joined as as_table
+        from planner.result import read_run
+
+        path = file_of(name, RunStore(runs or DEFAULT_RUNS))
+        found = read_run(path)
+        client = Client(source, token=read_token(token_file))
+        until_s = time.monotonic() + wait_s
+        filled, told = join(found, spans_of(found, client))
+        while told.joined < told.requests and time.monotonic() < until_s:
+            time.sleep(1.0)
+            filled, told = join(found, spans_of(found, client))
+        filled.write(path)
+        client.close()
+    if as_json:
+        print(json.dumps(as_mapping(told)))
+    else:
+        from rich.console import Console
+
+        Console().print(as_table(told))
+    raise typer.Exit(1 if told.share < min_share else 0)
 
 
 def _judge(conditions: list[str] | None, run: "Run", changed: "Mapping[str, Shift] | None" = None) -> None:

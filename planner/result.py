@@ -88,7 +88,8 @@ class Requests:
     """One row per request of the shaped trace, in its order; every array is (rows,).
 
     Times are float64 seconds from the run's start, NaN where the event never came. ``cached_tokens`` is float64, NaN
-    where the server did not say; ``server_ttft_s`` likewise. ``token_times_s`` has one array per request or is None.
+    where the server did not say; ``server_ttft_s`` (from the arrival at the server) and ``server_queue_s``, which a
+    join with the server's spans fills, likewise. ``token_times_s`` has one array per request or is None.
     """
 
     row_id: IntArray
@@ -104,6 +105,7 @@ class Requests:
     error: tuple[str | None, ...]
     server_ttft_s: FloatArray | None = None
     token_times_s: tuple[FloatArray, ...] | None = None
+    server_queue_s: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.row_id)
@@ -111,11 +113,12 @@ class Requests:
     def take(self, index: IntArray) -> "Requests":
         """The rows at ``index``, in its order."""
         columns = {name: getattr(self, name)[index] for name in _ARRAYS}
-        server, tokens = self.server_ttft_s, self.token_times_s
+        server, queue, tokens = self.server_ttft_s, self.server_queue_s, self.token_times_s
         return Requests(
             **columns,
             error=tuple(self.error[row] for row in index.tolist()),
             server_ttft_s=None if server is None else server[index],
+            server_queue_s=None if queue is None else queue[index],
             token_times_s=None if tokens is None else tuple(tokens[row] for row in index.tolist()),
         )
 
@@ -241,6 +244,8 @@ class Run:
         columns["error"] = list(r.error)
         if r.server_ttft_s is not None:
             columns["server_ttft_s"] = r.server_ttft_s.tolist()
+        if r.server_queue_s is not None:
+            columns["server_queue_s"] = r.server_queue_s.tolist()
         if r.token_times_s is not None:
             columns["token_times_s"] = [times.tolist() for times in r.token_times_s]
         document = {
@@ -271,6 +276,7 @@ class _Columns(BaseModel):
     status: list[Literal["ok", "error", "timeout", "cancelled", "rejected", "unfinished"]]
     error: list[str | None]
     server_ttft_s: list[float | None] | None = None
+    server_queue_s: list[float | None] | None = None
     token_times_s: list[list[float]] | None = None
 
 
@@ -319,6 +325,7 @@ def read_run(path: Path) -> Run:
         status=np.array(columns.status, dtype=np.str_),
         error=tuple(columns.error),
         server_ttft_s=None if columns.server_ttft_s is None else _floats(columns.server_ttft_s),
+        server_queue_s=None if columns.server_queue_s is None else _floats(columns.server_queue_s),
         token_times_s=None if columns.token_times_s is None else tuple(_floats(t) for t in columns.token_times_s),
     )
     return Run(document.header, requests, tuple(document.observations))

@@ -1,4 +1,7 @@
-"""Several processes play one trace on one clock; one process plays it here.
+"""The processes that play one trace on one clock.
+
+Whoever plays does nothing else: what watches the server, tells progress and keeps the journal is the process that leads
+them. Only a replay that watches nothing and needs one process is played in the leading one.
 
 Every process lays its share out and says that it is ready; then all are told the same monotonic time to count from
 (one clock for all processes of a machine). What ended comes back in batches.
@@ -30,7 +33,7 @@ async def play_shares(
     clock, the moment that due times count from.
     """
     count = share.playing.processes
-    if count > 1:
+    if count > 1 or share.playing.watch_server:
         return await _Crew(share.split(count), told).play(ready, begin, stop)
     stage = Stage(share)
     ready()

@@ -60,6 +60,7 @@ def perform(trace: Trace, playing: Playing, recorder: Recorder | None, *, foreve
     before: Sequence[Exchange] = ()
     if recorder is not None:
         before = recorder.begin(trace.sha256())
+        playing = replace(playing, name=recorder.meta.id)
     if playing.url.startswith(TWIN):
         return _simulate(trace, playing, recorder), False
     if not playing.url.startswith(ENGINE):

@@ -91,7 +91,6 @@ class Player:
 @contextmanager
 def _without_pauses() -> Iterator[None]:
     """No garbage collections, whose pauses grow with all that is there; what is played makes next to no cycles."""
-    gc.collect()
     gc.disable()
     try:
         yield

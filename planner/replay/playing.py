@@ -16,7 +16,8 @@ class Playing:
     """The server, the shaping, and what to do beside.
 
     ``prompts`` of None are token ids for completions and text for chats. ``warm_up_s``: what is due before is played
-    and left out of the figures. ``max_errors``: so many requests that failed end the run.
+    and left out of the figures. ``max_errors``: so many requests that failed end the run. ``name`` begins
+    the ids of the requests, one made up by default.
     """
 
     url: str
@@ -35,6 +36,7 @@ class Playing:
     warm_up_s: float = 0.0
     max_duration_s: float | None = None
     max_errors: int | None = None
+    name: str | None = None
 
     @property
     def as_text(self) -> bool:

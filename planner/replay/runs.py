@@ -107,10 +107,14 @@ class RunStore:
 
     def load(self, run_id: str) -> Run:
         """The result of a run that has ended. Raises RunError when there is none."""
+        return read_run(self.result(run_id))
+
+    def result(self, run_id: str) -> Path:
+        """The result file of a run that has ended. Raises RunError when there is none."""
         path = self.folder(run_id) / RUN
         if not path.exists():
             raise RunError(f"{path}: run {run_id!r} is {self.meta(run_id).state} and has no result")
-        return read_run(path)
+        return path
 
     def start(self, trace: Path, target: str, **options: OptionValue) -> RunMeta:
         """Play ``trace`` in a process of its own that outlives this one; answers at once, ``preparing``.
@@ -194,12 +198,25 @@ def run_meta_schema() -> dict[str, Any]:
 
 def find_run(name: str, store: RunStore) -> Run:
     """A run by the path of its file or its folder, or by its id in ``store``. Raises RunError."""
+    return read_run(file_of(name, store))
+
+
+def file_of(name: str, store: RunStore) -> Path:
+    """The result file of such a run. Raises RunError when there is none."""
     path = Path(name)
     if path.is_file():
-        return read_run(path)
+        return path
     if (path / RUN).is_file():
-        return read_run(path / RUN)
-    return store.load(name)
+        return path / RUN
+    return store.result(name)
+
+
+def run_name(name: str) -> str:
+    """What to call a run that was named by a path or an id."""
+    path = Path(name)
+    if path.name == RUN and path.parent.name:
+        return path.parent.name
+    return path.stem if path.suffix == ".json" else path.name
 
 
 def _as_arguments(options: Mapping[str, OptionValue]) -> list[str]:

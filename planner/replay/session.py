@@ -76,7 +76,8 @@ async def replay(
         wording = await _wording(session, target, playing)
         outline = _outline(trace, lengths, wanted, target, len(kept))
         errors = _Errors(progress, playing.max_errors, stop)
-        share = Share(trace, playing, target, wording, f"{playing.seed:x}-{time.time_ns():x}", rows)
+        name = playing.name or f"{playing.seed:x}-{time.time_ns():x}"
+        share = Share(trace, playing, target, wording, name, rows)
         started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         watching = _Watching(session, playing)
         ahead_s = float(trace.arrival_ns[rows[0]]) / 1e9 if kept and len(rows) else 0.0

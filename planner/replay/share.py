@@ -65,6 +65,7 @@ class Stage:
             return await player.play(stop)
         finally:
             self._wire.close()
+            await asyncio.sleep(0)  # closed connections are let go of at the loop's next turn
 
 
 def _busiest_second(arrival_ns: IntArray) -> int:

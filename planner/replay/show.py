@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from planner.replay.join import Joined
 from planner.replay.runs import RunMeta
 from planner.result import Distribution, Run
 
@@ -20,6 +21,14 @@ LATENCIES = {
     "e2e_sent_s": "E2E from send",
     "e2e_due_s": "E2E from due",
     "lag_s": "schedule lag",
+}
+
+PARTS = {
+    "client": "client: due to sent",
+    "network": "network and HTTP stacks",
+    "queue": "server: queued",
+    "prefill": "server: prefill",
+    "ttft": "all: TTFT from due",
 }
 
 
@@ -66,6 +75,15 @@ def listed(runs: Sequence[RunMeta]) -> Table:
         done = f"{meta.ended} of {meta.planned}"
         table.add_row(meta.id, state, Path(meta.trace).name, meta.target, done, str(meta.failed), ttft, valid)
     return table
+
+
+def joined(told: Joined) -> Group:
+    """How much of a run joined with the server's spans, and the parts of its TTFT."""
+    text = Text(f"{told.joined} of {told.requests} requests joined with the server's spans ({told.share:.2%})")
+    table = Table("part of TTFT (ms)", "n", "mean", "p50", "p90", "p95", "p99", "max")
+    for name, found in told.split.items():
+        table.add_row(PARTS[name], str(found.n), *_milliseconds(found))
+    return Group(text, table)
 
 
 def _milliseconds(found: Distribution) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks._mock_openai import Mock, listen
+from benchmarks._mock_openai import Mock, serving
 from planner.errors import RunError
 from planner.replay.exchange import Exchange
 from planner.replay.recorder import Recorder, read_journal
@@ -86,13 +86,10 @@ def until(store: RunStore, run_id: str, *states: str, timeout_s: float = 60.0) -
     return state
 
 
-def serving(scenario):
+def with_server(scenario):
     async def run():
-        server, url = await listen(Mock())
-        try:
+        async with serving(Mock()) as url:
             return await asyncio.to_thread(scenario, url)
-        finally:
-            server.close()
 
     return asyncio.run(run())
 
@@ -117,7 +114,7 @@ def test_a_started_run_is_played_by_a_process_of_its_own_and_stopped_on_demand(s
         with pytest.raises(RunError, match="nothing to stop"):
             store.stop(meta.id)
 
-    serving(scenario)
+    with_server(scenario)
 
 
 def test_a_started_run_that_cannot_be_played_says_why(store: RunStore, tmp_path: Path):
@@ -138,4 +135,4 @@ def test_a_run_whose_process_was_killed_is_lost(store: RunStore, tmp_path: Path)
         os.kill(pid, signal.SIGKILL)
         assert until(store, meta.id, "failed", "lost") == "failed"
 
-    serving(scenario)
+    with_server(scenario)

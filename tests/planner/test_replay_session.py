@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks._mock_openai import Mock, listen
+from benchmarks._mock_openai import Mock, serving
 from planner.errors import ReplayError, RunError
 from planner.replay.exchange import Exchange
 from planner.replay.perform import Keeping
@@ -42,11 +42,8 @@ class Heard:
 
 def against(mock: Mock, scenario: Callable[[str], Awaitable[Run]]) -> Run:
     async def whole() -> Run:
-        server, url = await listen(mock)
-        try:
+        async with serving(mock) as url:
             return await scenario(url)
-        finally:
-            server.close()
 
     return asyncio.run(whole())
 
