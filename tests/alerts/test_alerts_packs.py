@@ -88,10 +88,10 @@ def test_a_broken_pack_fails_its_test(tmp_path: Path):
 
 
 @pytest.mark.peer
-@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
-def test_promtool_says_that_the_tests_of_the_packs_hold(path: Path, promtool: Path):
-    done = subprocess.run([promtool, "test", "rules", path], capture_output=True, text=True, check=False)
+def test_promtool_says_that_the_tests_of_the_packs_hold(promtool: Path):
+    done = subprocess.run([promtool, "test", "rules", *TESTS], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("SUCCESS") == len(TESTS)
 
 
 @pytest.mark.peer
@@ -121,14 +121,16 @@ def test_rules_for_one_engine_hold_no_other_ones_names(engine: str):
 
 
 @pytest.mark.peer
-@pytest.mark.parametrize("engine", DIALECTS)
-def test_rules_for_one_dialect_are_valid_for_promtool(engine: str, promtool: Path, tmp_path: Path):
-    done = CliRunner().invoke(app, ["render", "--dialect", engine, "--output", str(tmp_path)])
-    assert done.exit_code == 0, done.output
-    files = sorted(tmp_path.glob("*.yml"))
+def test_rules_for_one_dialect_are_valid_for_promtool(promtool: Path, tmp_path: Path):
+    files = []
+    for engine in DIALECTS:
+        done = CliRunner().invoke(app, ["render", "--dialect", engine, "--output", str(tmp_path / engine)])
+        assert done.exit_code == 0, (engine, done.output)
+        files += sorted((tmp_path / engine).glob("*.yml"))
+        read = [load_rule_file(path) for path in sorted((tmp_path / engine).glob("*.yml"))]
+        assert {finding.code for finding in lint(read)} <= {"not-exposed-by-default"}, engine
     checked = subprocess.run([promtool, "check", "rules", *files], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert {finding.code for finding in lint([load_rule_file(path) for path in files])} <= {"not-exposed-by-default"}
 
 
 def test_what_is_left_out_is_said_with_the_reason():
