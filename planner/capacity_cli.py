@@ -26,6 +26,19 @@ def capacity(
     ] = 3.0,
     growth: Annotated[float, typer.Option(help="Growth per month; 0.2 is 20%.", envvar="LOADLINE_PLAN_GROWTH")] = 0.2,
     months: Annotated[int, typer.Option(help="Months to look ahead.", envvar="LOADLINE_PLAN_MONTHS")] = 6,
+    event: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="MONTH:FACTOR, a launch that multiplies that month's peak; may be repeated.",
+            envvar="LOADLINE_PLAN_EVENT",
+        ),
+    ] = None,
+    retrieval: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Share of requests that ask a vector database.", envvar="LOADLINE_PLAN_RETRIEVAL"
+        ),
+    ] = 0.5,
     n_plus: Annotated[
         int, typer.Option(min=0, help="Failure domains that may be gone at the peak.", envvar="LOADLINE_PLAN_N_PLUS")
     ] = 2,
@@ -74,8 +87,9 @@ def capacity(
     """Find the highest rate under the promise, and the replicas that the coming months need."""
     with opt.one_line_errors():
         from planner.answers.capacity import capacity_report
+        from planner.beside import Rules
         from planner.capacity import find_capacity
-        from planner.growth import Demand, needs, safe_months
+        from planner.growth import Demand, needs, parse_event, safe_months
         from planner.latency import read_model
         from planner.sim.simulate import versions
         from planner.workload import stats
@@ -85,14 +99,26 @@ def capacity(
         twin = opt.fleet(fitted, replicas or 1, router, noise, limits)
         promise = opt.promise(slo, **opt.slo_limits(ttft_p95, itl_p95, e2e_p95, success, goodput))
         shaped = opt.shaping(window, speed, token_scale, max_requests).apply(opt.read_told(trace, strict=strict))
-        demand = Demand(baseline or stats(shaped).mean_per_s, peak_factor, growth, months)
+        demand = Demand(
+            baseline or stats(shaped).mean_per_s, peak_factor, growth, months, tuple(map(parse_event, event or ()))
+        )
         found = find_capacity(
             shaped, twin, promise, requests=requests, seeds=seeds, seed=seed, precision=precision, note=opt.note
         )
         spares = {"spare": n_plus, "domain_replicas": domain_replicas}
         needed = needs(shaped, twin, promise, demand, found, requests=requests, seed=seed, note=opt.note, **spares)
         report = capacity_report(
-            shaped, twin, fitted, promise, found, demand, needed, spare=n_plus, seed=seed, versions=versions()
+            shaped,
+            twin,
+            fitted,
+            promise,
+            found,
+            demand,
+            needed,
+            spare=n_plus,
+            seed=seed,
+            versions=versions(),
+            rules=Rules(retrieval_ratio=retrieval),
         )
         opt.deliver(report, as_json=as_json, html=html)
         if replicas is not None and safe_months(needed, replicas) is None:

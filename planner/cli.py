@@ -13,6 +13,7 @@ from planner import (
     forecast_cli,
     hardware_cli,
     headroom_cli,
+    patterns_cli,
     simulate_cli,
 )
 
@@ -27,6 +28,8 @@ app.command()(autoscale_cli.autoscale)
 app.command()(hardware_cli.fit)
 app.command()(hardware_cli.mix)
 app.command()(fleet_cli.fleet)
+app.command()(patterns_cli.patterns)
+app.command()(patterns_cli.placement)
 app.command()(forecast_cli.forecast)
 app.command()(cost_cli.cost)
 app.command()(headroom_cli.headroom)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, prod
 
 from planner.capacity import MIN_REQUESTS, Capacity, Note, at_rate, holds_at
 from planner.errors import CapacityError
@@ -19,12 +19,16 @@ MOST_ADDED = 2
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What is expected: today's mean rate, how far the peak exceeds it, growth per month as a ratio, months ahead."""
+    """What is expected: today's mean rate, how far the peak exceeds it, growth per month as a ratio, months ahead.
+
+    ``events`` are (month, factor): a launch or a campaign that multiplies that month's peak.
+    """
 
     baseline_per_s: float
     peak_factor: float
     growth_per_month: float
     months: int
+    events: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.baseline_per_s > 0:
@@ -35,10 +39,25 @@ class Demand:
             raise CapacityError(f"growth {self.growth_per_month:g} per month: must be above -1 (0.2 is 20%)")
         if not 0 <= self.months <= 120:
             raise CapacityError(f"months {self.months}: must be between 0 and 120")
+        for month, factor in self.events:
+            if not 0 <= month <= self.months or not factor > 0:
+                raise CapacityError(
+                    f"event {month}:{factor:g}: must be a month from 0 to {self.months} and a factor above 0"
+                )
 
     def peak_per_s(self, month: int) -> float:
-        """Peak rate ``month`` months from now."""
-        return self.baseline_per_s * self.peak_factor * (1 + self.growth_per_month) ** month
+        """Peak rate ``month`` months from now, its events in it."""
+        event = prod(factor for at, factor in self.events if at == month)
+        return self.baseline_per_s * self.peak_factor * (1 + self.growth_per_month) ** month * event
+
+
+def parse_event(text: str) -> tuple[int, float]:
+    """``MONTH:FACTOR``, such as 3:2.5. Raises CapacityError."""
+    month, _, factor = text.partition(":")
+    try:
+        return int(month), float(factor)
+    except ValueError as error:
+        raise CapacityError(f"event {text!r}: must be MONTH:FACTOR, such as 3:2.5") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from planner.answers.inputs import extrapolated, plain, replicas_text, step_error, trace_inputs
+from planner.beside import Rules, beside
 from planner.capacity import CONFIDENCE, Capacity
 from planner.growth import Demand, Need, safe_months
 from planner.latency import StepModel
@@ -26,6 +27,7 @@ def capacity_report(
     spare: int,
     seed: int,
     versions: dict[str, str],
+    rules: Rules = Rules(),  # noqa: B008 — a frozen value
 ) -> Report:
     """How much the fleet carries, how many replicas the coming months need, and what sizing on means would say."""
     first, last = needed[0], needed[-1]
@@ -86,7 +88,7 @@ def capacity_report(
         },
         seed=seed,
         model_error=step_error(model, capacity.outside_ratio),
-        tables=(_needs_table(needed, spare), _checks_table(capacity)),
+        tables=(_needs_table(needed, spare), _beside_table(trace, needed, rules), _checks_table(capacity)),
         charts=(_use_chart(capacity), _needs_chart(needed, capacity.replicas, spare)),
         notes=tuple(notes),
         result={"capacity": plain(asdict(capacity)), "needs": [asdict(need) for need in needed]},
@@ -126,6 +128,24 @@ def _needs_table(needed: Sequence[Need], spare: int) -> Table:
         ),
         note="TTFT and goodput are those of the peak with the spares gone. Recovery counts from the moment amid the "
         "peak when they are lost; what they held is sent again. – where it is not simulated or never comes.",
+    )
+
+
+def _beside_table(trace: Trace, needed: Sequence[Need], rules: Rules) -> Table:
+    """Network, answer cache and vector database for each month's peak."""
+    prompt, output = float(trace.input_tokens.mean()), float(trace.output_tokens.mean())
+    rows = []
+    for need in needed:
+        found = beside(need.peak_per_s, prompt, output, rules)
+        rates = (found.in_bits_per_s / 1e6, found.out_bits_per_s / 1e6)
+        rows.append((need.month, need.peak_per_s, *rates, found.cache_bytes / 1e9, found.vector_replicas))
+    return Table(
+        title="Beside the engines",
+        columns=("month", "peak requests/s", "in Mbit/s", "out Mbit/s", "cache GB", "vector database replicas"),
+        rows=tuple(rows),
+        note=f"Rules of thumb, not simulated: an answer cache of {rules.cache_ttl_s / 3600:g} h with "
+        f"{rules.cache_spare_ratio:.0%} to spare; {rules.retrieval_ratio:.0%} of the requests ask the vector database, "
+        f"{rules.vector_per_s:g} a second on one replica, {rules.vector_spare} of which may be gone.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Dated lists of GPUs, models and API prices, each with its source; a file of one's own replaces entries."""
+"""Dated lists of GPUs, models, API prices (each with its source) and patterns; one's own file replaces entries."""
 
 from collections.abc import Iterable
 from importlib.resources import files
@@ -55,6 +55,29 @@ class Api(BaseModel):
     source: str = ""
 
 
+class Pattern(BaseModel):
+    """A way in which an organisation runs a model: load, lengths, growth, and what it pays beside GPUs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    what: str = ""
+    model: str
+    api: str
+    requests_per_day: float = Field(gt=0)
+    prompt_tokens: float = Field(ge=1)
+    output_tokens: float = Field(ge=1)
+    cached_ratio: float = Field(default=0.0, ge=0, lt=1)
+    peak_factor: float = Field(default=3.0, ge=1)
+    growth_per_month: float = Field(default=0.2, gt=-1)
+    months: int = Field(default=6, ge=0, le=120)
+    spare: int = Field(default=2, ge=0)
+    people_usd_per_month: float = Field(default=0.0, ge=0)
+    storage_usd_per_month: float = Field(default=0.0, ge=0)
+    discount_ratio: float = Field(default=0.0, ge=0, lt=1)
+    retrieval_ratio: float = Field(default=0.5, ge=0, le=1)
+
+
 class Catalog(BaseModel):
     """Everything that a list holds; ``as_of`` is the day on which its prices were those of their sources."""
 
@@ -65,6 +88,7 @@ class Catalog(BaseModel):
     gpus: tuple[Gpu, ...] = ()
     models: tuple[ModelSheet, ...] = ()
     apis: tuple[Api, ...] = ()
+    patterns: tuple[Pattern, ...] = ()
 
     def gpu(self, name: str) -> Gpu:
         """A GPU by name, in any case. Raises CatalogError."""
@@ -81,6 +105,11 @@ class Catalog(BaseModel):
         found: Api = _named(self.apis, name, "API")
         return found
 
+    def pattern(self, name: str) -> Pattern:
+        """A pattern of use by name, in any case. Raises CatalogError."""
+        found: Pattern = _named(self.patterns, name, "pattern")
+        return found
+
 
 def load_catalog(own: Path | None = None) -> Catalog:
     """The shipped lists, entries of ``own`` (YAML of the same form) in place of those of the same name."""
@@ -92,11 +121,12 @@ def load_catalog(own: Path | None = None) -> Catalog:
         except OSError as error:
             raise CatalogError(f"{own}: cannot be read: {error.strerror}") from error
     return Catalog(
-        as_of=", ".join(dict.fromkeys(part.as_of for part in parts)),
+        as_of=", ".join(dict.fromkeys(part.as_of for part in parts if part.gpus or part.models or part.apis)),
         price_source=next((part.price_source for part in reversed(parts) if part.price_source), ""),
         gpus=_merged(part.gpus for part in parts),
         models=_merged(part.models for part in parts),
         apis=_merged(part.apis for part in parts),
+        patterns=_merged(part.patterns for part in parts),
     )
 
 
