@@ -42,11 +42,16 @@ _DECLARED: tuple[tuple[str, Kind, str, str], ...] = (
     ("finished_by_reason", "counter", "requests", "requests that ended, by finished_reason"),
     ("errors", "counter", "requests", "requests that failed"),
     ("rejections", "counter", "requests", "requests turned away before they were queued"),
+    # whose they are, by the label tenant
+    ("tenant_requests", "counter", "requests", "requests that ended, by tenant"),
+    ("tenant_prompt_tokens", "counter", "tokens", "prompt tokens of requests that ended, by tenant"),
+    ("tenant_generated_tokens", "counter", "tokens", "tokens generated for requests that ended, by tenant"),
     # occupancy
     ("running_requests", "gauge", "requests", "requests that are being computed"),
     ("waiting_requests", "gauge", "requests", "requests that wait to be scheduled"),
     ("kv_usage", "gauge", "ratio", "share of the KV cache that is in use"),
     ("kv_capacity", "gauge", "tokens", "tokens that the KV cache holds"),
+    ("kv_block_size", "gauge", "tokens", "tokens that one block of the KV cache holds"),
     ("prefix_queries", "counter", "tokens", "prompt tokens looked up in the prefix cache"),
     ("prefix_hits", "counter", "tokens", "prompt tokens found in the prefix cache"),
     ("preemptions", "counter", "events", "running requests put back into the queue for want of KV cache"),

@@ -16,6 +16,10 @@ ITERATION = Panel("th-iteration", "Tokens per step")
 STEP = Panel("th-step", "Step time")
 LENGTHS = Panel("th-output", "Generated tokens per request")
 FINISHED = Panel("th-finished", "Ends by reason", "req/s", span=6)
+TENANTS = Panel("th-tenants", "Requests that end, by tenant", "req/s", span=4)
+TENANT_PROMPTS = Panel("th-tenant-prompts", "Prompts, by tenant", "tok/s", span=4)
+TENANT_TOKENS = Panel("th-tenant-tokens", "Generated, by tenant", "tok/s", span=4)
+TENANT = ("tenant",)
 FAILED = Panel("th-failed", "Errors and rejections by reason", "req/s", span=6)
 
 
@@ -66,6 +70,9 @@ BOARD = Board(
             FINISHED, plots.rate("finished_by_reason", ("finished_reason",)), by=("finished_reason",), sub="by reason",
             summed=True,
         ),
+        plots.lines(TENANTS, plots.rate("tenant_requests", TENANT), by=TENANT, summed=True),
+        plots.lines(TENANT_PROMPTS, plots.rate("tenant_prompt_tokens", TENANT), by=TENANT, summed=True),
+        plots.lines(TENANT_TOKENS, plots.rate("tenant_generated_tokens", TENANT), by=TENANT, summed=True),
         plots.lines(FAILED, failures, by=("kind", "reason"), sub="by reason", floor_top=0.01, summed=True),
     ),
 )  # fmt: skip
