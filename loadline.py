@@ -174,6 +174,10 @@ def fleet(
             "source": urls["collector"],
             "source_token_file": collector.auth_token_file,
             "slo": settings["dashboard"].slo or promise,
+            "alerts": urls["alerts"],
+            "alerts_token_file": settings["dashboard"].alerts_token_file
+            or alerts.operator_token_file
+            or alerts.auth_token_file,
         },
     }
     if fronted:

@@ -1,9 +1,10 @@
-"""Faults put into a running fleet: the alert fires, the response acts on the gateway, and the API says both.
+"""Faults put into a running fleet: the alert fires, the response acts on the gateway, API and page say both.
 
 One ``loadline up --gateway`` with a small KV cache, rules that are evaluated every second, and a target of the test's
 own that can be made to talk nonsense.
 """
 
+import os
 import signal
 import subprocess
 import threading
@@ -21,6 +22,7 @@ import psutil
 import pytest
 
 PATIENCE_S = 45
+CHROMIUM = Path("/usr/bin/chromium")
 HTTP = httpx.Client(trust_env=False, timeout=30.0)
 
 RULES = """
@@ -65,6 +67,7 @@ cool_down = "0s"
 [drain_replica]
 mode = "automatic"
 least_left = 0
+cool_down = "0s"
 """
 
 
@@ -265,3 +268,25 @@ def test_bad_data_drains_until_the_numbers_can_be_read_again(house: House):
     house.odd.text = "odd 1\n"
     house.in_state("BadData", "undone")
     assert not house.replica()["draining"]
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(180)
+def test_the_page_says_what_fires_and_what_was_done(house: House):
+    if not CHROMIUM.exists() and os.environ.get("CI") != "true":
+        pytest.skip(f"no browser: {CHROMIUM} is missing")
+    from playwright.sync_api import expect, sync_playwright
+
+    house.odd.text = "odd 1\nodd{ 1 nonsense\n"
+    house.in_state("BadData", "acted")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        page.goto(f"{house.url('dashboard')}/alerts?range=5m")
+        expect(page.locator("#al-active")).to_contain_text("BadData", timeout=PATIENCE_S * 1000)
+        done = page.locator("#al-responses tr", has_text="BadData").first
+        expect(done).to_contain_text("drain_replica", timeout=PATIENCE_S * 1000)
+        expect(done).to_contain_text(house.url("engine"))
+        browser.close()
+    house.odd.text = "odd 1\n"
+    house.in_state("BadData", "undone")
