@@ -101,33 +101,39 @@ class Answerer:
     outputs: Sequence[tuple[str, str]]
     single: bool
 
-    def answer(self, values: Sequence[Any]) -> Mapping[str, Any]:
-        """As Dash's renderer wants it. Raises PreventUpdate."""
+    def answer(self, values: Sequence[Any], catalogue: Catalogue) -> Mapping[str, Any]:
+        """As Dash's renderer wants it, in the language of ``catalogue``. Raises PreventUpdate."""
         returned = self.run(*values)
         response: dict[str, dict[str, Any]] = {}
         for (component, name), value in zip(self.outputs, [returned] if self.single else returned, strict=True):
             if value is not no_update:
                 response.setdefault(component, {})[name] = value
+        for properties in response.values():
+            say_all(properties, catalogue)
         return {"multi": True, "response": response}
+
+
+def say_all(properties: dict[str, Any], catalogue: Catalogue) -> None:
+    """Put what somebody reads of a component's ``properties`` into the language of ``catalogue``."""
+    if not catalogue.texts:
+        return
+    for name in READ & properties.keys():
+        held = properties[name]
+        if isinstance(held, str):
+            properties[name] = catalogue.of(held)
+        elif isinstance(held, list | tuple):
+            properties[name] = [catalogue.of(one) if isinstance(one, str) else one for one in held]
 
 
 def written(value: Any, catalogue: Catalogue = ENGLISH) -> bytes:
     """``value`` as JSON in the language of ``catalogue``: components, figures, numpy arrays, plain data."""
-    texts = catalogue.texts
-
-    def said(node: Any) -> Any:
-        return catalogue.of(node) if isinstance(node, str) else node
 
     def default(node: Any) -> Any:
         if isinstance(node, Said):
             return catalogue.of(node)
         if isinstance(node, Component):
             plain = node.to_plotly_json()  # type: ignore[no-untyped-call]
-            if texts:
-                props = plain["props"]
-                for name in READ & props.keys():
-                    held = props[name]
-                    props[name] = [said(one) for one in held] if isinstance(held, list | tuple) else said(held)
+            say_all(plain["props"], catalogue)
             return plain
         kind: Any
         for kind in (str, dict, list, tuple):
@@ -190,7 +196,7 @@ def _answered(
     def make() -> Body:
         g.person = Person("", person.role)  # what is shared must not name whoever asked first
         try:
-            return _body(written(answerer.answer(values), languages[code]))
+            return _body(written(answerer.answer(values, languages[code]), languages[code]))
         except PreventUpdate:
             return Body(b"", b"")
         finally:
