@@ -11,7 +11,7 @@ import orjson
 from flask import Flask, Response, g, request
 
 from dashboard.access import Person, Role
-from dashboard.errors import ActionRefused, DashboardError
+from dashboard.errors import ActionRefused, DashboardError, ViewError
 
 BELOW = "do/"
 AUDIT = logging.getLogger("dashboard.audit")
@@ -34,6 +34,8 @@ def add_action(server: Flask, prefix: str, name: str, needed: Role, run: Run) ->
             answer = run(fields, person)
         except ActionRefused as refusal:
             return refused(f"do/{name}", person, str(refusal), refusal.status)
+        except ViewError as error:
+            return refused(f"do/{name}", person, str(error), 400)
         except DashboardError as error:
             return refused(f"do/{name}", person, str(error), 502)
         audit(f"do/{name}", person, 200, {key: value for key, value in fields.items() if _is_short(value)})

@@ -9,6 +9,7 @@ from dash import Dash, Input, Output, dcc, html
 from dash.exceptions import PreventUpdate
 from flask import Response, abort
 
+from collector.model.errors import SourceError
 from dashboard import quantity, theme
 from dashboard.access import Person, Role
 from dashboard.actions import Fields, add_action
@@ -146,14 +147,14 @@ def jobs_of(site: Site) -> Jobs:
 
 
 def read(search: str, site: Site) -> WhatIfAsked:
-    """The what-if of an address. Raises ActionRefused."""
+    """The what-if of an address. Raises ViewError, and ActionRefused while the source is away."""
     try:
         view = parse(search)
         vocabulary = site.source.vocabulary_of(view.engines)
         pools = site.source.scope(vocabulary, view.window(site.source.clock())).pools
         return read_whatif(view, pools, site.slo)
-    except ViewError as error:
-        raise ActionRefused(str(error)) from error
+    except SourceError as error:
+        raise ActionRefused(f"the source does not answer: {error}", 502) from error
 
 
 def parse_search(search: str, **changes: str) -> str:
