@@ -19,7 +19,7 @@ from probe_engine.experiments.figure import Bars
 from probe_engine.experiments.options import Options
 from probe_engine.experiments.report import Cell, Claim, Report
 from probe_engine.experiments.sandbox import REFUSED
-from probe_engine.experiments.server_process import Server, running, serve_command
+from probe_engine.experiments.server_process import Server, Serving, running, serve_command
 
 MEMORY_BYTES = 8 << 30
 STARTS, ASKED = 3, 60
@@ -41,7 +41,7 @@ class Place:
     own_python: bool = True  # whether this interpreter and its packages are to be found inside
 
 
-def run(options: Options) -> Report:
+def run(options: Options, serving: Serving = running) -> Report:
     """Start, ask and weigh the same server everywhere it can be run."""
     starts, asked = (QUICK_STARTS, QUICK_ASKED) if options.quick else (STARTS, ASKED)
     rows: list[dict[str, Cell]] = []
@@ -52,7 +52,7 @@ def run(options: Options) -> Report:
             left_out.append(f"{place.name} was not run: {missing}.")
             continue
         options.tell(f"isolation: {place.name}")
-        rows.append(measured(place, options, starts, asked))
+        rows.append(measured(place, options, starts, asked, serving))
     names = tuple(str(row["where"]) for row in rows)
     plain = rows[0]
     boxed = next((row for row in rows if row["where"] == "sandbox"), None)
@@ -134,7 +134,7 @@ def unusable(place: Place) -> str | None:
     return None if tried.returncode == 0 else (tried.stderr.strip().splitlines() or ["it fails"])[-1][:200]
 
 
-def measured(place: Place, options: Options, starts: int, asked: int) -> dict[str, Cell]:
+def measured(place: Place, options: Options, starts: int, asked: int, serving: Serving) -> dict[str, Cell]:
     """One place as a row."""
     cold_s, latencies_s, megabytes, start_cpu_s, asked_cpu_s = [], [], [], [], []
     arguments = ("--model", options.model, "--dtype", options.dtype)
@@ -142,7 +142,7 @@ def measured(place: Place, options: Options, starts: int, asked: int) -> dict[st
     if not place.own_python:
         command[0] = "python"
     for _ in range(starts):
-        with running([*place.before, *command]) as server:
+        with serving([*place.before, *command]) as server:
             cold_s.append(server.cold_start_s)
             start_cpu_s.append(server.processor_s())
             latencies_s += ask(server, options, asked)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from probe_engine.experiments.figure import Lines
 from probe_engine.experiments.options import Options
 from probe_engine.experiments.report import Claim, Report
-from probe_engine.experiments.server_process import running, serve_command
+from probe_engine.experiments.server_process import Serving, running, serve_command
 from probe_engine.experiments.stability import LEAVING, raise_file_limit
 from probe_engine.experiments.streams import jobs_of, run_streams
 
@@ -29,13 +29,13 @@ class Slope:
     high: float
 
 
-def run(options: Options) -> Report:
+def run(options: Options, serving: Serving = running) -> Report:
     """Rounds of streams, 5% of which hang up; memory and blocks after each."""
     raise_file_limit()
     rounds, each = QUICK_ROUNDS if options.quick else ROUNDS, options.count(PER_ROUND, 100)
     counts, megabytes, broken, blocks = [], [], 0, 0.0
     arguments = ("--model", options.model, "--dtype", options.dtype, "--num-blocks", str(BLOCKS))
-    with running(serve_command(*arguments)) as server:
+    with serving(serve_command(*arguments)) as server:
         for round_ in range(rounds):
             jobs = jobs_of(options.trace, each, longest=LONGEST, leaving=LEAVING, seed=options.seed + round_)
             streamed = asyncio.run(run_streams(server.url, jobs, at_once=AT_ONCE))

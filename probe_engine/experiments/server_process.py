@@ -3,8 +3,8 @@
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL, Popen, TimeoutExpired
@@ -73,6 +73,9 @@ class Server:
             if not any(now.values()) or time.monotonic() > until_s:
                 return now
             time.sleep(POLL_S)
+
+
+Serving = Callable[[list[str]], AbstractContextManager[Server]]  # a server for a command: ``running`` starts its own
 
 
 def serve_command(*arguments: str) -> list[str]:

@@ -9,7 +9,7 @@ from probe_engine.experiments.drive import quantile
 from probe_engine.experiments.figure import Bars
 from probe_engine.experiments.options import Options
 from probe_engine.experiments.report import Cell, Claim, Report
-from probe_engine.experiments.server_process import Server, running, serve_command
+from probe_engine.experiments.server_process import Server, Serving, running, serve_command
 from probe_engine.experiments.streams import jobs_of, run_streams
 
 LEVELS = (100, 1000, 5000)
@@ -20,14 +20,14 @@ QUEUE = 8192
 FILES = 16384  # descriptors that 5,000 streams need, on either side
 
 
-def run(options: Options) -> Report:
+def run(options: Options, serving: Serving = running) -> Report:
     """Each level in turn against one server."""
     raise_file_limit()
     usual: tuple[int, ...] = QUICK_LEVELS if options.quick else LEVELS
     levels = (options.requests,) if options.requests else usual
     arguments = ("--model", options.model, "--dtype", options.dtype, "--max-queue", str(QUEUE))
     rows: list[dict[str, Cell]] = []
-    with running(serve_command(*arguments)) as server:
+    with serving(serve_command(*arguments)) as server:
         for level in levels:
             options.tell(f"stability: {level} streams at once")
             rows.append(at_level(server, options, level))

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
@@ -10,7 +11,7 @@ from probe_engine.errors import ExperimentError
 from probe_engine.experiments import isolation, memory, quantization, sandbox, stability, tensor_parallel
 from probe_engine.experiments.options import Options
 from probe_engine.experiments.registry import EXPERIMENTS, sample
-from probe_engine.experiments.server_process import running
+from probe_engine.experiments.server_process import running, serve_command
 from probe_engine.experiments.streams import jobs_of
 from probe_engine.experiments.trace import TraceRequest, read_trace
 
@@ -24,8 +25,24 @@ def options():
     return Options(read_trace(path)[:100], path.name, quick=True)
 
 
-def test_every_stream_that_stays_is_whole_and_every_block_comes_back(options):
-    report = stability.run(options)
+@pytest.fixture(scope="module")
+def serving():
+    """One plain server for all who ask for one: a start is most of what these tests cost."""
+    with running(serve_command("--num-blocks", str(memory.BLOCKS), "--max-queue", str(stability.QUEUE))) as server:
+
+        @contextmanager
+        def lend(command):
+            if command[1] == "-c":
+                yield server
+            else:
+                with running(command) as wrapped:
+                    yield wrapped
+
+        yield lend
+
+
+def test_every_stream_that_stays_is_whole_and_every_block_comes_back(options, serving):
+    report = stability.run(options, serving)
     assert report.holds
     for row in report.rows:
         assert row["complete"] + row["hung up"] == row["streams"]
@@ -33,8 +50,8 @@ def test_every_stream_that_stays_is_whole_and_every_block_comes_back(options):
     assert sum(row["hung up"] for row in report.rows) > 0
 
 
-def test_a_soak_counts_its_requests_and_loses_no_block(options):
-    (row,) = memory.run(Options(options.trace, options.trace_name, requests=20, quick=True)).rows
+def test_a_soak_counts_its_requests_and_loses_no_block(options, serving):
+    (row,) = memory.run(Options(options.trace, options.trace_name, requests=20, quick=True), serving).rows
     assert row["requests"] == 20 * memory.QUICK_ROUNDS
     assert (row["broken"], row["most KV in use between rounds %"], row["alive"]) == (0, 0, True)
 
@@ -48,8 +65,8 @@ def test_a_slope_is_found_and_one_outlier_does_not_move_it():
     assert slope.low <= 5.0 <= slope.high
 
 
-def test_isolation_runs_the_plain_process_and_the_sandbox_and_says_what_it_could_not_run(options):
-    report = isolation.run(Options(options.trace, options.trace_name, requests=None, quick=True))
+def test_isolation_runs_the_plain_process_and_the_sandbox_and_says_what_it_could_not_run(options, serving):
+    report = isolation.run(Options(options.trace, options.trace_name, requests=None, quick=True), serving)
     rows = {row["where"]: row for row in report.rows}
     assert report.holds
     assert rows["sandbox"]["dangerous calls refused"] == "6 of 6"
