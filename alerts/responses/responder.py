@@ -91,9 +91,9 @@ class Responder:
         firing = {
             response_id(key, rule.rule.name, alert): alert
             for rule in status.rules
-            if isinstance(rule.rule, AlertRule)
+            if isinstance(rule.rule, AlertRule) and dict(rule.rule.annotations).get("response")
             for alert in rule.alerts.values()
-            if alert.state == "firing" and dict(alert.annotations).get("response")
+            if alert.state == "firing"
         }
         with self._lock:
             for name, alert in firing.items():

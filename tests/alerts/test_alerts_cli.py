@@ -68,6 +68,9 @@ def test_lint_exits_by_what_it_finds(files, tmp_path: Path):
         (["--port", "0", "--rules", "absent.yml"], "absent.yml: cannot be read"),
         (["--port", "0", "--state", "/nowhere/alerts.db"], "/nowhere/alerts.db: cannot be used as state file"),
         (["--auth-token-file", "absent"], "absent: the token cannot be read"),
+        (["--gateway", "http://127.0.0.1:8008"], "gateway needs gateway_token_file"),
+        (["--responses", "/none/responses.toml"], "/none/responses.toml: cannot be read"),
+        (["--response-log", "/none/log"], "/none/log: cannot be written"),
     ],
 )
 def test_serve_refuses_what_it_cannot_use_in_one_line(arguments: list[str], reason: str):
