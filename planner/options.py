@@ -39,7 +39,13 @@ TokenScale = Annotated[float, typer.Option(help="Factor on prompt and output len
 MaxRequests = Annotated[int | None, typer.Option(help="Only the first N requests.", envvar=_env("MAX_REQUESTS"))]
 Strict = Annotated[bool, typer.Option(help="Stop at the first row that cannot be used.", envvar=_env("STRICT"))]
 Replicas = Annotated[int, typer.Option(help="Replicas of the engine.", envvar=_env("REPLICAS"))]
-RouterName = Annotated[str, typer.Option(help="least_load or round_robin.", envvar=_env("ROUTER"))]
+RouterName = Annotated[
+    str,
+    typer.Option(
+        help="least_load, round_robin, or a gateway's: weighted_least_load, weighted_round_robin, prefix.",
+        envvar=_env("ROUTER"),
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.", envvar=_env("SEED"))]
 Noise = Annotated[
     bool, typer.Option(help="Draw step times from the calibration's residuals, not their mean.", envvar=_env("NOISE"))

@@ -1,6 +1,7 @@
 """``loadline plan simulate`` and ``validate``: a trace against the twin, the twin against a measured run."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +33,13 @@ def simulate(
     strict: opt.Strict = False,
     replicas: opt.Replicas = 1,
     router: opt.RouterName = "least_load",
+    gateway: Annotated[
+        Path | None,
+        typer.Option(
+            help="Settings of the gateway before the replicas: its limits, breakers, routing and weights are played.",
+            envvar="LOADLINE_PLAN_GATEWAY",
+        ),
+    ] = None,
     seed: opt.Seed = 0,
     noise: opt.Noise = True,
     ranges: Annotated[
@@ -65,6 +73,7 @@ def simulate(
         from planner.latency import read_model
         from planner.result import read_run
         from planner.sim import simulate as play
+        from planner.sim.gateway import read_gateway
         from planner.workload import Shaping
 
         real = read_run(compare) if compare is not None else None
@@ -73,7 +82,9 @@ def simulate(
             shaping = _shaping_of(real.header.shaping)
         fitted = read_model(model)
         limits = opt.limits(num_blocks, block_size, max_num_batched_tokens, max_num_seqs, max_model_len)
-        twin = opt.fleet(fitted, replicas, router, noise, limits)
+        front = None if gateway is None else read_gateway(gateway)
+        behind = len(front.upstream) if front is not None and replicas == 1 else 0
+        twin = replace(opt.fleet(fitted, behind or replicas, router, noise, limits), gateway=front)
         promise = opt.promise(slo, **opt.slo_limits(ttft_p95, itl_p95, e2e_p95, success, goodput))
         shaped = shaping.apply(opt.read_told(trace, strict=strict))
         run = play(

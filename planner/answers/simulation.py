@@ -58,6 +58,8 @@ def simulation_report(
         f"per second; TTFT p95 {ttft}, ITL p95 {itl}, E2E p95 {e2e}"
         + extrapolated(float(run.header.details["steps_outside_hull_ratio"]))
     ]
+    if run.header.details["gateway"]:
+        findings.append(_gateway_words(run.header.details["gateway"]))
     if summary.goodput_ratio is not None and slo is not None:
         findings.append(f"{summary.goodput_ratio:.2%} of requests meet every latency of the promise")
     tables = [_latency_table("Latencies of the twin", summary)]
@@ -87,6 +89,7 @@ def simulation_report(
             "slo": slo.model_dump() if slo else None,
             "replicas": run.header.details["replicas"],
             "router": run.header.details["router"],
+            "gateway": (run.header.details["gateway"] or {}).get("settings"),
             "scheduler": run.header.details["scheduler"],
             "noise": run.header.details["noise"],
             "model_source": model.source,
@@ -132,6 +135,11 @@ def _latency_table(title: str, summary: Summary) -> Table:
         if name != "lag_s"
     ]
     return Table(title=title, columns=("ms", "n", "mean", "p50", "p90", "p95", "p99", "max"), rows=tuple(rows))
+
+
+def _gateway_words(told: dict[str, Any]) -> str:
+    opened = ", ".join(f"{times} times by {trigger}" for trigger, times in sorted(told["breakers_opened"].items()))
+    return f"the gateway turned {told['refused']} requests away; its breakers opened {opened or 'never'}"
 
 
 def _range_words(ranges: dict[str, Interval]) -> str:

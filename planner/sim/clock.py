@@ -7,10 +7,12 @@ the next one, as in the engine; requests that arrive together go into one step t
 from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
 
-from planner.sim.pace import to_ticks
+from planner.sim.gateway import Gateway
+from planner.sim.pace import to_s, to_ticks
 from planner.sim.replica import Replica
 from planner.sim.router import Router
-from probe_engine.sched import Request, RequestRefused
+from probe_engine.gateway.errors import Refused
+from probe_engine.sched import Request, RequestRefused, SchedulerOutput
 
 Arrival = tuple[int, Request]
 Action = Callable[["Clock"], None]
@@ -22,7 +24,8 @@ class Clock:
 
     ``serving`` are the replicas that the router may choose from; ``submitted`` counts the requests given to them. While
     there are none, requests wait for the first to come. ``on_refusal`` is told of requests that the scheduler would
-    never serve, ``on_drop`` of those whose deadline passed while they waited.
+    never serve or that ``gateway``, where there is one, turns away; ``on_drop`` of those whose deadline passed while
+    they waited. A gateway routes in place of ``route``.
     """
 
     def __init__(
@@ -30,8 +33,9 @@ class Clock:
         replicas: Sequence[Replica],
         route: Router,
         on_finish: Callable[[Request], None],
-        on_refusal: Callable[[Request, RequestRefused], None],
+        on_refusal: Callable[[Request, Exception], None],
         on_drop: Callable[[Request], None] | None = None,
+        gateway: Gateway | None = None,
     ) -> None:
         self.now = 0
         self.replicas: list[Replica] = []
@@ -40,6 +44,7 @@ class Clock:
         self._on_finish = on_finish
         self._on_refusal = on_refusal
         self._on_drop = on_drop
+        self._gateway = gateway
         self._ends: list[tuple[int, int]] = []
         self._timers: list[tuple[int, int, Action]] = []
         self.submitted = 0
@@ -78,6 +83,9 @@ class Clock:
         replica.stopped = self.now
         lost = replica.scheduler.requests
         replica.load = 0
+        if self._gateway is not None:
+            for request in lost:
+                self._gateway.lost(request, to_s(self.now))
         return lost
 
     def submit(self, request: Request) -> None:
@@ -85,11 +93,21 @@ class Clock:
         if not self.serving:
             self._held.append(request)
             return
-        replica = self.serving[self._route(self.serving, self.submitted)]
+        gateway = self._gateway
+        if gateway is None:
+            replica = self.serving[self._route(self.serving, self.submitted)]
+        else:
+            try:
+                replica = gateway.send(request, self.serving, to_s(self.now))
+            except Refused as refusal:
+                self._on_refusal(request, refusal)
+                return
         self.submitted += 1
         try:
             replica.add(request)
         except RequestRefused as refusal:
+            if gateway is not None:
+                gateway.untold(request, to_s(self.now))
             self._on_refusal(request, refusal)
             return
         self._touched.append(replica)
@@ -118,7 +136,11 @@ class Clock:
                 if replica.due != end:
                     continue  # this run of steps was cut short, or its replica is gone
                 self.now = end
-                for request in replica.end(end):
+                output = replica.output
+                ended = replica.end(end)
+                if self._gateway is not None and output is not None:
+                    _tell(self._gateway, output, ended, to_s(end))
+                for request in ended:
                     self._on_finish(request)
                 self._begin(replica)
             else:
@@ -137,6 +159,8 @@ class Clock:
         end = replica.begin(self.now)
         if replica.dropping:
             for request in replica.take_dropped():
+                if self._gateway is not None:
+                    self._gateway.untold(request, to_s(self.now))
                 if self._on_drop is not None:
                     self._on_drop(request)
         if end is not None:
@@ -157,3 +181,12 @@ class Clock:
                 clock._begin(replica)
 
         self.at(max(to_ticks(due_s), self.now + 1), ask)
+
+
+def _tell(gateway: Gateway, output: SchedulerOutput, ended: Sequence[Request], now_s: float) -> None:
+    """Let a gateway know whose first token and whose last came with a step."""
+    for chunk in output.prefills:
+        if chunk.samples and not chunk.request.preemptions:
+            gateway.answered(chunk.request, now_s)
+    for request in ended:
+        gateway.ended(request, now_s)

@@ -23,4 +23,7 @@ def round_robin(replicas: Sequence[Replica], number: int) -> int:
     return number % len(replicas)
 
 
+GATEWAY_ROUTERS = {"weighted_round_robin": "round_robin", "weighted_least_load": "least_load", "prefix": "prefix"}
+"""Routers of the engine's gateway, by the names that they have here; ``prefix`` hashes with bounded loads."""
+
 ROUTERS: dict[str, Router] = {"least_load": least_load, "round_robin": round_robin}

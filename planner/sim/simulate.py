@@ -1,6 +1,6 @@
 """Play a trace against the twin: requests in, one row per request out, in the schema that a replay has."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
@@ -13,12 +13,14 @@ from planner.errors import ModelError
 from planner.latency import LatencyModel, Overhead, StepModel
 from planner.result import Observation, Requests, Run, RunHeader
 from planner.sim.clock import Arrival, Clock
+from planner.sim.gateway import Gateway, routing_only
 from planner.sim.pace import to_s, to_ticks
 from planner.sim.replica import Replica, StepLog
-from planner.sim.router import ROUTERS
+from planner.sim.router import GATEWAY_ROUTERS, ROUTERS, least_load
 from planner.slo import Slo
 from planner.trace import Ragged, Trace
-from probe_engine.sched import Request, RequestRefused, SchedulerConfig
+from probe_engine.gateway.settings import UpGatewaySettings
+from probe_engine.sched import Request, SchedulerConfig
 
 FloatArray = npt.NDArray[np.float64]
 _NOISE_STREAM = 0x5EED
@@ -35,7 +37,8 @@ class Twin:
     that always takes its mean. ``prompt_noise`` are those of steps with prompts, if other. ``hull`` bounds what the
     model was fitted on; ``overhead`` is what a client waits beyond the engine's clock. ``deadline_s`` is how long
     each request waits for its first admission before it is dropped. ``drawn`` are models as they might have been
-    fitted on other evidence: how far the model may be trusted.
+    fitted on other evidence: how far the model may be trusted. ``gateway`` is what stands in front of the replicas; its
+    routing then takes the place of ``router``.
     """
 
     scheduler: SchedulerConfig
@@ -49,8 +52,12 @@ class Twin:
     prompt_noise: tuple[float, ...] = ()
     deadline_s: float | None = None
     drawn: tuple[LatencyModel, ...] = ()
+    gateway: UpGatewaySettings | None = None
 
     def __post_init__(self) -> None:
+        if self.gateway is not None and self.gateway.upstream and len(self.gateway.upstream) != self.replicas:
+            upstreams = len(self.gateway.upstream)
+            raise ModelError(f"the gateway has {upstreams} upstreams, the twin {self.replicas} replicas")
         if self.deadline_s is not None and not self.deadline_s > 0:
             raise ModelError(f"deadline {self.deadline_s:g} s: must be above 0")
         if self.replicas < 1:
@@ -59,8 +66,16 @@ class Twin:
             raise ModelError(
                 f"{len(self.prompt_noise)} factors for prompts: must be as many as noise ({len(self.noise)})"
             )
-        if self.router not in ROUTERS:
-            raise ModelError(f"router {self.router!r}: must be one of {', '.join(ROUTERS)}")
+        if self.router not in ROUTERS and self.router not in GATEWAY_ROUTERS:
+            raise ModelError(f"router {self.router!r}: must be one of {', '.join((*ROUTERS, *GATEWAY_ROUTERS))}")
+
+    def front(self) -> Gateway | None:
+        """A gateway for one play: the one that was given, or one that only routes; None where neither is needed."""
+        if self.gateway is not None:
+            return Gateway(self.gateway, self.scheduler.block_size)
+        if self.router in ROUTERS:
+            return None
+        return Gateway(routing_only(GATEWAY_ROUTERS[self.router]), self.scheduler.block_size, guarded=False)
 
     @classmethod
     def of(
@@ -100,6 +115,7 @@ class Played:
     logs: tuple[StepLog, ...]
     alive_s: FloatArray
     end_s: float
+    breakers_opened: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
     def gaps(self) -> tuple[FloatArray, FloatArray]:
         """Gaps between tokens, pooled: their lengths in seconds (to 0.1%) and how many tokens had each."""
@@ -135,17 +151,20 @@ def play(
     or add replicas. ``progress(done, total)`` is called now and then.
     """
     stage = Stage(trace, twin, seed, token_times, skip, warm_up_ratio, progress)
+    gateway = twin.front()
     clock = Clock(
         [stage.new_replica() for _ in range(twin.replicas)],
-        ROUTERS[twin.router],
+        ROUTERS.get(twin.router, least_load),
         stage.finished,
         stage.refused,
         stage.dropped,
+        gateway,
     )
     if script is not None:
         script(clock, stage)
     end = clock.run(stage.arrivals())
-    return stage.played(clock, end)
+    played = stage.played(clock, end)
+    return played if gateway is None else replace(played, breakers_opened=gateway.opened)
 
 
 class Stage:
@@ -176,6 +195,8 @@ class Stage:
         self._config = replace(twin.scheduler, prefix_cache=cache)  # where nothing is known to be shared, none is kept
         self._prefix = trace.column("prefix_hashes")
         self._block_tokens = trace.column("block_tokens")
+        tenants = trace.column("tenant")
+        self._tenants = None if tenants is None or isinstance(tenants, Ragged) else tenants
         self.on_first_token: Callable[[int, float], None] | None = None
 
     def new_replica(self) -> Replica:
@@ -231,8 +252,8 @@ class Stage:
             self.on_first_token(row, timeline.first_token_s)
         self._tick()
 
-    def refused(self, request: Request, refusal: RequestRefused) -> None:
-        """A request can never be served."""
+    def refused(self, request: Request, refusal: Exception) -> None:
+        """A request can never be served, or the gateway turned it away."""
         self._refusals[int(request.request_id)] = str(refusal)
         self._tick()
 
@@ -272,8 +293,15 @@ class Stage:
         arrival_s = to_s(tick)
         patience_s = self._twin.deadline_s
         deadline_s = None if patience_s is None else arrival_s + patience_s
+        tenant = None if self._tenants is None or self._tenants[row] is None else str(self._tenants[row])
         request = Request(
-            str(row), prompt, int(self._trace.output_tokens[row]), arrival_s, hashes, deadline_s=deadline_s
+            str(row),
+            prompt,
+            int(self._trace.output_tokens[row]),
+            arrival_s,
+            hashes,
+            tenant=tenant,
+            deadline_s=deadline_s,
         )
         if self._times is not None:
             request.timeline.token_times = self._times[row]
@@ -352,7 +380,8 @@ def split_blocks(hashes: list[int], block_tokens: int, block_size: int, prompt_t
 def _details(played: Played, twin: Twin) -> dict[str, Any]:
     return {
         "replicas": twin.replicas,
-        "router": twin.router,
+        "router": twin.router if twin.gateway is None else twin.gateway.routing,
+        "gateway": None if twin.gateway is None else _gateway_details(played, twin.gateway),
         "steps": played.steps,
         "steps_outside_hull_ratio": round(played.outside_ratio, 6),
         "preemptions": int(played.preemptions.sum()),
@@ -361,6 +390,11 @@ def _details(played: Played, twin: Twin) -> dict[str, Any]:
         "scheduler": scheduler_limits_of(twin.scheduler),
         "noise": "drawn from calibration residuals" if twin.noise else "none",
     }
+
+
+def _gateway_details(played: Played, gateway: UpGatewaySettings) -> dict[str, Any]:
+    told = gateway.model_dump(mode="json", exclude_defaults=True, exclude={"upstream"})
+    return {"settings": told, "refused": len(played.refusals), "breakers_opened": dict(played.breakers_opened)}
 
 
 def scheduler_limits_of(config: SchedulerConfig) -> dict[str, Any]:

@@ -76,6 +76,17 @@ def test_simulate_tells_within_what_one_run_of_the_real_engine_would_lie(model: 
     assert "ranges" not in without.result
 
 
+def test_simulate_plays_the_gateway_before_the_replicas(model: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "gateway.toml"
+    settings.write_text('upstream = ["http://a.example,weight=2", "http://b.example"]\nmax_in_flight = 1\n')
+    arguments = ("simulate", SAMPLE, "--model", model, *SMALL, "--no-ranges", "--gateway", settings)
+    told = report_of(plan(*arguments, "--json"))
+    assert told.inputs["replicas"] == 2
+    assert told.result["twin"]["gateway"]["refused"] > 0
+    assert any("turned" in finding for finding in told.findings)
+    assert plan(*arguments, "--replicas", 3).exit_code == 2
+
+
 def test_the_same_seed_prints_the_same_bytes(model: Path) -> None:
     first, again = (plan("simulate", SAMPLE, "--model", model, *SMALL, "--json") for _ in range(2))
     other = plan("simulate", SAMPLE, "--model", model, *SMALL, "--json", "--seed", 5)
