@@ -56,6 +56,10 @@ def calibrate(
         if not parts:
             raise ModelError("nothing to calibrate from: give a run or profile file, --source or --steps")
         model = merge(parts).fit(form)
+        doubts = tuple(doubt for path in files or [] if (doubt := run_doubt(path)) is not None)
+        for doubt in doubts:
+            opt.note(f"warning: {doubt}")
+        model = model.model_copy(update={"notes": (*model.notes, *doubts)})
         model.write(out)
         opt.note(f"wrote {out}")
         opt.deliver(calibration_report(model), as_json=as_json, html=html)
@@ -64,16 +68,32 @@ def calibrate(
 def evidence(path: Path) -> "Evidence":
     """What a file tells: a run, a profile or saved steps, told apart by content."""
     from planner.calibrate import from_file, from_run
-    from planner.result import FORMAT, read_run
+    from planner.result import read_run
+
+    return from_run(read_run(path), str(path)) if _is_run(path) else from_file(path)
+
+
+def run_doubt(path: Path) -> str | None:
+    """Why a file's run should not be trusted, by its own verdict; None where it may be, or where it is no run."""
+    from planner.result import read_run
+
+    if not _is_run(path):
+        return None
+    details = read_run(path).header.details
+    if details.get("valid") is not False:
+        return None
+    reasons = "; ".join(map(str, details.get("reasons", ()))) or "no reason is given"
+    return f"{path.name} is not a valid run ({reasons}): what was measured is not what was asked for"
+
+
+def _is_run(path: Path) -> bool:
+    from planner.result import FORMAT
 
     try:
         with path.open("rb") as file:
-            head = file.read(200)
+            return f'"{FORMAT}"'.encode() in file.read(200)
     except OSError:
-        head = b""
-    if f'"{FORMAT}"'.encode() in head:
-        return from_run(read_run(path), str(path))
-    return from_file(path)
+        return False
 
 
 def history(source: str, pool: str | None, minutes: float, step_s: float) -> "Evidence":
