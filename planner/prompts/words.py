@@ -83,14 +83,17 @@ def _plain(word: str) -> bool:
 
 
 def _single(encode: Encode, names: Sequence[str]) -> list[str]:
-    """Those names that are one token between two words, no two the same token."""
+    """Those names that are one token between two words, no two the same token.
+
+    Names that begin with the word between them are left out: pieces of them could be taken for it.
+    """
     for anchor in ANCHORS:
         ids = encode(" ".join([anchor] * 5))
         if len(ids) != 5 or len(set(ids[1:])) != 1:
             continue
         found: dict[int, str] = {}
         for start in range(0, len(names), PROBE_WORDS):
-            part = [name for name in names[start : start + PROBE_WORDS] if name != anchor]
+            part = [name for name in names[start : start + PROBE_WORDS] if not name.startswith(anchor)]
             text = " ".join([anchor, *(word for name in part for word in (name, anchor))])
             between = _between(encode(text)[1:], ids[-1])
             if len(between) == len(part):

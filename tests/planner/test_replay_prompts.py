@@ -1,6 +1,7 @@
 """Prompts: exact lengths, exact sharing, the same on every machine, as token ids and as text under any tokenizer."""
 
 import hashlib
+import string
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
@@ -162,6 +163,17 @@ def test_a_pool_is_found_by_only_asking_the_servers_tokenizer(family: Callable[[
     text = pool.joiner.join([pool.first[0], *pool.words])
     assert len(encode(text)) == 1 + len(pool.words)
     assert len(pool.words) >= 16
+
+
+def test_syllables_that_come_apart_cost_only_themselves():
+    """Letters and some syllables are tokens; "ab" is "a" and a piece: it must not pass for the probe's word."""
+    whole = {word: 1000 + number for number, word in enumerate([*string.ascii_lowercase, *syllables()[40:90]])}
+
+    def encode(text: str) -> list[int]:
+        parts = ([whole[word]] if word in whole else [whole[word[0]], *word[1:].encode()] for word in text.split(" "))
+        return [token for part in parts for token in part]
+
+    assert len(build(encode, ["ab", "az", *syllables()], "pieces").words) >= 60
 
 
 def test_a_tokenizer_of_bytes_gets_letters_without_spaces():
