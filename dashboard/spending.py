@@ -15,6 +15,12 @@ Row = Sequence[float | None]
 Rows = Mapping[str, Row]
 POINTS = 61
 SWING = Fraction(1, 5)
+FIGURES = {
+    "fixed_usd_per_month": "$ a month", "usd_per_1k_tokens": "$ per 1k tokens",
+    "usd_per_million_tokens": "$ per 1M tokens", "replica_usd_per_month": "$ a replica month",
+    "replica_tokens_per_month": "tokens a replica month",
+}  # fmt: skip
+"""What a plan's fields are called where one of them is moved."""
 MILLION = 1e6
 
 
@@ -136,10 +142,10 @@ def break_evens(table: Sequence[Plan], today: float, days: Decimal = Decimal(DAY
     rows = tornado(a, b, SWING)
     found = break_even(a, b).crossovers
     swings = [
-        (what.replace("_usd_per_month", ", month").replace("usd_per_", "$ per ").replace("_", " "),
-         float(low / per_month), float(high / per_month))
-        for what, low, high in rows if low is not None and high is not None
-    ]  # fmt: skip
+        (_moved(what), float(low / per_month), float(high / per_month))
+        for what, low, high in rows
+        if low is not None and high is not None
+    ]
     near = [tokens for tokens, _ in crossings] + ([today] if today > 0 else [])
     low, high = min(near, default=1e6) / 20, max(near, default=1e8) * 10
     volumes = tuple(low * (high / low) ** (index / (POINTS - 1)) for index in range(POINTS))
@@ -160,3 +166,9 @@ def _ends(table: Sequence[Plan]) -> tuple[Plan, Plan]:
     hosted = next((plan for plan in table if plan.kind == "self_hosted"), None)
     own = hosted or next(one for one in table if one is not api)
     return own, api
+
+
+def _moved(what: str) -> str:
+    """``own replica_usd_per_month`` as a person says it."""
+    plan, _, name = what.rpartition(" ")
+    return f"{plan}, {FIGURES.get(name, name.replace('_', ' '))}"

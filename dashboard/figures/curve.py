@@ -115,9 +115,9 @@ def bills(
 
 def tornado(rows: Sequence[tuple[str, float, float]], middle: float, *, height: int, x_title: str) -> Figure:
     """(what, low, high) as bars around ``middle``, widest on top."""
-    drawn = layout(chart.PLAIN, height=height, x_title=x_title, left=190)
+    drawn = layout(chart.PLAIN, height=height, x_title=x_title, left=60)
     drawn["xaxis"] |= {"tickformat": "~s", "nticks": 5}
-    drawn["yaxis"] |= {"autorange": "reversed", "rangemode": "normal", "type": "category"}
+    drawn["yaxis"] |= {"autorange": "reversed", "rangemode": "normal", "type": "category", "automargin": True}
     drawn["bargap"] = 0.4
     up(drawn, Cross(middle, "", theme.INK))
     names = [what for what, _, _ in rows]

@@ -289,12 +289,12 @@ def _even_charts(answer: spending.BreakEven, today: float) -> Node:
         html.Ul([html.Li(one) for one in answer.never], className="says nt") if answer.never else None,
     ]  # fmt: skip
     if answer.middle is not None and answer.swings:
-        title = f"What moves the break-even of {answer.pair}: each price 20 % lower and higher"
+        title = f"What moves the break-even of {answer.pair}: each figure 20 % lower and higher"
         height = 60 + 36 * len(answer.swings)
         moved = curve.tornado(answer.swings, answer.middle, height=height, x_title="tokens per day")
         rows = [[what, quantity.count(low), quantity.count(high)] for what, low, high in answer.swings]
         parts += [html.H3(title, className="none"), _graph(moved, title),
-                  simple_table("Tornado", ("Price", "at -20 %", "at +20 %"), rows, (1, 2))]  # fmt: skip
+                  simple_table("Tornado", ("Figure", "at -20 %", "at +20 %"), rows, (1, 2))]  # fmt: skip
     return html.Div(parts)
 
 

@@ -111,8 +111,9 @@ def test_three_plans_cross_where_their_bills_meet():
     assert found.pair == "Own and API"
     assert found.middle == pytest.approx(20_000 / 14 * 1e6 / 30)
     assert max(found.bills["API"]) > max(found.bills["Own"])
-    _, low, high = found.swings[0]
+    what, low, high = found.swings[0]
     assert low != high
+    assert what in {"API, $ per 1M tokens", "Own, $ a month", "Own, $ per 1M tokens"}
 
 
 def test_hours_are_the_sum_over_the_grid():
