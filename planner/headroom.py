@@ -24,7 +24,7 @@ from planner.means import mean_figure
 from planner.mix import Mix
 from planner.sim import Twin
 from planner.slo import Slo
-from planner.telemetry import LeftOut, first_value, mix_seen, most_running, scrape_interval_s, steps_seen
+from planner.telemetry import LeftOut, first_value, mix_seen, most_running, steps_seen
 from probe_engine.sched import SchedulerConfig
 
 LOAD_WINDOW = "2m"
@@ -229,4 +229,4 @@ def _with_crossing(pool: PoolHeadroom) -> PoolHeadroom:
     )
 
 
-__all__ = ["Forecast", "LeftOut", "PoolHeadroom", "live_headroom", "scrape_interval_s"]
+__all__ = ["Forecast", "LeftOut", "PoolHeadroom", "live_headroom"]

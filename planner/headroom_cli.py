@@ -46,8 +46,9 @@ def headroom(
     interval: Annotated[
         str, typer.Option(help="With --watch: time between two rounds.", envvar="LOADLINE_PLAN_INTERVAL")
     ] = "60s",
-    window: Annotated[
-        str, typer.Option(help="How far back step times and lengths are taken from.", envvar="LOADLINE_PLAN_WINDOW")
+    look_back: Annotated[
+        str,
+        typer.Option(help="How far back step times and lengths are taken from.", envvar="LOADLINE_PLAN_LOOK_BACK"),
     ] = "15m",
     slo: opt.SloPath = None,
     ttft_p95: opt.TtftP95 = None,
@@ -67,7 +68,7 @@ def headroom(
         from collector.client import Client
         from planner.answers.headroom import headroom_report, headroom_series
 
-        interval_s, window_s = _seconds("--interval", interval), _seconds("--window", window)
+        interval_s, window_s = _seconds("--interval", interval), _seconds("--look-back", look_back)
         promise = opt.promise(slo, **opt.slo_limits(ttft_p95, itl_p95, e2e_p95, success, goodput))
         token = _token(source_token_file)
         with (

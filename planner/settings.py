@@ -31,6 +31,6 @@ class PlanSettings(BaseModel):
 
     headroom: bool = Field(True, description="whether the headroom of each pool is worked out and written back")
     interval: Annotated[str, AfterValidator(_duration)] = Field("60s", description="time between two rounds")
-    window: Annotated[str, AfterValidator(_duration)] = Field(
+    look_back: Annotated[str, AfterValidator(_duration)] = Field(
         "15m", description="how far back step times and lengths are taken from"
     )

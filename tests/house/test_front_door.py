@@ -48,7 +48,7 @@ def test_the_planner_writes_the_headroom_of_the_same_promise_back_to_the_collect
         "LOADLINE_PLAN_SOURCE": "http://127.0.0.1:9191",
         "LOADLINE_PLAN_SLO": str(tmp_path / "loadline.toml"),
         "LOADLINE_PLAN_INTERVAL": "30s",
-        "LOADLINE_PLAN_WINDOW": "15m",
+        "LOADLINE_PLAN_LOOK_BACK": "15m",
     }
     assert "plan" not in environments("[plan]\nheadroom = false\n", tmp_path)
 

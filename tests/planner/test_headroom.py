@@ -18,7 +18,7 @@ from collector.signals import detect
 from planner.calibrate import from_history
 from planner.capacity import find_capacity
 from planner.errors import ModelError
-from planner.headroom import PoolHeadroom, live_headroom, scrape_interval_s
+from planner.headroom import PoolHeadroom, live_headroom
 from planner.latency import LinearModel
 from planner.sim import Twin
 from planner.sim.clock import Clock
@@ -26,7 +26,7 @@ from planner.sim.pace import to_s
 from planner.sim.replica import Replica
 from planner.sim.router import least_load
 from planner.slo import Slo
-from planner.telemetry import LeftOut, Seen, steps_seen
+from planner.telemetry import LeftOut, Seen, scrape_interval_s, steps_seen
 from planner.trace import Trace, from_lengths
 from probe_engine.sched import Request, SchedulerConfig, StepStats
 

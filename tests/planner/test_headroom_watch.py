@@ -144,7 +144,7 @@ def test_a_source_that_is_away_is_one_line_and_exit_code_2() -> None:
     assert "127.0.0.1:9" in line
 
 
-@pytest.mark.parametrize(("option", "value"), [("--interval", "soon"), ("--window", "0s")])
+@pytest.mark.parametrize(("option", "value"), [("--interval", "soon"), ("--look-back", "0s")])
 def test_a_duration_that_is_none_is_named(option: str, value: str) -> None:
     done = CliRunner().invoke(app, ["headroom", option, value])
     assert done.exit_code == 2
