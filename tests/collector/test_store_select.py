@@ -150,3 +150,17 @@ def test_a_scan_gives_what_a_select_gives_in_smaller_pieces(tmp_path: Path) -> N
         assert len(pieces) > 1
         assert sum((piece.labels for piece in pieces), ()) == whole.labels
         assert np.concatenate([piece.values for piece in pieces], axis=1).tobytes() == whole.values.tobytes()
+
+
+def test_a_head_of_several_full_matrices_is_read_and_cut_as_one(tmp_path: Path) -> None:
+    layout = [from_mapping({"__name__": "m", "i": str(i)}) for i in range(9_000)]
+    with Store.open(tmp_path, block_ms=100_000, retention_ms=None) as store:
+        for step in range(70):
+            store.append_scrape("target", layout, 1_000 * step, np.full(len(layout), float(step)))
+        matchers = [Matcher("__name__", "=", "m"), Matcher("i", "=~", "7|8999")]
+        for _ in range(2):
+            (group,) = store.select(matchers, 0, 10**9)
+            assert group.timestamps_ms.tolist() == list(range(0, 70_000, 1_000))
+            assert (group.values == np.arange(70.0)[:, None]).all()
+            store.cut(200_000)
+        assert store.stats().head_samples == 0
