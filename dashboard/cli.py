@@ -110,3 +110,36 @@ def serve(
     except DashboardError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from error
+
+
+@app.command()
+def export(
+    grafana: Annotated[bool, option("grafana", "As Grafana dashboards, the only form there is.")] = False,
+    out: Annotated[Path, option("out", "Folder for the files, one a page.")] = Path("grafana"),
+    source: Annotated[
+        str | None, option("source", "Server whose metrics decide what is asked; without it, --dialect does.")
+    ] = None,
+    source_token_file: Annotated[
+        Path | None, option("source_token_file", "File with the bearer token of the source.")
+    ] = None,
+    dialect: Annotated[
+        list[str] | None, option("dialect", "Engine or exporter to ask for, such as vllm; repeatable (loadline).")
+    ] = None,
+    slo: Annotated[Path | None, option("slo", "TOML file with the promise, whose limits become thresholds.")] = None,
+) -> None:
+    """Write the pages as dashboards for Grafana: the same charts over the same PromQL, to import there."""
+    from collector.model.errors import SourceError
+    from dashboard.errors import DashboardError
+    from dashboard.exporting import write_grafana
+
+    if not grafana:
+        _refuse("say in which form: --grafana")
+    try:
+        write_grafana(out, source, source_token_file, tuple(dialect or ()), slo, sys.stdout, sys.stderr)
+    except (DashboardError, SourceError, OSError) as error:
+        _refuse(str(error))
+
+
+def _refuse(why: str) -> None:
+    typer.echo(f"loadline dashboard export: {why}", err=True)
+    raise typer.Exit(2)

@@ -9,7 +9,7 @@
   const RANGES = { '15m': 900, '1h': 3600, '6h': 21600, '24h': 86400, '7d': 604800 };
   const DEFAULT_RANGE = '1h';
   const SHARED = ['range', 'from', 'to', 'pool', 'engine', 'replica', 'tenant', 'lang'];
-  const GIVE_UP_MS = 20000;
+  const GIVE_UP_MS = 20000, SHARED_MS = 1100;
   let count = 0, askedAt = 0, waiting = false, stamp = null, stampedAt = 0;
 
   const words = window.loadline.words;
@@ -24,7 +24,12 @@
     waiting = true; askedAt = Date.now();
     return { n: ++count, search: location.search, offset_s: offset() };
   }
-  function refresh() { if (window.dash_clientside && dash_clientside.set_props) dash_clientside.set_props('tick', { data: next() }); }
+  /* the server gives one answer to all for a second: the same answer again would tell nothing, not even that it came */
+  function refresh() {
+    const early = stamp ? SHARED_MS - (performance.now() - stampedAt) : 0;
+    if (early > 0) { clearTimeout(refresh.timer); refresh.timer = setTimeout(refresh, early); return; }
+    if (window.dash_clientside && dash_clientside.set_props) dash_clientside.set_props('tick', { data: next() });
+  }
 
   function go(path, query) {
     const text = query.toString();
