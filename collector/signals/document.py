@@ -117,13 +117,17 @@ def _read_telling(text: str, path: str) -> Node:
     try:
         return _read(text, path, yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        line, column = _place(error.problem_mark or error.context_mark)
         raise DocumentError(path, line, column, f"not YAML: {error.problem or error.context}") from error
     except yaml.YAMLError as error:
         raise DocumentError(path, 1, 1, f"not YAML: {error}") from error
     except RecursionError as error:
         raise DocumentError(path, 1, 1, "nested too deeply to be read") from error
+
+
+def _place(mark: Any) -> tuple[int, int]:
+    """Line and column of one of PyYAML's or libyaml's marks, from 1."""
+    return (mark.line + 1, mark.column + 1) if mark else (1, 1)
 
 
 def _refuse_depth(text: str, path: str) -> None:
@@ -133,9 +137,8 @@ def _refuse_depth(text: str, path: str) -> None:
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
-                mark = event.start_mark
-                reason = f"nested too deeply: more than {MAX_DEPTH} levels"
-                raise DocumentError(path, mark.line + 1, mark.column + 1, reason)
+                line, column = _place(event.start_mark)
+                raise DocumentError(path, line, column, f"nested too deeply: more than {MAX_DEPTH} levels")
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 
