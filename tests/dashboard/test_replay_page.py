@@ -8,7 +8,7 @@ from threading import Thread
 import numpy as np
 import pytest
 
-from benchmarks._mock_openai import Mock, listen
+from benchmarks._mock_openai import Mock, serving
 from collector.client import Client
 from dashboard import quantity
 from dashboard.access import Access
@@ -35,11 +35,10 @@ def openai():
     told = SimpleQueue()
 
     async def answer():
-        server, url = await listen(Mock())
-        stop = asyncio.Event()
-        told.put((url, asyncio.get_running_loop(), stop))
-        await stop.wait()
-        server.close()
+        async with serving(Mock()) as url:
+            stop = asyncio.Event()
+            told.put((url, asyncio.get_running_loop(), stop))
+            await stop.wait()
 
     thread = Thread(target=lambda: asyncio.run(answer()))
     thread.start()
