@@ -1,9 +1,9 @@
 """What a fit would have been on other evidence of the same engine: refits on resampled stretches of the rows.
 
-Steps near each other are slow together, so whole stretches are drawn, not rows (a block bootstrap). Few stretches
-tell too little of their own spread: deviations from the fit are widened as cluster-robust errors are, by the root of
-``stretches / (stretches - 1)`` and by how much wider Student's t of so many stretches is than the normal (Cameron,
-Gelbach and Miller, 2008).
+Steps near each other are slow together, so whole stretches are drawn, not rows (a block bootstrap). Few stretches tell
+too little of their own spread, and the costs were fitted to that spread too: deviations from the fit are widened by
+the root of ``stretches / freedom`` and by how much wider Student's t of so much freedom is than the normal (Cameron and
+Miller, 2015), where each cost takes one degree of freedom, half of them at most.
 """
 
 from collections.abc import Callable
@@ -30,10 +30,15 @@ def refits(costs: FloatArray, stretches: int, refit: Callable[[IntArray], FloatA
         return np.zeros((0, len(costs)))
     draw = np.random.default_rng(_SEED)
     found = np.array([refit(draw.integers(0, stretches, stretches)) for _ in range(DRAWS)])
-    return np.asarray(np.maximum(costs + widening(stretches) * (found - costs), 0.0))
+    return np.asarray(np.maximum(costs + widening(stretches, int((costs > 0).sum())) * (found - costs), 0.0))
 
 
-def widening(stretches: int) -> float:
+def freedom(stretches: int, costs: int) -> int:
+    """Degrees of freedom that so many stretches (at least two) have after a fit of so many costs."""
+    return stretches - min(max(costs, 1), stretches // 2)
+
+
+def widening(stretches: int, costs: int) -> float:
     """By how much deviations of refits on so many stretches (at least two) are widened."""
-    tail = 0.5 + LEVEL / 2
-    return float(np.sqrt(stretches / (stretches - 1)) * stdtrit(stretches - 1, tail) / ndtri(tail))
+    left, tail = freedom(stretches, costs), 0.5 + LEVEL / 2
+    return float(np.sqrt(stretches / left) * stdtrit(left, tail) / ndtri(tail))

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from planner.latency import COSTS
+from planner.resample import freedom
 from planner.result import FloatArray, IntArray
 from planner.sim.simulate import Played, Twin, play
 from planner.trace import Trace
@@ -60,9 +62,12 @@ def doubted(twin: Twin, number: int, seed: int = 0) -> Twin:
 
 
 def _redrawn(stretches: FloatArray) -> tuple[float, ...]:
-    """Factors of mean 1, (stretches, steps) as one row, wider by what so few stretches hide of their spread."""
+    """Factors of mean 1, (stretches, steps) as one row; stretches differ more by what the fit's costs took of that."""
     rows = len(stretches)
-    factors = np.maximum(stretches, 1e-3).ravel() ** np.sqrt(rows / (rows - 1))
+    logs = np.log(np.maximum(stretches, 1e-3))
+    level = logs.mean(axis=1, keepdims=True)
+    logs += (np.sqrt(rows / freedom(rows, len(COSTS))) - 1) * (level - level.mean())
+    factors = np.exp(logs).ravel()
     return tuple((factors / factors.mean()).tolist())
 
 

@@ -51,5 +51,6 @@ def test_a_fit_on_less_than_two_stretches_has_no_draws() -> None:
 
 
 def test_few_stretches_are_widened_as_students_t_is() -> None:
-    assert widening(2) == pytest.approx(np.sqrt(2) * 6.3138 / 1.6449, rel=1e-3)
-    assert widening(2000) == pytest.approx(1.0, abs=0.002)
+    assert widening(2, 5) == pytest.approx(np.sqrt(2) * 6.3138 / 1.6449, rel=1e-3)
+    assert widening(14, 5) == pytest.approx(np.sqrt(14 / 9) * 1.8331 / 1.6449, rel=1e-3)
+    assert widening(5000, 5) == pytest.approx(1.0, abs=0.002)
