@@ -25,7 +25,7 @@ _CLIP = 3.0
 _OVERSHOOT = 1.166
 _LEAST_BATCHES = 8
 _MOST_SLACK = 1.0
-_CAUTION = 2.0  # means of clipped times have longer tails than the normal ones that the limit is worked out for
+_CAUTION = 5.0  # means of clipped times have longer tails than normal ones, and their spread is known from few of them
 
 
 @dataclass(frozen=True, slots=True)

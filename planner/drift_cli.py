@@ -64,7 +64,7 @@ def drift(
             opt.note(f"wrote {recalibrate}")
         if write_to is not None:
             with Client(write_to) as client:
-                client.write(drift_series(found, pool or fitted.engine.get("model", ""), time.time()))
+                client.write(drift_series(found, pool or fitted.engine.get("model", ""), time.time(), again))
         opt.deliver(drift_report(fitted, found, seen.source, again), as_json=as_json, html=html)
         if found.drifting:
             raise typer.Exit(1)

@@ -51,9 +51,14 @@ def drift_report(model: StepModel, found: Drift, source: str, again: StepModel |
     )
 
 
-def drift_series(found: Drift, pool: str, time_s: float) -> Iterator[Series]:
-    """One sample each of the twin's error since the last alarm, and of whether there was one."""
+def drift_series(found: Drift, pool: str, time_s: float, again: StepModel | None = None) -> Iterator[Series]:
+    """One sample each of the twin's error since the last alarm, and of whether there was one.
+
+    With a model that was calibrated ``again``, also its error on what it was not fitted on: before and after.
+    """
     values = {"loadline_twin_error_ratio": found.recent_error_ratio, "loadline_twin_drift": float(found.drifting)}
+    if again is not None:
+        values["loadline_twin_recalibrated_error_ratio"] = (again.held_out or again.fit).bias
     for name, value in values.items():
         labels = ((METRIC_NAME, name), ("pool", pool)) if pool else ((METRIC_NAME, name),)
         yield Series(labels, np.array([round(time_s * 1000)], dtype=np.int64), np.array([value]))

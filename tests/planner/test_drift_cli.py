@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 from planner.answers.drift import drift_series
 from planner.cli import app
 from planner.drift import watch
+from planner.fit import fit
 from planner.latency import LinearModel, read_model
 from planner.result import Observation
 from probe_engine.sched import StepStats
@@ -74,3 +75,13 @@ def test_error_and_state_become_series_of_their_pool(folder: Path) -> None:
     assert error.values.tolist() == pytest.approx([-0.2], abs=0.02)
     assert state.labels == (("__name__", "loadline_twin_drift"), ("pool", "tiny"))
     assert (state.timestamps_ms.tolist(), state.values.tolist()) == ([100_000], [1.0])
+
+
+def test_after_recalibration_the_error_before_and_after_become_series(folder: Path) -> None:
+    steps = [Observation.model_validate(one) for one in json.loads((folder / "slower.json").read_text())["steps"]]
+    found = watch(read_model(folder / "model.json"), steps)
+    again = fit(found.recent(steps), source="since the alarm")
+    before, _, after = drift_series(found, "tiny", time_s=100.0, again=again)
+    assert after.labels == (("__name__", "loadline_twin_recalibrated_error_ratio"), ("pool", "tiny"))
+    assert before.values[0] == pytest.approx(-0.2, abs=0.02)
+    assert after.values[0] == pytest.approx(0.0, abs=0.02)
