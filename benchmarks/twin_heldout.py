@@ -104,10 +104,9 @@ def main() -> None:
             recorded = WAYS[way](given, planned, keep)
         learnt = [one for one in recorded if one.workload.name in SEEN]
         model = merge([from_run(one.run, one.workload.name) for one in learnt]).fit()
-        for figure in figures(model, [one for one in recorded if one.workload.name not in SEEN]):
-            figure["what"] = f"{way}: {figure['what']}"
-            print(f"{figure['what']:<70} {figure['ours']:>9,.1f} {figure['unit']}", flush=True)
-            rows.append(figure)
+        errors = dict(errors_of(model, [one for one in recorded if one.workload.name not in SEEN]))
+        print(table(way, errors), flush=True)
+        rows += [{**figure, "what": f"{way}: {figure['what']}"} for figure in figures(errors)]
     print(json.dumps({"benchmark": "twin_heldout", "rows": rows}))
 
 
@@ -224,20 +223,42 @@ class Quiet:
         """Nothing."""
 
 
-def figures(model: StepModel, tested: Sequence[Recorded]) -> Iterator[dict[str, object]]:
-    """Signed errors per workload, percent (above 0 the twin is too slow), then medians of their sizes."""
-    sizes: dict[tuple[str, str], list[float]] = {key: [] for key in GOALS}
+Errors = dict[str, tuple[float, ...]]
+"""Signed errors of each workload, percent (above 0 the twin is too slow), in the order of ``GOALS``."""
+
+
+def errors_of(model: StepModel, tested: Sequence[Recorded]) -> Iterator[tuple[str, tuple[float, ...]]]:
+    """Workload and errors, means over the twin's seeds."""
     for one in tested:
         trace, fleet = one.workload.trace(one.seed), Twin.of(model)
         found = [compare(one.run, simulate(trace, fleet, seed=seed)) for seed in range(SEEDS)]
-        for (metric, percentile), errors in sizes.items():
-            error = float(np.mean([seeded.metrics[metric].error[percentile] for seeded in found])) * 100
-            errors.append(abs(error))
-            yield row(f"{one.workload.name}: {WORDS[metric]} {percentile}, error", error)
-    for (metric, percentile), errors in sizes.items():
-        goal = GOALS[metric, percentile]
-        yield row(f"median of {len(errors)}: {WORDS[metric]} {percentile} (goal {goal:g})", median(errors))
-    yield row("TTFT p99 over all, largest error", float(np.max(sizes["ttft_sent_s", "p99"])))
+        means = (np.mean([seeded.metrics[metric].error[q] for seeded in found]) for metric, q in GOALS)
+        yield one.workload.name, tuple(float(mean) * 100 for mean in means)
+
+
+def table(way: str, errors: Errors) -> str:
+    """A line per workload, then medians of the sizes, the goals, and whether they are met."""
+    names = [f"{WORDS[metric]} {q}" for metric, q in GOALS]
+    medians = [median(abs(one) for one in column) for column in zip(*errors.values(), strict=True)]
+    lines = [f"{way}: error of the twin, %".ljust(26) + "".join(name.rjust(20) for name in names)]
+    lines += [name.ljust(26) + "".join(f"{one:+20.1f}" for one in found) for name, found in errors.items()]
+    lines.append("median of the sizes".ljust(26) + "".join(f"{one:20.1f}" for one in medians))
+    lines.append("goal".ljust(26) + "".join(f"{goal:20.1f}" for goal in GOALS.values()))
+    kept = ["yes" if one <= goal else "no" for one, goal in zip(medians, GOALS.values(), strict=True)]
+    lines.append("kept".ljust(26) + "".join(one.rjust(20) for one in kept))
+    return "\n".join(lines)
+
+
+def figures(errors: Errors) -> Iterator[dict[str, object]]:
+    """Signed errors per workload, then medians of their sizes."""
+    for at, (metric, q) in enumerate(GOALS):
+        for name, found in errors.items():
+            yield row(f"{name}: {WORDS[metric]} {q}, error", found[at])
+    for at, ((metric, q), goal) in enumerate(GOALS.items()):
+        sizes = [abs(found[at]) for found in errors.values()]
+        yield row(f"median of {len(sizes)}: {WORDS[metric]} {q} (goal {goal:g})", median(sizes))
+    largest = max(abs(found[list(GOALS).index(("ttft_sent_s", "p99"))]) for found in errors.values())
+    yield row("TTFT p99 over all, largest error", largest)
 
 
 def row(what: str, percent: float) -> dict[str, object]:
