@@ -178,6 +178,7 @@ def fleet(
             "alerts_token_file": settings["dashboard"].alerts_token_file
             or alerts.operator_token_file
             or alerts.auth_token_file,
+            "replay_targets": settings["dashboard"].replay_targets or (urls["gateway" if fronted else "engine"],),
         },
     }
     if fronted:

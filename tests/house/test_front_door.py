@@ -19,6 +19,7 @@ def test_the_parts_find_each_other_on_the_ports_of_the_file(tmp_path):
     assert told["dashboard"]["LOADLINE_DASHBOARD_SOURCE"] == "http://127.0.0.1:9191"
     assert told["engine"]["LOADLINE_ENGINE_OTLP_ENDPOINT"] == "http://127.0.0.1:9191"
     assert told["traffic"]["LOADLINE_REPLAY_TARGET"] == "http://127.0.0.1:8001"
+    assert told["dashboard"]["LOADLINE_DASHBOARD_REPLAY_TARGETS"] == "http://127.0.0.1:8001"
 
 
 def test_further_targets_are_scraped_beside_the_fleets_own(tmp_path):
@@ -65,6 +66,7 @@ def test_a_gateway_stands_between_the_traffic_and_the_engine_when_it_is_wanted(t
     assert told["gateway"]["LOADLINE_GATEWAY_ROUTING"] == "prefix"
     assert told["traffic"]["LOADLINE_REPLAY_TARGET"] == "http://127.0.0.1:8009"
     assert "http://127.0.0.1:8009/metrics,job=gateway" in told["collector"]["LOADLINE_COLLECTOR_SCRAPE"]
+    assert told["dashboard"]["LOADLINE_DASHBOARD_REPLAY_TARGETS"] == "http://127.0.0.1:8009"
     assert "LOADLINE_GATEWAY_ENABLED" not in told["gateway"]
 
 
