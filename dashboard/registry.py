@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 
 from dashboard.page import Page
 
@@ -35,5 +34,4 @@ def pages_of(groups: Sequence[Group]) -> tuple[Page, ...]:
 
 
 def _pages(names: Sequence[str]) -> list[Page]:
-    found = [f"dashboard.pages.{name}" for name in names]
-    return [import_module(name).PAGE for name in found if find_spec(name) is not None]
+    return [import_module(f"dashboard.pages.{name}").PAGE for name in names]
