@@ -102,9 +102,7 @@ def served(config: SchedulerConfig, trace: Trace, texts: list[list[int]]) -> Tim
             tokens = int(trace.output_tokens[coming])
             arrival_s = due_us[coming] / 1e6
             sampling = SamplingParams(temperature=0.0)
-            engine.add(
-                Generation(str(coming), texts[coming], tokens, arrival_s, sampling=sampling, ignore_eos=True)
-            )
+            engine.add(Generation(str(coming), texts[coming], tokens, arrival_s, sampling=sampling, ignore_eos=True))
             coming += 1
         engine.step()
         if engine.stalled:
