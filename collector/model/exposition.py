@@ -151,7 +151,7 @@ class ScrapeParser:
             self._layout,
             values,
             self._changed(page),
-            tuple(page.errors),
+            tuple(sorted(page.errors, key=lambda error: error.line)),  # a value is looked at after the lines
             page.bad_lines,
             dropped,
             _times_ms(numbers, page) if page.stamps else {},
