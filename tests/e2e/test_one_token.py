@@ -55,6 +55,8 @@ class Timelines:
     def __init__(self) -> None:
         self.kept: list[RequestTimeline] = []
 
+    def started(self, phases_s: dict[str, float]) -> None: ...
+
     def finished(self, generation: Generation, output: TokenOutput) -> None:
         assert output.request is not None
         self.kept.append(output.request.timeline)
