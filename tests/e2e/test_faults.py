@@ -121,13 +121,26 @@ class House:
     def in_state(self, name: str, *states: str) -> dict[str, Any]:
         return eventually(lambda: self.response(name), lambda one: one is not None and one["state"] in states)
 
-    def asks(self, requests: int, tokens: int) -> "ThreadPoolExecutor":
-        """Send requests through the gateway, each ``tokens`` long, and do not wait for them."""
-        pool = ThreadPoolExecutor(requests)
-        for number in range(requests):
+    @contextmanager
+    def asked(self, clients: int, tokens: int) -> Iterator[None]:
+        """That many clients ask through the gateway, one request of ``tokens`` after the other, while this is open."""
+        over = threading.Event()
+
+        def client(number: int) -> None:
             body = {"model": "tiny", "prompt": f"{number} " * 40, "max_tokens": tokens, "ignore_eos": True}
-            pool.submit(HTTP.post, f"{self.url('gateway')}/v1/completions", json=body)
-        return pool
+            for _ in range(500):
+                if over.is_set():
+                    return
+                answer = HTTP.post(f"{self.url('gateway')}/v1/completions", json=body)
+                over.wait(0 if answer.status_code == 200 else 0.2)
+
+        with ThreadPoolExecutor(clients) as pool:
+            for number in range(clients):
+                pool.submit(client, number)
+            try:
+                yield
+            finally:
+                over.set()
 
 
 def eventually(ask: Callable[[], Any], wanted: Callable[[Any], bool]) -> Any:
@@ -220,7 +233,7 @@ headroom = false
 
 @pytest.mark.timeout(120)
 def test_out_of_memory_a_full_kv_cache_tightens_the_gateways_limits_until_it_is_over(house: House):
-    with house.asks(requests=12, tokens=300):
+    with house.asked(clients=12, tokens=300):
         eventually(lambda: house.firing("KVExhausted"), bool)
         acted = house.in_state("KVExhausted", "acted")
         assert house.gateway_state()["limits"]["model_concurrency"] == 1
@@ -232,7 +245,7 @@ def test_out_of_memory_a_full_kv_cache_tightens_the_gateways_limits_until_it_is_
 
 @pytest.mark.timeout(120)
 def test_latency_waits_for_a_click_and_then_the_breaker_opens(house: House):
-    with house.asks(requests=12, tokens=300):
+    with house.asked(clients=12, tokens=300):
         eventually(lambda: house.firing("Slow"), bool)
         waiting = house.in_state("Slow", "waiting")
         assert waiting["allowed"] == ["confirm", "dismiss"]
