@@ -547,9 +547,9 @@ ARGUMENTS = (
 PATIENCE_MS = 60_000
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
-    """Debian's Chromium; skips where there is none, but in CI."""
+    """Debian's Chromium; skips where there is none, but in CI. While it lives no other event loop can run here."""
     if not CHROMIUM.exists() and os.environ.get("CI") != "true":
         pytest.skip(f"no browser: {CHROMIUM} is missing")
     from playwright.sync_api import expect, sync_playwright
