@@ -50,7 +50,7 @@ def decision(output: SchedulerOutput) -> tuple[Decision, tuple[str, ...]]:
 
 @dataclass
 class Timed:
-    """A runner that carries steps out with the real model; each takes made whole microseconds, on every machine alike."""
+    """A runner that carries steps out with the real model; each takes made microseconds, on every machine alike."""
 
     runner: Runner
     draw: np.random.Generator = field(default_factory=lambda: np.random.default_rng(3))
