@@ -138,10 +138,11 @@ class Reader:
         alone = [selection.alone]
         alike = []
         with self._state.lock:
+            outdated = selection.version != self._state.version  # a cut came between: other blocks, other chunks
             scraped = [(selection.scraped, View(group.chunks, group.head.rows())) for group in selection.groups]
             for some in selection.alike:
                 rows = _one_after_the_other([block.rows() for block in some.blocks if block.length])
-                if rows is None or any(chunk.holes for chunk in some.chunks):
+                if outdated or rows is None or any(chunk.holes for chunk in some.chunks):
                     alone.append(some.wanted.ids)
                 else:
                     alike.append((some.wanted, View(some.chunks, rows)))
