@@ -6,7 +6,7 @@ time it took, where that is told) and lengths are missing, to be drawn from anot
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -50,10 +50,15 @@ def _log_lines(source: Source) -> Iterator[tuple[int, int, bytes, str]]:
 
 
 def _text_chunks(source: Source) -> Iterator[Chunk]:
+    return _rows_of_lines(source, _access)
+
+
+def _rows_of_lines(source: Source, read: Callable[[str, Source], Row]) -> Iterator[Chunk]:
+    """The rows that ``read`` makes of the lines; those for which it raises BadRow are set aside."""
     gather = Gather()
     for line, offset, raw, text in _log_lines(source):
         try:
-            row = _access(text, source)
+            row = read(text, source)
         except BadRow as bad:
             source.ledger.set_aside(line, offset, str(bad), raw)
             continue
@@ -115,17 +120,7 @@ def _status(code: int) -> str:
 
 
 def _vllm_chunks(source: Source) -> Iterator[Chunk]:
-    gather = Gather()
-    for line, offset, raw, text in _log_lines(source):
-        try:
-            row = _received(text, source)
-        except BadRow as bad:
-            source.ledger.set_aside(line, offset, str(bad), raw)
-            continue
-        source.ledger.accepted += 1
-        gather.add(line, row)
-        yield from gather.chunks(CHUNK_ROWS)
-    yield from gather.chunks()
+    return _rows_of_lines(source, _received)
 
 
 def _received(text: str, source: Source) -> Row:
