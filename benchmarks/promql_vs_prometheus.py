@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks._llm_series import Target, targets
-from benchmarks._servers import Server, start
+from benchmarks._query_servers import Server, start
 from collector.model.labels import Labels, from_mapping
 from collector.model.remote_write import CONTENT_HEADERS, encode
 from collector.model.series import Series
