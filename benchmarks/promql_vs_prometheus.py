@@ -1,11 +1,12 @@
 """PromQL over HTTP beside the real Prometheus and VictoriaMetrics: same samples, same queries, answers compared.
 
     python -m benchmarks.promql_vs_prometheus [--interval-s 15] [--hours 24] [--full] [--pushed] [--only WORD]
-                                              [--keep DIR]
+                                              [--in-a-row 8] [--keep DIR]
 
 2,000 series; the peers get them by remote write, our collector finds them in its store as if scraped, or gets them by
 remote write, too, with ``--pushed``. All are started here on free ports of the loopback and stopped again by their
-process ids. For each query they are asked in turn, one answer each, so that what disturbs the machine disturbs all.
+process ids. For each query they take turns of eight answers, so that what disturbs the machine disturbs all;
+``--in-a-row 1`` is a turn for each answer, between which the others fill the processor's caches.
 Our answers are those of ``--no-left-open``, so that they must equal Prometheus 2's. VictoriaMetrics extrapolates
 otherwise by design: only its times are compared. ``--full`` is a sample every 5 s, 34.6 million of them, and tells
 bytes per sample and memory as well. ``--keep`` leaves the data in DIR and finds it there the next time.
@@ -36,7 +37,7 @@ from collector.store import Store
 Answer = dict[Labels, dict[int, float]]
 Rows = list[dict[str, object]]
 
-REPEATS = 11
+ANSWERS = 24
 TOLERANCE = 1e-9
 PER_REQUEST = 120
 """Samples of each series in one remote write."""
@@ -102,7 +103,7 @@ def ask(server: Server, query: Query, end_ms: int) -> bytes:
         params |= {"start": str(end_s - query.hours * 3600), "end": str(end_s), "step": str(query.step_s)}
     else:
         params["time"] = str(end_s)
-    return server.client.get(path, params=params).raise_for_status().content
+    return server.request("GET", path, params)
 
 
 def answer_of(body: bytes) -> Answer:
@@ -115,19 +116,29 @@ def answer_of(body: bytes) -> Answer:
     }
 
 
-def measure(servers: Sequence[Server], query: Query, end_ms: int) -> list[Asked]:
-    """Every server's figures, after one answer each that warms up."""
+def measure(servers: Sequence[Server], query: Query, end_ms: int, in_a_row: int) -> list[Asked]:
+    """Every server's figures. The first answer of a turn warms up, where a turn has more than one."""
+    times: list[list[float]] = [[] for _ in servers]
+    used_s = [0.0 for _ in servers]
     for server in servers:
         ask(server, query, end_ms)
-    times: list[list[float]] = [[] for _ in servers]
-    before = [server.cpu_s() for server in servers]
-    for _ in range(REPEATS):
-        for server, found in zip(servers, times, strict=True):
-            began = time.perf_counter()
-            ask(server, query, end_ms)
-            found.append((time.perf_counter() - began) * 1000)
-    used_s = [server.cpu_s() - begun_s for server, begun_s in zip(servers, before, strict=True)]
-    return [Asked(statistics.median(found), used * 1000 / REPEATS) for found, used in zip(times, used_s, strict=True)]
+    rounds = math.ceil(ANSWERS / in_a_row)
+    for _ in range(rounds):
+        for which, server in enumerate(servers):
+            begun_s = server.cpu_s()
+            found = [_seconds_of(server, query, end_ms) for _ in range(in_a_row)]
+            used_s[which] += server.cpu_s() - begun_s
+            times[which] += found[1:] or found
+    answers = rounds * in_a_row
+    return [
+        Asked(statistics.median(found) * 1000, used * 1000 / answers) for found, used in zip(times, used_s, strict=True)
+    ]
+
+
+def _seconds_of(server: Server, query: Query, end_ms: int) -> float:
+    began_s = time.perf_counter()
+    ask(server, query, end_ms)
+    return time.perf_counter() - began_s
 
 
 def fill_store(folder: Path, data: Sequence[Target], hours: float) -> None:
@@ -152,7 +163,7 @@ def send(server: Server, data: Sequence[Target]) -> None:
                 Series(labels, target.timestamps_ms[part], column)
                 for labels, column in zip(target.labels, columns, strict=True)
             )
-            server.client.post("/api/v1/write", content=body, headers=CONTENT_HEADERS).raise_for_status()
+            server.request("POST", "/api/v1/write", {}, body, CONTENT_HEADERS)
 
 
 def differing_points(ours: Answer, theirs: Answer) -> int:
@@ -167,7 +178,7 @@ def differing_points(ours: Answer, theirs: Answer) -> int:
     return count
 
 
-def compare(servers: Sequence[Server], end_ms: int, only: str) -> tuple[Rows, int]:
+def compare(servers: Sequence[Server], end_ms: int, only: str, in_a_row: int) -> tuple[Rows, int]:
     """A row for each query and peer, and the points at which ours, the first, differs from Prometheus."""
     rows: Rows = []
     found: dict[str, list[Asked]] = {server.name: [] for server in servers}
@@ -176,7 +187,7 @@ def compare(servers: Sequence[Server], end_ms: int, only: str) -> tuple[Rows, in
     for what, query in QUERIES.items():
         if only not in what:
             continue
-        ours, *peers = figures = measure(servers, query, end_ms)
+        ours, *peers = figures = measure(servers, query, end_ms, in_a_row)
         for server, asked in zip(servers, figures, strict=True):
             found[server.name].append(asked)
         line = f"{what:42}" + "".join(f" {asked.wall_ms:15.2f} {asked.cpu_ms:7.2f}" for asked in figures)
@@ -260,7 +271,7 @@ def load(servers: Sequence[Server], data: Sequence[Target]) -> None:
             file=sys.stderr,
         )
         if server.name == "VictoriaMetrics":
-            server.client.get("/internal/force_merge").raise_for_status()
+            server.request("GET", "/internal/force_merge", {})
 
 
 @contextmanager
@@ -282,6 +293,7 @@ def main() -> int:
     parser.add_argument("--full", action="store_true", help="a sample every 5 s; sizes in memory and on disk, too")
     parser.add_argument("--pushed", action="store_true", help="ours gets its samples by remote write, too")
     parser.add_argument("--only", default="", help="queries whose name contains this")
+    parser.add_argument("--in-a-row", type=int, default=8, help="answers of one server before the next one's turn")
     parser.add_argument("--keep", help="folder whose data is used, and kept")
     options = parser.parse_args()
     interval_ms = 5_000 if options.full else options.interval_s * 1000
@@ -299,7 +311,7 @@ def main() -> int:
             load([ours, *peers] if options.pushed else peers, data)
             del data
             mark.write_text(str(end_ms))
-        rows, differing = compare([ours, *peers], end_ms, options.only)
+        rows, differing = compare([ours, *peers], end_ms, options.only, options.in_a_row)
         if options.full:
             rows += sizes([ours, *peers], 2_000 * steps)
     print(json.dumps({"benchmark": "promql_vs_prometheus", "rows": rows}))

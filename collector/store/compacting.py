@@ -1,4 +1,4 @@
-"""Compaction: chunks of a past day become one, and, where asked for, chunks of long ago keep few of their steps.
+"""Compaction: cut windows are joined by fours, those of a past day become one, and long ago few steps are kept.
 
 Tiles are read, joined and encoded 16 columns at a time, so memory is bounded whatever the number of series. A chunk
 with damage is left as it is. Downsampling computes nothing: the steps that stay are samples as they were scraped.
@@ -24,6 +24,9 @@ from collector.store.tiles import TILE_SERIES, TileReader, chunk_row, encode_col
 
 COMPACT_MS = 86_400_000
 DOWNSAMPLE_MS = 300_000
+JOINED_WINDOWS = 4
+"""Cut windows that become one before the day is over, so that what is read of a day is few chunks."""
+
 READ_BYTES = 16 << 20
 """Decoded tiles that are held while chunks are joined."""
 
@@ -42,22 +45,30 @@ class Compactor:
     """Joins and thins out chunks. Its caller sees to it that one thread does so at a time."""
 
     def __init__(
-        self, database: Database, state: State, publisher: Publisher, compact_ms: int, downsample_after_ms: int | None
+        self,
+        database: Database,
+        state: State,
+        publisher: Publisher,
+        block_ms: int,
+        compact_ms: int,
+        downsample_after_ms: int | None,
     ) -> None:
         self._database = database
         self._state = state
         self._publisher = publisher
-        self._compact_ms = compact_ms
+        few_ms = block_ms * JOINED_WINDOWS
+        self._windows_ms = (compact_ms,) if compact_ms % few_ms else (compact_ms, few_ms)
         self._downsample_after_ms = downsample_after_ms
         self._damaged: set[int] = set()
 
     def compact(self, now_ms: int) -> int:
         """Join and thin out what is old enough; returns how many chunks were replaced."""
-        with self._state.lock:
-            chunks = self._state.chunks()
         replaced = 0
-        for run in _runs(chunks, self._compact_ms, Cutter.settled(now_ms, self._compact_ms)):
-            replaced += self._replace(run)
+        for window_ms in self._windows_ms:
+            with self._state.lock:
+                chunks = self._state.chunks()
+            for run in _runs(chunks, window_ms, Cutter.settled(now_ms, window_ms)):
+                replaced += self._replace(run)
         if self._downsample_after_ms is not None:
             oldest_ms = now_ms - self._downsample_after_ms
             with self._state.lock:
@@ -166,14 +177,14 @@ def keep_edges(values: Float64Array, counter: bool, kept: BoolArray) -> None:
         kept[there[falls]] = kept[there[falls + 1]] = True
 
 
-def _runs(chunks: Sequence[Chunk], compact_ms: int, boundary_ms: int) -> list[_Run]:
-    """Chunks before the boundary that may become one: of one group, day and resolution; pushed ones of one layout."""
+def _runs(chunks: Sequence[Chunk], window_ms: int, boundary_ms: int) -> list[_Run]:
+    """Chunks before the boundary that may become one: of one group, window, resolution; pushed ones of one layout."""
     alike: dict[tuple[int, ...], list[Chunk]] = {}
     for chunk in chunks:
-        day = chunk.start_ms // compact_ms
-        if (day + 1) * compact_ms <= boundary_ms:
+        window = chunk.start_ms // window_ms
+        if (window + 1) * window_ms <= boundary_ms:
             layout = chunk.layout.id if chunk.group_id in (RAGGED, LATE) else 0
-            alike.setdefault((chunk.group_id, day, chunk.resolution_ms, layout), []).append(chunk)
+            alike.setdefault((chunk.group_id, window, chunk.resolution_ms, layout), []).append(chunk)
     runs = []
     for some in alike.values():
         run: list[Chunk] = []

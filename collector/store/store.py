@@ -23,7 +23,7 @@ from collector.store.stats import AppendResult, Metadata, StoreStats
 from collector.store.tiles import ChunkMoved
 from collector.store.upkeep import Upkeep, Windows
 
-BLOCK_MS = 7_200_000
+BLOCK_MS = 1_800_000
 RETENTION_MS = 15 * 86_400_000
 OUT_OF_ORDER_MS = 600_000
 CACHE_BYTES = 64 << 20
@@ -72,14 +72,14 @@ class Store:
     ) -> "Store":
         """Open the data directory ``path``, made if absent; the samples are in its ``loadline.db``.
 
-        ``block_ms`` is the length of a window, at the end of which samples move into tiles; the tiles of a finished
-        ``compact_ms`` (a multiple of it) are joined. Samples older than ``downsample_after_ms`` are thinned out to
-        about two per five minutes; None keeps all. ``retention_ms`` and ``retention_bytes`` (of the file in use:
-        samples, spans and logs) bound what is kept; None keeps everything. ``out_of_order_ms`` is how far behind its
-        series' latest a pushed sample may be. ``cache_bytes`` bounds decoded tiles in memory. A reader sees what the
-        writer has committed. ``synchronous="FULL"`` costs an fsync per append and survives a loss of power as well as
-        kill -9. Where SQLite cannot read some pages, the readable rows go into a new file, and ``stats()`` tells what
-        was lost. Raises StoreError; DirectoryInUse for a second writer.
+        ``block_ms`` is the length of a window, at the end of which samples move into tiles; the tiles of four windows
+        are joined, and those of a finished ``compact_ms`` (a multiple of it). Samples older than
+        ``downsample_after_ms`` are thinned out to about two per five minutes; None keeps all. ``retention_ms`` and
+        ``retention_bytes`` (of the file in use: samples, spans and logs) bound what is kept; None keeps everything.
+        ``out_of_order_ms`` is how far behind its series' latest a pushed sample may be. ``cache_bytes`` bounds decoded
+        tiles in memory. A reader sees what the writer has committed. ``synchronous="FULL"`` costs an fsync per append
+        and survives a loss of power as well as kill -9. Where SQLite cannot read some pages, the readable rows go into
+        a new file, and ``stats()`` tells what was lost. Raises StoreError; DirectoryInUse for a second writer.
         """
         if block_ms < MIN_BLOCK_MS:
             raise StoreError(f"block_ms is {block_ms}; a window lasts at least {MIN_BLOCK_MS} ms")

@@ -35,7 +35,9 @@ class Upkeep:
         publisher = Publisher(database, state)
         self._database = database
         self._cutter = Cutter(state, publisher, windows.block_ms)
-        self._compactor = Compactor(database, state, publisher, windows.compact_ms, windows.downsample_after_ms)
+        self._compactor = Compactor(
+            database, state, publisher, windows.block_ms, windows.compact_ms, windows.downsample_after_ms
+        )
         self._retainer = Retainer(database, state, publisher, exemplars, retention)
         self._publisher = publisher
         self._lock = Lock()

@@ -60,12 +60,26 @@ def test_compaction_changes_the_number_of_chunks_and_no_sample(tmp_path: Path) -
         assert store.stats().recovered.damaged == 0
 
 
-def test_a_day_is_compacted_once_it_is_over(tmp_path: Path) -> None:
+def test_four_windows_are_joined_once_they_are_over_and_a_day_once_it_is(tmp_path: Path) -> None:
     with Store.open(tmp_path, block_ms=10_000, compact_ms=120_000, retention_ms=None) as store:
         fill(store, 110)
-        store.cut(120_500)
-        assert store.compact(120_500) == 0
-        assert store.compact(140_000) > 0
+        before = contents(store)
+        counts = [store.stats().chunks]
+        for now_ms in (39_000, 120_500, 140_000):
+            store.cut(120_500)
+            store.compact(now_ms)
+            counts.append(store.stats().chunks)
+            assert contents(store) == before
+        cut, few, day = counts[1], counts[2], counts[3]
+        assert cut > few > day
+
+
+def test_windows_that_do_not_go_into_a_day_by_fours_are_joined_by_the_day_alone(tmp_path: Path) -> None:
+    with Store.open(tmp_path, block_ms=10_000, compact_ms=60_000, retention_ms=None) as store:
+        fill(store, 50)
+        store.cut(52_000)
+        assert store.compact(59_000) == 0
+        assert store.compact(70_000) > 0
 
 
 def test_a_reader_of_another_process_meets_a_compaction(tmp_path: Path) -> None:
