@@ -3,7 +3,7 @@
 A range query's answer is mostly numbers, so they are rendered in bulk and joined, never one object each.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -19,6 +19,8 @@ from collector.model.series import Int64Array, Series
 from collector.promql import Result
 
 MEDIA_TYPE = "application/json"
+SAMPLES_AT_ONCE = 8192
+"""Samples whose values are made text in one go."""
 
 
 def success(data: bytes, warnings: Sequence[str] = (), infos: Sequence[str] = ()) -> Response:
@@ -117,15 +119,45 @@ def _vector(series: Sequence[Series]) -> Iterable[bytes]:
 
 
 def _matrix(series: Sequence[Series]) -> Iterable[bytes]:
-    heads_of: dict[bytes, list[bytes]] = {}  # texts around the values, which go between them, series by series
+    between: dict[int, bytes] = {}  # a moment's text and what stands around it between two values
+    texts_of: dict[bytes, list[bytes]] = {}  # of series with equal timestamps; each puts its own values in
+    for batch in _batches(series):
+        values = float_texts(np.concatenate([one.values for one in batch]))
+        first = 0
+        for one in batch:
+            key = one.timestamps_ms.tobytes()
+            texts = texts_of.get(key)
+            if texts is None:
+                texts = texts_of[key] = _around_values(one.timestamps_ms, between)
+            last = first + len(one.values)
+            texts[1::2] = values[first:last]
+            first = last
+            yield b'{"metric":%b,"values":[%b"]]}' % (orjson.dumps(dict(one.labels)), b"".join(texts))
+
+
+def _batches(series: Sequence[Series]) -> Iterator[list[Series]]:
+    """Series that have samples, some thousand samples at a time."""
+    batch: list[Series] = []
+    samples = 0
     for one in series:
-        if not len(one.values):
-            continue
-        key = one.timestamps_ms.tobytes()
-        texts = heads_of.get(key)
-        if texts is None:
-            texts = heads_of[key] = [b""] * (2 * len(one.values))
-            texts[::2] = [b'"],[%b,"' % time for time in time_texts(one.timestamps_ms)]
-            texts[0] = texts[0][3:]
-        texts[1::2] = float_texts(one.values)
-        yield b'{"metric":%b,"values":[%b"]]}' % (orjson.dumps(dict(one.labels)), b"".join(texts))
+        if len(one.values):
+            batch.append(one)
+            samples += len(one.values)
+        if samples >= SAMPLES_AT_ONCE:
+            yield batch
+            batch, samples = [], 0
+    if batch:
+        yield batch
+
+
+def _around_values(timestamps_ms: Int64Array, between: dict[int, bytes]) -> list[bytes]:
+    """Texts of the moments, with room for a value after each; ``between`` learns those that it lacks."""
+    times = timestamps_ms.tolist()
+    unknown = [time for time in times if time not in between]
+    if unknown:
+        texts = time_texts(np.array(unknown, np.int64))
+        between.update((time, b'"],[%b,"' % text) for time, text in zip(unknown, texts, strict=True))
+    around = [b""] * (2 * len(times))
+    around[::2] = [between[time] for time in times]
+    around[0] = around[0][3:]
+    return around

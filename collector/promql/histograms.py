@@ -125,7 +125,7 @@ def _buckets(bounds: Float64Array, counts: Float64Array, monotonic: bool) -> Buc
         counts = np.add.reduceat(counts, starts, axis=1)
     counts = counts.copy()
     forced = np.zeros((counts.shape[0], counts.shape[2]), dtype=np.bool_)
-    if monotonic and not (np.diff(counts, axis=1) > 0).all():
+    if monotonic and not _is_monotonic(counts):
         before = counts[:, 0]
         for position in range(1, counts.shape[1]):
             now = counts[:, position]
@@ -136,6 +136,14 @@ def _buckets(bounds: Float64Array, counts: Float64Array, monotonic: bool) -> Buc
             counts[:, position] = fixed
             before = fixed
     return Buckets(unique, counts, forced)
+
+
+def _is_monotonic(counts: Float64Array) -> bool:
+    """Whether the counts of every histogram rise by more than rounding errors or not at all."""
+    below, above = counts[:, :-1], counts[:, 1:]
+    rise = above - below
+    beyond_error = (rise > _SMALL_DELTA * (np.abs(below) + np.abs(above))) & (rise >= _SMALLEST_NORMAL)
+    return bool(((rise == 0) | beyond_error).all())
 
 
 def _almost_equal(a: Float64Array, b: Float64Array) -> BoolArray:
