@@ -18,6 +18,7 @@ import numpy as np
 import orjson
 
 from collector.model import remote_write
+from collector.model.answered import Answered, each_alone
 from collector.model.errors import SourceError
 from collector.model.feedback import Feedback, feedback_from_json, feedback_to_json
 from collector.model.labels import Labels, from_mapping
@@ -31,6 +32,10 @@ LONG_QUERY_BYTES = 1500
 """Parameters longer than this travel in a POST body; proxies refuse long addresses."""
 
 WRITE_BATCH_SERIES = 2000
+BATCH_QUERIES = 100
+
+_NO_BATCHES = frozenset({"http_404", "not_found", "http_405", "http_400", "bad_data"})
+"""How servers refuse a path that they do not know."""
 
 Parameters = Mapping[str, str | list[str]]
 Answer = TypeVar("Answer")
@@ -71,6 +76,7 @@ class Client:
         self.base_url = base_url.rstrip("/")
         _check_address(base_url)
         self._timeout_s = timeout_s
+        self._takes_batches = True
         self._on_warning = on_warning or (lambda expr, warning: _log.info("%s: %s", expr, warning))
         self._http = httpx.Client(
             timeout=timeout_s,
@@ -86,6 +92,22 @@ class Client:
         A scalar answer is one sample with empty labels; a range-vector or string answer is a SourceError.
         """
         return self._read("/api/v1/query", {"query": expr} | _times(time=time_s), _instant, expr)
+
+    def query_all(self, exprs: Sequence[str], time_s: float) -> tuple[Answered, ...]:
+        """Evaluate each of ``exprs`` at one moment as ``query`` does; an error is part of the answer, none is raised.
+
+        A Loadline collector takes many in one request; any other server is asked one after the other.
+        """
+        found: list[Answered] = []
+        while self._takes_batches and len(found) < len(exprs):
+            try:
+                found += self._batch(exprs[len(found) : len(found) + BATCH_QUERIES], time_s)
+            except SourceError as error:
+                if error.kind == "unreachable":
+                    return (*found, *(Answered(error=error) for _ in exprs[len(found) :]))
+                self._takes_batches = error.kind not in _NO_BATCHES
+                break
+        return (*found, *each_alone(self.query, exprs[len(found) :], time_s))
 
     def query_range(self, expr: str, start_s: float, end_s: float, step_s: float) -> tuple[Series, ...]:
         """Evaluate ``expr`` at every step of a range; series are as ragged as the server's answer."""
@@ -209,6 +231,33 @@ class Client:
     ) -> None:
         self.close()
 
+    def _batch(self, exprs: Sequence[str], time_s: float) -> list[Answered]:
+        path = "/api/v1/query_batch"
+        body = orjson.dumps({"time": round(time_s, 3), "queries": list(exprs)})
+        response = self._send(path, method="POST", content=body, headers={"Content-Type": "application/json"})
+        try:
+            several = orjson.loads(response.content)["data"]
+            found = [self._one_of_batch(expr, one) for expr, one in zip(exprs, several, strict=False)]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SourceError(f"{self.base_url}{path}: answers no batch: {error!r}", kind="not_found") from error
+        if not found:
+            raise SourceError(f"{self.base_url}{path}: answers nothing", kind="not_found")
+        return found
+
+    def _one_of_batch(self, expr: str, one: Mapping[str, Any]) -> Answered:
+        if one["status"] != "success":
+            refusal = SourceError(f"{self.base_url}: {one['error']}", str(one["errorType"]))
+            return Answered(error=refusal, took_s=one["seconds"])
+        self._pass_on(expr, one)
+        try:
+            return Answered(_instant(one["data"]), took_s=one["seconds"])
+        except ValueError as error:
+            return Answered(error=SourceError(f"{self.base_url}: {error}", kind="bad_answer"), took_s=one["seconds"])
+
+    def _pass_on(self, asked: str, body: Mapping[str, Any]) -> None:
+        for warning in [*body.get("warnings", ()), *body.get("infos", ())]:
+            self._on_warning(asked, warning)
+
     def _kept(self, what: str, parameters: Parameters, reader: Callable[[Any], Answer]) -> tuple[Answer, ...]:
         """Records that only a Loadline collector keeps."""
         try:
@@ -234,8 +283,7 @@ class Client:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             message = f"{self.base_url}{path}: answers no such JSON as Prometheus does: {error!r}"
             raise SourceError(message, kind="bad_answer") from error
-        for warning in [*body.get("warnings", ()), *body.get("infos", ())]:
-            self._on_warning(expr or path, warning)
+        self._pass_on(expr or path, body)
         return answer
 
     def _send(self, path: str, *, method: str, **arguments: Any) -> httpx.Response:

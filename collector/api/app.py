@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from collector.api import (
     answers,
+    batches,
     federate,
     feedback,
     logs,
@@ -47,7 +48,8 @@ def create_app(parts: Parts, token: str | None = None, cors_origins: Sequence[st
     Answers are packed for those who take gzip; pages of ``cors_origins`` may read them.
     """
     app = _application("Loadline collector")
-    for kind in (queries, series, targets, rules, spans, logs, feedback, pushes, federate, status, own_metrics):
+    queried = (queries, batches, series, targets, rules, spans, logs, feedback)
+    for kind in (*queried, pushes, federate, status, own_metrics):
         app.include_router(kind.routes(parts))
     direct = Direct(app, queries.direct(parts))
     return _wrapped(direct, token, cors_origins)
