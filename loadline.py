@@ -3,6 +3,7 @@
 A part is imported only when its name is called, so that ``loadline plan`` imports neither torch nor dash.
 """
 
+import os
 import sys
 from importlib import import_module, metadata
 from pathlib import Path
@@ -45,6 +46,8 @@ HEADROOM = ("plan", "headroom", "--watch")
 COMMANDS = {"gateway": ("engine", "gateway")}  # what is not ``PART serve``
 SCRAPED = ("engine", "collector", "alerts")
 DEFAULT_CONFIG = Path("loadline.toml")
+PRICES = Path(__file__).parent / "samples" / "rules" / "cost.yml"
+"""Beside the packs where no rules are named: what the built-in model costs, for the alerts on spending."""
 
 
 def main() -> None:
@@ -149,6 +152,7 @@ def fleet(
 
     gateway: whether there is one; None: as the settings say.
     """
+    from alerts.rulefile import packs
     from collector.host.supervise import Process, loadline_command
     from planner.slo import Slo
 
@@ -167,6 +171,7 @@ def fleet(
         "alerts": {
             "source": urls["collector"],
             "source_token_file": collector.auth_token_file,
+            "rules": alerts.rules or (*packs(), *(path for path in (PRICES,) if path.exists())),
             "state": alerts.state or collector.data.parent / "alerts.db",
             "external_url": urls["dashboard"],
         },
@@ -225,8 +230,14 @@ def url_of(settings: "dict[str, Any]", part: str) -> str:
 
 def environment(part: str, settings: "dict[str, Any]") -> dict[str, str]:
     """The environment variables that tell ``part`` its settings; every flag has one."""
+
+    def text(value: object) -> str:
+        if not isinstance(value, tuple):
+            return str(value)
+        return (os.pathsep if isinstance(value[0], Path) else " ").join(map(str, value))
+
     return {
-        f"LOADLINE_{part}_{name}".upper(): " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        f"LOADLINE_{part}_{name}".upper(): text(value)
         for name, value in settings.items()
         if value is not None and value != ()
     }

@@ -17,6 +17,11 @@ def test_costs_per_model_and_tenant_are_what_the_prices_say() -> None:
     assert result.exit_code == 0, result.output
 
 
+def test_the_alert_on_the_budget_fires_on_the_recorded_costs() -> None:
+    result = CliRunner().invoke(app, ["test", str(TESTS.with_name("budget_test.yml"))])
+    assert result.exit_code == 0, result.output
+
+
 def test_a_wrong_price_fails_the_unit_test(tmp_path: Path) -> None:
     for name in ("cost.yml", "cost_test.yml"):
         (tmp_path / name).write_text((TESTS.parent / name).read_text().replace("vector(0.60)", "vector(0.61)"))
@@ -29,6 +34,6 @@ def test_promtool_comes_to_the_same_costs() -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not installed")
-    command = [promtool, "test", "rules", TESTS.name]
+    command = [promtool, "test", "rules", TESTS.name, "budget_test.yml"]
     done = subprocess.run(command, cwd=TESTS.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

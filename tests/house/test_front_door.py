@@ -1,5 +1,6 @@
 """The front door: every part is told where the others are, whatever the settings file says."""
 
+import os
 from pathlib import Path
 
 import loadline
@@ -56,6 +57,14 @@ def test_the_planner_writes_the_headroom_of_the_same_promise_back_to_the_collect
 
 def test_alerts_are_remembered_beside_the_collectors_data(tmp_path):
     assert environments("", tmp_path)["alerts"]["LOADLINE_ALERTS_STATE"] == "data/alerts.db"
+
+
+def test_prices_are_recorded_beside_the_packs_unless_the_file_names_rules(tmp_path):
+    rules = environments("", tmp_path)["alerts"]["LOADLINE_ALERTS_RULES"].split(os.pathsep)
+    assert [Path(one).name for one in rules][-3:] == ["quality.yml", "service.yml", "cost.yml"]
+    assert len(rules) == 9
+    told = environments('[alerts]\nrules = ["my own.yml", "b.yml"]\n', tmp_path)
+    assert told["alerts"]["LOADLINE_ALERTS_RULES"] == f"my own.yml{os.pathsep}b.yml"
 
 
 def test_a_gateway_stands_between_the_traffic_and_the_engine_when_it_is_wanted(tmp_path):
