@@ -72,9 +72,7 @@ def autoscale(
     prometheus: Annotated[
         str, typer.Option(help="Prometheus that KEDA asks.", envvar="LOADLINE_PLAN_PROMETHEUS")
     ] = "http://prometheus.monitoring:9090",
-    pool: Annotated[
-        str | None, typer.Option(help="Only this pool's series in the manifests.", envvar="LOADLINE_PLAN_POOL")
-    ] = None,
+    pool: opt.Pool = None,
     window: opt.Window = None,
     speed: opt.Speed = 1.0,
     token_scale: opt.TokenScale = 1.0,

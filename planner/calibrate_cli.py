@@ -10,22 +10,16 @@ from planner import options as opt
 
 if TYPE_CHECKING:
     from planner.calibrate import Evidence
+    from planner.result import Run
 
 
 def calibrate(
     files: Annotated[
         list[Path] | None, typer.Argument(help="Runs with server observations, engine profiles, saved /steps answers.")
     ] = None,
-    source: Annotated[
-        str | None,
-        typer.Option(help="Prometheus-compatible server to take history from.", envvar="LOADLINE_PLAN_SOURCE"),
-    ] = None,
-    steps: Annotated[
-        str | None, typer.Option(help="Engine to take recent steps from.", envvar="LOADLINE_PLAN_STEPS")
-    ] = None,
-    pool: Annotated[
-        str | None, typer.Option(help="With --source: only this pool.", envvar="LOADLINE_PLAN_POOL")
-    ] = None,
+    source: opt.Source = None,
+    steps: opt.Steps = None,
+    pool: opt.Pool = None,
     minutes: Annotated[float, typer.Option(help="With --source: how far back.", envvar="LOADLINE_PLAN_MINUTES")] = 60.0,
     step_s: Annotated[
         float, typer.Option(help="With --source: length of an interval.", envvar="LOADLINE_PLAN_STEP_S")
@@ -56,9 +50,7 @@ def calibrate(
         if not parts:
             raise ModelError("nothing to calibrate from: give a run or profile file, --source or --steps")
         model = merge(parts).fit(form)
-        doubts = tuple(doubt for path in files or [] if (doubt := run_doubt(path)) is not None)
-        for doubt in doubts:
-            opt.note(f"warning: {doubt}")
+        doubts = opt.warned(run_doubt(path) for path in files or [])
         model = model.model_copy(update={"notes": (*model.notes, *doubts)})
         model.write(out)
         opt.note(f"wrote {out}")
@@ -68,32 +60,27 @@ def calibrate(
 def evidence(path: Path) -> "Evidence":
     """What a file tells: a run, a profile or saved steps, told apart by content."""
     from planner.calibrate import from_file, from_run
-    from planner.result import read_run
 
-    return from_run(read_run(path), str(path)) if _is_run(path) else from_file(path)
+    run = run_of(path)
+    return from_file(path) if run is None else from_run(run, str(path))
 
 
 def run_doubt(path: Path) -> str | None:
-    """Why a file's run should not be trusted, by its own verdict; None where it may be, or where it is no run."""
-    from planner.result import read_run
-
-    if not _is_run(path):
-        return None
-    details = read_run(path).header.details
-    if details.get("valid") is not False:
-        return None
-    reasons = "; ".join(map(str, details.get("reasons", ()))) or "no reason is given"
-    return f"{path.name} is not a valid run ({reasons}): what was measured is not what was asked for"
+    """What ``Run.doubt`` says of a file; None where it is no run."""
+    run = run_of(path)
+    return None if run is None else run.doubt(path.name)
 
 
-def _is_run(path: Path) -> bool:
-    from planner.result import FORMAT
+def run_of(path: Path) -> "Run | None":
+    """The run in a file; None where it is none, or cannot be opened."""
+    from planner.result import FORMAT, read_run
 
     try:
         with path.open("rb") as file:
-            return f'"{FORMAT}"'.encode() in file.read(200)
+            known = f'"{FORMAT}"'.encode() in file.read(200)
     except OSError:
-        return False
+        return None
+    return read_run(path) if known else None
 
 
 def history(source: str, pool: str | None, minutes: float, step_s: float) -> "Evidence":

@@ -17,15 +17,10 @@ def capacity(
             envvar="LOADLINE_PLAN_REPLICAS",
         ),
     ] = None,
-    baseline: Annotated[
-        float | None,
-        typer.Option(help="Mean requests/s today; the trace's own by default.", envvar="LOADLINE_PLAN_BASELINE"),
-    ] = None,
-    peak_factor: Annotated[
-        float, typer.Option(help="Peak rate over mean rate.", envvar="LOADLINE_PLAN_PEAK_FACTOR")
-    ] = 3.0,
-    growth: Annotated[float, typer.Option(help="Growth per month; 0.2 is 20%.", envvar="LOADLINE_PLAN_GROWTH")] = 0.2,
-    months: Annotated[int, typer.Option(help="Months to look ahead.", envvar="LOADLINE_PLAN_MONTHS")] = 6,
+    baseline: opt.Baseline = None,
+    peak_factor: opt.PeakFactor = 3.0,
+    growth: opt.Growth = 0.2,
+    months: opt.Months = 6,
     event: Annotated[
         list[str] | None,
         typer.Option(
@@ -39,9 +34,7 @@ def capacity(
             min=0, max=1, help="Share of requests that ask a vector database.", envvar="LOADLINE_PLAN_RETRIEVAL"
         ),
     ] = 0.5,
-    n_plus: Annotated[
-        int, typer.Option(min=0, help="Failure domains that may be gone at the peak.", envvar="LOADLINE_PLAN_N_PLUS")
-    ] = 2,
+    n_plus: opt.NPlus = 2,
     domain_replicas: Annotated[
         int,
         typer.Option(

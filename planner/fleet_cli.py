@@ -5,27 +5,19 @@ from typing import Annotated
 import typer
 
 from planner import options as opt
-from planner.hardware_cli import Kv, ModelName, Weights
 
 
 def fleet(
     trace: opt.TracePath,
-    model_name: ModelName,
-    baseline: Annotated[
-        float | None,
-        typer.Option(help="Mean requests/s today; the trace's own by default.", envvar="LOADLINE_PLAN_BASELINE"),
-    ] = None,
-    peak_factor: Annotated[
-        float, typer.Option(help="Peak rate over mean rate.", envvar="LOADLINE_PLAN_PEAK_FACTOR")
-    ] = 3.0,
-    growth: Annotated[float, typer.Option(help="Growth per month; 0.2 is 20%.", envvar="LOADLINE_PLAN_GROWTH")] = 0.2,
-    months: Annotated[int, typer.Option(min=0, help="Months ahead to size for.", envvar="LOADLINE_PLAN_MONTHS")] = 0,
-    n_plus: Annotated[
-        int, typer.Option(min=0, help="Replicas of a kind that may be gone at the peak.", envvar="LOADLINE_PLAN_N_PLUS")
-    ] = 2,
-    gpu: Annotated[list[str] | None, typer.Option("--gpu", help="Only these GPUs.", envvar="LOADLINE_PLAN_GPU")] = None,
-    weights: Weights = "fp16",
-    kv: Kv = "fp16",
+    model_name: opt.ModelName,
+    baseline: opt.Baseline = None,
+    peak_factor: opt.PeakFactor = 3.0,
+    growth: opt.Growth = 0.2,
+    months: opt.Months = 0,
+    n_plus: opt.NPlus = 2,
+    gpu: opt.Gpus = None,
+    weights: opt.Weights = "fp16",
+    kv: opt.Kv = "fp16",
     cached_ratio: Annotated[
         float,
         typer.Option(

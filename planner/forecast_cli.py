@@ -13,12 +13,8 @@ def forecast(
     series: Annotated[
         Path | None, typer.Argument(help="CSV of time (Unix seconds or ISO 8601) and requests/s, hourly or finer.")
     ] = None,
-    source: Annotated[
-        str | None, typer.Option(help="Prometheus-compatible server instead.", envvar="LOADLINE_PLAN_SOURCE")
-    ] = None,
-    pool: Annotated[
-        str | None, typer.Option(help="With --source: only this pool.", envvar="LOADLINE_PLAN_POOL")
-    ] = None,
+    source: opt.Source = None,
+    pool: opt.Pool = None,
     line: Annotated[
         float | None,
         typer.Option(min=0, help="Load line, requests/s (plan capacity finds it).", envvar="LOADLINE_PLAN_LINE"),

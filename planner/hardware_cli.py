@@ -6,18 +6,10 @@ import typer
 
 from planner import options as opt
 
-ModelName = Annotated[
-    str, typer.Option("--model-name", help="Model of the catalogue.", envvar="LOADLINE_PLAN_MODEL_NAME")
-]
-Weights = Annotated[
-    str, typer.Option(help="Numbers of the weights: fp16, fp8, int8 or int4.", envvar="LOADLINE_PLAN_WEIGHTS")
-]
-Kv = Annotated[str, typer.Option(help="Numbers of the KV cache: fp16, fp8 or int8.", envvar="LOADLINE_PLAN_KV")]
-
 
 def fit(
-    model_name: ModelName,
-    gpu: Annotated[list[str] | None, typer.Option("--gpu", help="Only these GPUs.", envvar="LOADLINE_PLAN_GPU")] = None,
+    model_name: opt.ModelName,
+    gpu: opt.Gpus = None,
     tensor: Annotated[
         int, typer.Option(min=1, help="GPUs of a replica by tensor parallelism.", envvar="LOADLINE_PLAN_TENSOR")
     ] = 1,
@@ -27,8 +19,8 @@ def fit(
     data: Annotated[
         int, typer.Option(min=1, help="Copies of that, sharing the requests.", envvar="LOADLINE_PLAN_DATA")
     ] = 1,
-    weights: Weights = "fp16",
-    kv: Kv = "fp16",
+    weights: opt.Weights = "fp16",
+    kv: opt.Kv = "fp16",
     catalog: opt.OwnCatalog = None,
     as_json: opt.AsJson = False,
     html: opt.HtmlPath = None,
@@ -51,13 +43,13 @@ def fit(
 
 def mix(
     trace: opt.TracePath,
-    model_name: ModelName,
+    model_name: opt.ModelName,
     rate: Annotated[
         float | None,
         typer.Option(help="Requests/s to carry; the trace's own by default.", envvar="LOADLINE_PLAN_RATE"),
     ] = None,
-    weights: Weights = "fp16",
-    kv: Kv = "fp16",
+    weights: opt.Weights = "fp16",
+    kv: opt.Kv = "fp16",
     catalog: opt.OwnCatalog = None,
     window: opt.Window = None,
     token_scale: opt.TokenScale = 1.0,

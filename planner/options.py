@@ -3,7 +3,7 @@
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -69,6 +69,27 @@ Success = Annotated[float | None, typer.Option(help="Share of requests that must
 Goodput = Annotated[
     float | None, typer.Option(help="Share of requests that must meet every latency.", envvar=_env("GOODPUT"))
 ]
+Source = Annotated[str | None, typer.Option(help="Prometheus-compatible server to read from.", envvar=_env("SOURCE"))]
+Pool = Annotated[str | None, typer.Option(help="Only this pool of the source.", envvar=_env("POOL"))]
+Steps = Annotated[str | None, typer.Option(help="Engine to take recent steps from.", envvar=_env("STEPS"))]
+Baseline = Annotated[
+    float | None, typer.Option(help="Mean requests/s today; the trace's own by default.", envvar=_env("BASELINE"))
+]
+PeakFactor = Annotated[float, typer.Option(min=1, help="Peak rate over mean rate.", envvar=_env("PEAK_FACTOR"))]
+Growth = Annotated[float, typer.Option(help="Growth per month; 0.2 is 20%.", envvar=_env("GROWTH"))]
+Months = Annotated[int, typer.Option(help="Months to look ahead.", envvar=_env("MONTHS"))]
+NPlus = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="How many may be gone at the peak: failure domains of a fleet, replicas of each kind or of the cloud.",
+        envvar=_env("N_PLUS"),
+    ),
+]
+ModelName = Annotated[str, typer.Option("--model-name", help="Model of the catalogue.", envvar=_env("MODEL_NAME"))]
+Gpus = Annotated[list[str] | None, typer.Option("--gpu", help="Only these GPUs.", envvar=_env("GPU"))]
+Weights = Annotated[str, typer.Option(help="Numbers of the weights: fp16, fp8, int8 or int4.", envvar=_env("WEIGHTS"))]
+Kv = Annotated[str, typer.Option(help="Numbers of the KV cache: fp16, fp8 or int8.", envvar=_env("KV"))]
 OwnCatalog = Annotated[
     Path | None,
     typer.Option("--catalog", help="YAML whose entries replace the shipped ones.", envvar=_env("CATALOG")),
@@ -111,6 +132,14 @@ def solver_on_stderr() -> Iterator[None]:
 def note(text: str) -> None:
     """Tell progress on stderr."""
     typer.echo(text, err=True)
+
+
+def warned(doubts: Iterable[str | None]) -> tuple[str, ...]:
+    """Those doubts that there are, each told on stderr."""
+    found = tuple(doubt for doubt in doubts if doubt is not None)
+    for doubt in found:
+        note(f"warning: {doubt}")
+    return found
 
 
 def read_told(path: Path, *, strict: bool = False, kind: str | None = None, quarantine: Path | None = None) -> "Trace":

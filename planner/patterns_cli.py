@@ -5,18 +5,15 @@ from typing import Annotated
 import typer
 
 from planner import options as opt
-from planner.hardware_cli import Kv, ModelName, Weights
-
-Gpus = Annotated[list[str] | None, typer.Option("--gpu", help="Only these GPUs.", envvar="LOADLINE_PLAN_GPU")]
 
 
 def patterns(
     names: Annotated[
         list[str] | None, typer.Argument(help="Patterns of the catalogue: start-up, growth, enterprise. All if none.")
     ] = None,
-    gpu: Gpus = None,
-    weights: Weights = "fp8",
-    kv: Kv = "fp16",
+    gpu: opt.Gpus = None,
+    weights: opt.Weights = "fp8",
+    kv: opt.Kv = "fp16",
     catalog: opt.OwnCatalog = None,
     seed: opt.Seed = 0,
     slo: opt.SloPath = None,
@@ -45,7 +42,7 @@ def patterns(
 
 def placement(
     trace: opt.TracePath,
-    model_name: ModelName,
+    model_name: opt.ModelName,
     edge_model: Annotated[
         str | None, typer.Option(help="Model at the edge; the same if absent.", envvar="LOADLINE_PLAN_EDGE_MODEL")
     ] = None,
@@ -64,16 +61,11 @@ def placement(
     edge_spare: Annotated[
         int, typer.Option(min=0, help="Spare replicas at each site.", envvar="LOADLINE_PLAN_EDGE_SPARE")
     ] = 1,
-    n_plus: Annotated[int, typer.Option(min=0, help="Spare replicas in the cloud.", envvar="LOADLINE_PLAN_N_PLUS")] = 2,
-    baseline: Annotated[
-        float | None,
-        typer.Option(help="Mean requests/s; the trace's own by default.", envvar="LOADLINE_PLAN_BASELINE"),
-    ] = None,
-    peak_factor: Annotated[
-        float, typer.Option(min=1, help="Peak rate over mean rate.", envvar="LOADLINE_PLAN_PEAK_FACTOR")
-    ] = 3.0,
-    weights: Weights = "fp8",
-    kv: Kv = "fp16",
+    n_plus: opt.NPlus = 2,
+    baseline: opt.Baseline = None,
+    peak_factor: opt.PeakFactor = 3.0,
+    weights: opt.Weights = "fp8",
+    kv: opt.Kv = "fp16",
     catalog: opt.OwnCatalog = None,
     window: opt.Window = None,
     token_scale: opt.TokenScale = 1.0,

@@ -172,6 +172,13 @@ class Run:
     requests: Requests
     observations: tuple[Observation, ...] = field(default=())
 
+    def doubt(self, name: str) -> str | None:
+        """Why the run ``name`` should not be trusted, by its own verdict; None where it may be."""
+        if self.header.details.get("valid") is not False:
+            return None
+        reasons = "; ".join(map(str, self.header.details.get("reasons", ()))) or "no reason is given"
+        return f"{name} is not a valid run ({reasons}): what was measured is not what was asked for"
+
     def measured(self) -> "Run":
         """The run without its warm-up."""
         if not self.header.warm_up_s:

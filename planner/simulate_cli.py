@@ -77,6 +77,8 @@ def simulate(
         from planner.workload import Shaping
 
         real = read_run(compare) if compare is not None else None
+        if real is not None and compare is not None:
+            opt.warned([real.doubt(compare.name)])
         shaping = opt.shaping(window, speed, token_scale, max_requests)
         if real is not None and shaping == Shaping():
             shaping = _shaping_of(real.header.shaping)
@@ -148,6 +150,7 @@ def validate(
 
         limits = opt.limits(num_blocks, block_size, max_num_batched_tokens, max_num_seqs, max_model_len)
         measured = read_any(run)
+        opt.warned([measured.doubt(run.name)])
         found = hold(
             measured,
             str(run),

@@ -77,7 +77,7 @@ def simulation_report(
         findings.append(_error_words(comparison))
         tables.append(_comparison_table(comparison, name))
         charts.append(_error_chart(comparison, name))
-        notes.extend(_comparison_notes(comparison, real, run))
+        notes.extend(_comparison_notes(comparison, real, run, name))
         result["comparison"] = plain(asdict(comparison))
     charts.append(_distribution_chart(run, measured))
     return Report(
@@ -122,7 +122,7 @@ def validation_report(
         model_error=step_error(model, float(twin.header.details["steps_outside_hull_ratio"])),
         tables=(_comparison_table(comparison, "run"),),
         charts=(_error_chart(comparison, "run"), _distribution_chart(twin, (name, real, comparison))),
-        notes=(*model.notes, *_comparison_notes(comparison, real, twin)),
+        notes=(*model.notes, *_comparison_notes(comparison, real, twin, name)),
         result={"comparison": plain(asdict(comparison)), "model": model.model_dump(mode="json")},
         versions=versions,
     )
@@ -185,8 +185,9 @@ def _error_words(comparison: Comparison) -> str:
     )
 
 
-def _comparison_notes(comparison: Comparison, real: Run, twin: Run) -> list[str]:
-    notes = []
+def _comparison_notes(comparison: Comparison, real: Run, twin: Run, name: str) -> list[str]:
+    doubt = real.doubt(name)
+    notes = [] if doubt is None else [doubt]
     if comparison.only_a or comparison.only_b:
         notes.append(f"{comparison.only_a} requests are only in the run, {comparison.only_b} only in the twin")
     wanted, given = twin.requests.output_tokens.sum(), real.requests.output_tokens.sum()
