@@ -12,11 +12,10 @@ from planner import options as opt
 def drift(
     model: opt.ModelPath,
     files: Annotated[
-        list[Path] | None, typer.Argument(help="Runs with single steps, saved /steps answers; in the order of time.")
+        list[Path] | None,
+        typer.Argument(help="Runs, for steps and waits for first tokens; saved /steps answers. In the order of time."),
     ] = None,
-    steps: Annotated[
-        str | None, typer.Option(help="Engine to take recent steps from.", envvar="LOADLINE_PLAN_STEPS")
-    ] = None,
+    steps: opt.Steps = None,
     recalibrate: Annotated[
         Path | None,
         typer.Option(
@@ -29,30 +28,45 @@ def drift(
         typer.Option(help="Collector to write the twin's error and state to.", envvar="LOADLINE_PLAN_WRITE_TO"),
     ] = None,
     pool: Annotated[str, typer.Option(help="Label pool of what is written.", envvar="LOADLINE_PLAN_POOL")] = "",
+    replicas: opt.Replicas = 1,
+    num_blocks: opt.NumBlocks = None,
+    seed: opt.Seed = 0,
     as_json: opt.AsJson = False,
     html: opt.HtmlPath = None,
 ) -> None:
-    """Hold an engine's steps against its model; exit code 1 when they have left its band."""
+    """Hold an engine's steps, and how long its clients wait, against its model; exit code 1 when they left its band."""
     with opt.one_line_errors():
         from collector.client import Client
         from planner.answers.drift import drift_report, drift_series
         from planner.calibrate import from_engine, merge
-        from planner.calibrate_cli import evidence
+        from planner.calibrate_cli import evidence, run_of
         from planner.drift import watch
-        from planner.errors import ModelError
+        from planner.errors import ModelError, RunError
+        from planner.first_tokens import watch_first_tokens
         from planner.fit import fit
         from planner.latency import read_model
 
         fitted = read_model(model)
-        parts = [evidence(path) for path in files or []]
+        runs = {path: run for path in files or [] if (run := run_of(path)) is not None}
+        parts = [evidence(path) for path in files or [] if path not in runs or runs[path].observations]
         if steps is not None:
             parts.append(from_engine(steps))
-        if not parts:
+        if not parts and not runs:
             raise ModelError("nothing to hold the model against: give a run, a saved /steps answer or --steps")
-        seen = merge(parts)
-        found = watch(fitted, seen.observations)
+        left_out = list(opt.warned(run.doubt(path.name) for path, run in runs.items()))
+        waits = {}
+        for path, run in runs.items():
+            try:
+                twin = opt.fleet(fitted, replicas, "least_load", True, opt.limits(num_blocks, None, None, None, None))
+                waits[path.name] = watch_first_tokens(run, twin, path.name, seed=seed)
+            except (RunError, ModelError) as error:
+                left_out.append(f"waits for first tokens are not judged: {error}")
+        seen = merge(parts) if parts else None
+        found = None if seen is None else watch(fitted, seen.observations)
+        if found is None and not waits:
+            raise ModelError("; ".join(left_out))
         again = None
-        if recalibrate is not None and found.drifting:
+        if recalibrate is not None and seen is not None and found is not None and found.drifting:
             again = fit(
                 found.recent(seen.observations),
                 source=f"{seen.source}, since the alarm",
@@ -64,7 +78,9 @@ def drift(
             opt.note(f"wrote {recalibrate}")
         if write_to is not None:
             with Client(write_to) as client:
-                client.write(drift_series(found, pool or fitted.engine.get("model", ""), time.time(), again))
-        opt.deliver(drift_report(fitted, found, seen.source, again), as_json=as_json, html=html)
-        if found.drifting:
+                client.write(drift_series(found, waits, pool or fitted.engine.get("model", ""), time.time(), again))
+        source = ", ".join(map(str, files or [])) if seen is None else seen.source
+        report = drift_report(fitted, found, waits, source, again, left_out)
+        opt.deliver(report, as_json=as_json, html=html)
+        if report.result["drifting"]:
             raise typer.Exit(1)

@@ -70,7 +70,7 @@ def test_nothing_to_hold_the_model_against_is_one_line(folder: Path) -> None:
 def test_error_and_state_become_series_of_their_pool(folder: Path) -> None:
     steps = [Observation.model_validate(one) for one in json.loads((folder / "slower.json").read_text())["steps"]]
     found = watch(read_model(folder / "model.json"), steps)
-    error, state = drift_series(found, "tiny", time_s=100.0)
+    state, error = drift_series(found, {}, "tiny", time_s=100.0)
     assert error.labels == (("__name__", "loadline_twin_error_ratio"), ("pool", "tiny"))
     assert error.values.tolist() == pytest.approx([-0.2], abs=0.02)
     assert state.labels == (("__name__", "loadline_twin_drift"), ("pool", "tiny"))
@@ -81,7 +81,7 @@ def test_after_recalibration_the_error_before_and_after_become_series(folder: Pa
     steps = [Observation.model_validate(one) for one in json.loads((folder / "slower.json").read_text())["steps"]]
     found = watch(read_model(folder / "model.json"), steps)
     again = fit(found.recent(steps), source="since the alarm")
-    before, _, after = drift_series(found, "tiny", time_s=100.0, again=again)
+    _, before, after = drift_series(found, {}, "tiny", time_s=100.0, again=again)
     assert after.labels == (("__name__", "loadline_twin_recalibrated_error_ratio"), ("pool", "tiny"))
     assert before.values[0] == pytest.approx(-0.2, abs=0.02)
     assert after.values[0] == pytest.approx(0.0, abs=0.02)

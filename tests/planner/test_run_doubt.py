@@ -1,5 +1,6 @@
 """A run that says of itself that it is not valid is told so wherever it is learnt from."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +44,22 @@ def test_an_invalid_run_is_told_with_its_reasons(run: Run, tmp_path: Path) -> No
     assert done.exit_code == 0, done.output
     assert "warning: run.json is not a valid run" in done.stderr
     assert "run.json is not a valid run" in read_model(tmp_path / "model.json").notes[-1]
+
+
+@pytest.mark.parametrize("command", ["simulate", "validate", "drift"])
+def test_what_is_held_against_an_invalid_run_says_so(run: Run, tmp_path: Path, command: str) -> None:
+    path, model, trace = told(run, tmp_path / "run.json", valid=False), tmp_path / "model.json", tmp_path / "t.csv"
+    steps = [one.model_dump() for one in run.observations] * 10
+    (tmp_path / "p.json").write_text(json.dumps({"observations": steps, "scheduler": {"num_blocks": 1000}}))
+    assert CliRunner().invoke(app, ["calibrate", str(tmp_path / "p.json"), "-o", str(model)]).exit_code == 0
+    rows = "".join(f"2023-11-16 18:00:{at:02d}.0000000,30,5\n" for at in range(20))
+    trace.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + rows)
+    arguments = [command, *([str(trace), "--compare"] if command == "simulate" else []), str(path)]
+    done = CliRunner().invoke(app, [*arguments, "--model", str(model), "--json"])
+    assert done.exit_code == 0, done.output
+    doubt = "is not a valid run (no reason is given)"
+    assert f"warning: run.json {doubt}" in done.stderr
+    assert any(doubt in note for note in json.loads(done.stdout)["notes"])
 
 
 @pytest.mark.parametrize("details", [{}, {"valid": True}])
