@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from collector.forward.otlp import OtlpOut, enqueue
 from collector.forward.queue import DiskQueue
 from collector.forward.remote_write import RemoteWriteOut, Samples
+from collector.forward.retry import OTLP_RETRIED, Patience
 from collector.forward.sender import FLUSH_S, Sender, Wire
 from collector.forward.settings import Destination, ForwardSettings, without_user
 from collector.forward.tee import Tee
@@ -132,13 +133,14 @@ class Forwarding:
             queue.limit(to.queue_bytes, to.queue_age_s)
         described = self._described if to.metadata.send else {}
         wire: Wire = OtlpOut(to.url)
-        samples = None
+        samples, patience = None, Patience(retried=OTLP_RETRIED)
         if protocol == "remote_write":
             wire = RemoteWriteOut(to.url, to.max_samples, to.message, described)
             queued = {} if to.message == MESSAGE_2 else described
             samples = Samples(queue, to.rules, to.max_samples, external, to.exemplars, queued, to.metadata)
+            patience = to.patience
         name, flush_s = to.name or without_user(to.url), to.flush_s or self._flush_s
-        sender = Sender(name, queue, wire, http, to.access, to.timeout_s, flush_s, to.headers, patience=to.patience)
+        sender = Sender(name, queue, wire, http, to.access, to.timeout_s, flush_s, to.headers, patience=patience)
         return _Route(key, queue, sender, http, samples, before)
 
     def _begin(self, routes: Iterable[_Route]) -> None:

@@ -14,7 +14,7 @@ _PREFIX = "loadline_collector_forward"
 
 
 class ForwardMetrics(Collector):
-    """Items are samples, spans, metrics or log records; without destinations every figure is 0."""
+    """Items are samples, spans, data points or log records; without destinations every figure is 0."""
 
     def __init__(self, senders: Sequence[Sender]) -> None:
         self._senders = senders

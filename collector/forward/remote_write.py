@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import cramjam
+import httpx
 import numpy as np
 
 from collector.forward.queue import Batch, DiskQueue
-from collector.forward.sender import Post
+from collector.forward.sender import Heard, Post
 from collector.model import remote_write_2
 from collector.model.errors import IngestError, StoreError
 from collector.model.exemplars import Exemplar
@@ -77,6 +78,10 @@ class RemoteWriteOut:
             raise StoreError(f"queued samples are damaged: {error}") from error
         body = remote_write_2.encode(request.series, request.exemplars, self._described)
         return Post(self._url, body, CONTENT_HEADERS_2)
+
+    def heard(self, batch: Batch, answer: httpx.Response) -> Heard:
+        """The text of a refusal."""
+        return Heard("" if answer.is_success else answer.text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,22 +10,28 @@ FIRST_DELAY_S, LONGEST_DELAY_S = 0.1, 5.0
 LONGEST_RETRY_AFTER_S = 3600.0
 """A receiver that asks for more is asked again after an hour."""
 
+RETRIED = frozenset({429, *range(500, 600)})
+"""Statuses that are worth another try."""
+
+OTLP_RETRIED = frozenset({429, 502, 503, 504})
+"""The same as OTLP's specification has it: no other may be sent again."""
+
 Verdict = Literal["sent", "retry", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How often to try again: the wait after a first failure, the longest one, and whether 429 is worth it."""
+    """How often to try again: the wait after a first failure, the longest one, and the statuses that are worth it."""
 
     first_delay_s: float = FIRST_DELAY_S
     longest_delay_s: float = LONGEST_DELAY_S
-    retry_429: bool = True
+    retried: frozenset[int] = RETRIED
 
     def judge(self, status: int) -> Verdict:
-        """2xx is taken; 5xx, and 429 unless told otherwise, are worth another try; the rest is refused for good."""
+        """2xx is taken, ``retried`` is worth another try, the rest is refused for good."""
         if 200 <= status < 300:
             return "sent"
-        return "retry" if status >= 500 or (status == 429 and self.retry_429) else "refused"
+        return "retry" if status in self.retried else "refused"
 
     def delay_s(self, failures: int, retry_after: str, now_s: float) -> float:
         """How long to wait after so many failures in a row, or as long as the receiver asks for (``Retry-After``)."""

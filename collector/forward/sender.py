@@ -18,6 +18,8 @@ FLUSH_S = 1.0
 """How long a batch that is not full may wait for more."""
 
 TIMEOUT_S = 30.0
+MAX_SAID = 300
+"""Characters of an answer that are told."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,14 +43,27 @@ class Wire(Protocol):
         """The request of one batch; StoreError where what was queued is damaged."""
         ...
 
+    def heard(self, batch: Batch, answer: httpx.Response) -> "Heard":
+        """What the receiver says of a batch."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """An answer's words, and how many items of a request that was taken the receiver left out."""
+
+    said: str = ""
+    left_out: int = 0
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What came of one request; ``reason`` says why it was not taken."""
+    """What came of one request; ``reason`` says why it, or some of it, was not taken."""
 
     verdict: Verdict
     reason: str = ""
     retry_after: str = ""
+    left_out: int = 0
 
 
 class Sender:
@@ -105,10 +120,9 @@ class Sender:
             self._tell(attempt.reason)
             return self._patience.delay_s(self._failures, attempt.retry_after, self._now_s())
         self._failures = 0
-        if attempt.verdict == "sent":
-            self.sent += batch.items
-        else:
-            self.refused += batch.items
+        refused = batch.items if attempt.verdict == "refused" else min(attempt.left_out, batch.items)
+        self.refused += refused
+        self.sent += batch.items - refused
         self._tell(attempt.reason)
         await asyncio.to_thread(self.queue.done, batch.last_id)
         waiting = await asyncio.to_thread(self.queue.stats)
@@ -134,9 +148,10 @@ class Sender:
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             return Attempt("retry", f"cannot be reached: {str(error) or type(error).__name__}")
         verdict = self._patience.judge(answer.status_code)
+        heard = self._wire.heard(batch, answer)
         if verdict == "sent":
-            return Attempt(verdict)
-        said = " ".join(answer.text[:300].split())
+            return Attempt(verdict, heard.said, left_out=heard.left_out)
+        said = " ".join(heard.said[:MAX_SAID].split())
         reason = f"answers {answer.status_code}{': ' if said else ''}{said}"
         return Attempt(verdict, reason, answer.headers.get("retry-after", ""))
 

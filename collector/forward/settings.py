@@ -29,7 +29,7 @@ import httpx
 
 from collector.forward.queue import MAX_AGE_S, MAX_BYTES
 from collector.forward.remote_write import MAX_SAMPLES, MESSAGE_1, Describing
-from collector.forward.retry import Patience
+from collector.forward.retry import RETRIED, Patience
 from collector.forward.sender import FLUSH_S, TIMEOUT_S
 from collector.model.errors import ConfigError
 from collector.model.remote_write_2 import MESSAGE as MESSAGE_2
@@ -208,7 +208,8 @@ def _patience(queue: Fields) -> Patience:
     longest_s = queue.duration_s("max_backoff", max(first_s, usual.longest_delay_s))
     if longest_s < first_s:
         queue.fault("max_backoff", f"{longest_s:g} s; at least min_backoff, {first_s:g} s")
-    return Patience(first_s, longest_s, queue.boolean("retry_on_http_429", usual.retry_429))
+    retried = RETRIED if queue.boolean("retry_on_http_429", True) else RETRIED - {429}
+    return Patience(first_s, longest_s, retried)
 
 
 def _option(url: str) -> str:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.forward.queue import Batch, DiskQueue
-from collector.forward.retry import FIRST_DELAY_S, LONGEST_DELAY_S, LONGEST_RETRY_AFTER_S, Patience
+from collector.forward.retry import FIRST_DELAY_S, LONGEST_DELAY_S, LONGEST_RETRY_AFTER_S, RETRIED, Patience
 from collector.model.errors import StoreError
 
 
@@ -131,7 +131,7 @@ def test_what_was_appended_is_there_after_kill_9(tmp_path: Path) -> None:
 
 @given(st.integers(100, 599), st.booleans())
 def test_only_what_may_succeed_later_is_sent_again(status: int, retry_429: bool) -> None:
-    verdict = Patience(retry_429=retry_429).judge(status)
+    verdict = Patience(retried=RETRIED if retry_429 else RETRIED - {429}).judge(status)
     assert (verdict == "sent") == (200 <= status < 300)
     assert (verdict == "retry") == ((status == 429 and retry_429) or status >= 500)
 

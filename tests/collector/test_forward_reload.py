@@ -10,7 +10,7 @@ import pytest
 
 from collector.forward.forwarding import Forwarding, file_of
 from collector.forward.remote_write import Describing
-from collector.forward.retry import Patience
+from collector.forward.retry import RETRIED, Patience
 from collector.forward.settings import Destination, ForwardSettings
 from collector.forward.tee import Tee
 from collector.model.errors import ConfigError, StoreError
@@ -163,7 +163,7 @@ def test_remote_write_of_prometheus_yml_is_read_with_prometheus_s_keys() -> None
     assert isinstance(to.access.credentials, Credentials)
     assert [rule.action for rule in to.rules] == ["drop"]
     assert (to.exemplars, to.metadata) == (True, Describing(True, 120.0, 9))
-    assert to.patience == Patience(0.03, 5.0, False)
+    assert to.patience == Patience(0.03, 5.0, RETRIED - {429})
     assert read.remarks == (
         "f.yml:11: queue_config: capacity does nothing; one sender takes from disk",
         "f.yml:11: queue_config: max_shards does nothing; one sender takes from disk",

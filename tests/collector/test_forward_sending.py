@@ -17,7 +17,7 @@ from collector.forward.forwarding import Forwarding, file_of
 from collector.forward.metrics import ForwardMetrics
 from collector.forward.queue import DiskQueue
 from collector.forward.remote_write import MESSAGE_1, Describing, RemoteWriteOut, Samples
-from collector.forward.retry import Patience
+from collector.forward.retry import RETRIED, Patience
 from collector.forward.settings import Destination, ForwardSettings, forward_settings, read_forward_file
 from collector.model.errors import ConfigError
 from collector.model.exemplars import Exemplar
@@ -147,7 +147,7 @@ def test_failures_are_tried_again_with_growing_waits_or_as_asked(store: Store, t
 
 def test_waits_and_what_429_means_are_those_of_the_destination(store: Store, tmp_path: Path) -> None:
     receiver = Receiver(httpx.Response(503), httpx.Response(503), httpx.Response(503), httpx.Response(429))
-    to = Destination(URL, patience=Patience(0.5, 0.75, retry_429=False))
+    to = Destination(URL, patience=Patience(0.5, 0.75, RETRIED - {429}))
     kept: list[Forwarding] = []
     use = scrapes(store, [1.0])
     waits = forwarded(
