@@ -1,4 +1,4 @@
-"""Write the samples of a store or a server as OpenMetrics text, one metric at a time."""
+"""Write the samples of a store or a server as OpenMetrics text, one metric family at a time."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +19,6 @@ EVERYTHING = ('{__name__=~".+"}',)
 
 WINDOW_MS = 86_400_000
 """What a server is asked for at once."""
-
-UNKNOWN = Metadata("unknown", "", "")
 
 Source = Client | Store
 Matchers = tuple[Matcher, ...]
@@ -46,22 +44,29 @@ def export(
     """Write every sample of the series that any selector names, ``start_ms <= t <= end_ms``, to ``out``.
 
     ``tell`` is told each metric before it is read. Raises QueryError for what is no selector, and what the source
-    raises. What is in memory at once are the samples of one metric.
+    raises. What is in memory at once are the samples of one family.
     """
     several = [_matchers(text) for text in selectors or EVERYTHING]
     read, metadata = (_stored, _kept) if isinstance(source, Store) else (_served, _told)
     names = _names(source, several, start_ms, end_ms)
+    known = metadata(source)
     series, samples, stale_markers = 0, 0, 0
-    for (family, kind, text), metrics in _families(names, metadata(source)).items():
-        out.write(openmetrics.describe(family, kind, text))
+    for (family, kind), metrics in openmetrics.families(names, {name: one.type for name, one in known.items()}).items():
+        out.write(openmetrics.describe(family, kind, _help(family, known)))
+        alive: list[Series] = []
         for metric in metrics:
             tell(metric)
-            for one in sorted(read(source, metric, several, start_ms, end_ms), key=lambda one: one.labels):
+            for one in read(source, metric, several, start_ms, end_ms):
                 kept = ~is_stale(one.values)
-                stale_markers += len(kept) - int(kept.sum())
-                if kept.any():
-                    out.write(openmetrics.sample_lines(Series(one.labels, one.timestamps_ms[kept], one.values[kept])))
-                    series, samples = series + 1, samples + int(kept.sum())
+                count = int(kept.sum())
+                if count == len(kept):
+                    alive.append(one)
+                elif count:
+                    alive.append(Series(one.labels, one.timestamps_ms[kept], one.values[kept]))
+                stale_markers, samples = stale_markers + len(kept) - count, samples + count
+        series += len(alive)
+        for lines in openmetrics.family_lines(kind, alive):
+            out.write(lines)
     out.write(openmetrics.END)
     return Exported(series, samples, stale_markers)
 
@@ -73,26 +78,18 @@ def _matchers(text: str) -> Matchers:
     return selector.matchers
 
 
-def _names(source: Source, several: Sequence[Matchers], start_ms: int, end_ms: int) -> list[str]:
+def _names(source: Source, several: Sequence[Matchers], start_ms: int, end_ms: int) -> set[str]:
     if isinstance(source, Store):
         found = [labels for matchers in several for labels in source.series(matchers, start_ms, end_ms)]
     else:
         found = list(source.series([_selector(one) for one in several], start_ms / 1000, end_ms / 1000))
-    return sorted({get(labels, METRIC_NAME) for labels in found} - {""})
+    return {get(labels, METRIC_NAME) for labels in found} - {""}
 
 
-def _families(names: Sequence[str], known: Mapping[str, Metadata]) -> dict[tuple[str, str, str], list[str]]:
-    """Metrics by family, type and help. A counter is one only if no other metric has the family's name."""
-    taken = frozenset(names)
-    families: dict[tuple[str, str, str], list[str]] = {}
-    for name in names:
-        bare = name.removesuffix(openmetrics.COUNTED)
-        told = known.get(name) or (known.get(bare) if bare not in taken else None) or UNKNOWN
-        family, kind = openmetrics.family_of(name, told.type)
-        if family != name and family in taken:
-            family, kind = name, "unknown"
-        families.setdefault((family, kind, told.help), []).append(name)
-    return families
+def _help(family: str, known: Mapping[str, Metadata]) -> str:
+    """Pages of the text format tell it of a counter's whole name."""
+    told = known.get(family) or known.get(f"{family}_total")
+    return told.help if told else ""
 
 
 def _stored(source: Source, metric: str, several: Sequence[Matchers], start_ms: int, end_ms: int) -> Iterator[Series]:

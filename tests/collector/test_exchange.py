@@ -24,6 +24,7 @@ from collector.cli import app
 from collector.client import Client
 from collector.exporting import export
 from collector.importing import MAX_LINE_BYTES, Imported, IntoStore, Kept, import_lines
+from collector.model import openmetrics
 from collector.model.labels import METRIC_NAME, Labels, from_mapping
 from collector.model.matchers import Matcher
 from collector.model.openmetrics import LineReader, sample_lines
@@ -54,6 +55,16 @@ def samples(store: Store) -> Samples:
     return {labels: points for labels, points in found.items() if points}
 
 
+def types_of(text: str) -> dict[str, str]:
+    """Families by type, as the strict reader sees them: each moment apart, since it drops some of a second one."""
+    lines = text.splitlines()
+    found = {}
+    for moment in {line.rsplit(" ", 1)[1] for line in lines if not line.startswith("#")}:
+        kept = [line for line in lines if line.startswith("#") or line.endswith(f" {moment}")]
+        found.update({family.name: family.type for family in text_string_to_metric_families("\n".join(kept) + "\n")})
+    return found
+
+
 def series(name: str, values: list[float], step_ms: int = 5000, **labels: str) -> Series:
     times = START_MS + step_ms * np.arange(len(values), dtype=np.int64)
     return Series(from_mapping({METRIC_NAME: name, **labels}), times, np.array(values, dtype=np.float64))
@@ -69,6 +80,8 @@ def filled(tmp_path: Path) -> Path:
                 series("tokens_total", [7.0], model_name='o"d\\d\nname'),
                 series("ttft_seconds_bucket", [1.0, 2.0], le="0.5"),
                 series("ttft_seconds_bucket", [1.0, 3.0], le="+Inf"),
+                series("ttft_seconds_count", [1.0, 3.0]),
+                series("ttft_seconds_sum", [0.25, 1.5]),
                 series("temperature", [np.nan, np.inf, -np.inf, 1e-300, 1e22], step_ms=1),
                 series("temperature", [-0.0]),
             ]
@@ -78,6 +91,7 @@ def filled(tmp_path: Path) -> Path:
         store.mark_stale("g", START_MS + 5100)
         store.set_metadata("tokens", "counter", 'Tokens,\nmade "here".', "")
         store.set_metadata("temperature", "gauge", "", "")
+        store.set_metadata("ttft_seconds", "histogram", "Time to first token.", "")
     return tmp_path / "a"
 
 
@@ -87,13 +101,14 @@ def test_what_was_exported_is_imported_the_same(filled: Path, tmp_path: Path, na
     code, _, told = run("export", tmp_path / name, "--data", filled, *arguments)
     assert (code, told.splitlines()) == (
         0,
-        ["6 series, 14 samples", "left out: 1 stale markers, which OpenMetrics cannot say"],
+        ["8 series, 18 samples", "left out: 1 stale markers, which OpenMetrics cannot say"],
     )
     assert run("import", tmp_path / name, "--data", tmp_path / "b")[0] == 0
     with Store.open(filled, read_only=True) as before, Store.open(tmp_path / "b", read_only=True) as after:
         assert samples(after) == samples(before)
         assert after.metadata()["tokens"].help == 'Tokens,\nmade "here".'
         assert after.metadata()["temperature"].type == "gauge"
+        assert after.metadata()["ttft_seconds"] == before.metadata()["ttft_seconds"]
 
 
 def test_the_text_is_openmetrics_to_the_letter(filled: Path, tmp_path: Path) -> None:
@@ -107,12 +122,77 @@ def test_the_text_is_openmetrics_to_the_letter(filled: Path, tmp_path: Path) -> 
     ]
     assert "\n".join(expected) in text
     assert text.endswith("# EOF\n")
-    families = {family.name: family for family in text_string_to_metric_families(text)}
-    assert {name: family.type for name, family in families.items()} == {
+    assert types_of(text) == {
         "gone": "unknown",
         "temperature": "gauge",
         "tokens": "counter",
-        "ttft_seconds_bucket": "unknown",
+        "ttft_seconds": "histogram",
+    }
+
+
+FAMILIES = """\
+# TYPE q summary
+# HELP q Waiting.
+q{model="a",quantile="0.5"} 1 1700000000
+q_count{model="a"} 2 1700000000
+q_sum{model="a"} 3 1700000000
+q{model="a",quantile="0.5"} 1.5 1700000005
+q_count{model="a"} 4 1700000005
+q_sum{model="a"} 6 1700000005
+# TYPE t histogram
+# HELP t Time.
+t_bucket{le="2.0",model="a"} 1 1700000000
+t_bucket{le="10.0",model="a"} 2 1700000000
+t_bucket{le="+Inf",model="a"} 3 1700000000
+t_count{model="a"} 3 1700000000
+t_created{model="a"} 1600000000 1700000000
+t_sum{model="a"} 20.5 1700000000
+t_bucket{le="2.0",model="a"} 2 1700000005
+t_bucket{le="10.0",model="a"} 3 1700000005
+t_bucket{le="+Inf",model="a"} 4 1700000005
+t_count{model="a"} 4 1700000005
+t_created{model="a"} 1600000000 1700000005
+t_sum{model="a"} 22.5 1700000005
+t_bucket{le="+Inf",model="b"} 1 1700000001
+t_count{model="b"} 1 1700000001
+t_sum{model="b"} 9 1700000001
+# TYPE u counter
+u_total{model="a"} 1 1700000000
+# EOF
+"""
+"""What belongs together stands together, in the order of time; in the order of names, labels and bounds."""
+
+
+def test_histograms_and_summaries_keep_their_type_and_stand_together_at_each_moment(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text(FAMILIES)
+    assert run("import", tmp_path / "x", "--data", tmp_path / "a")[0] == 0
+    span = ("--start", "1600000000", "--end", "1800000000")
+    assert run("export", tmp_path / "y", "--data", tmp_path / "a", *span)[0] == 0
+    text = (tmp_path / "y").read_text()
+    assert text == FAMILIES
+    assert types_of(text) == {"q": "summary", "t": "histogram", "u": "counter"}
+
+
+@pytest.mark.parametrize(
+    ("names", "kinds", "families"),
+    [
+        (["a_sum", "a_count"], {"a": "histogram"}, {"a_count": "unknown", "a_sum": "unknown"}),
+        (["a", "a_bucket"], {"a": "histogram"}, {"a": "unknown", "a_bucket": "unknown"}),
+        (["a_bucket", "a_created"], {"a": "histogram", "a_created": "gauge"}, {"a": "histogram"}),
+        (["a_bucket", "a_count"], {"a": "histogram", "a_count": "gauge"}, {"a": "histogram", "a_count": "gauge"}),
+        (["a_total", "a_bucket"], {"a": "histogram", "a_total": "counter"}, {"a": "histogram", "a_total": "unknown"}),
+        (["a_total", "a_created"], {"a_total": "counter", "a_created": "gauge"}, {"a": "counter"}),
+        (["a_total", "a"], {"a": "counter"}, {"a": "unknown", "a_total": "unknown"}),
+        (["a_count"], {"a": "summary"}, {"a": "summary"}),
+    ],
+)
+def test_a_metric_is_written_under_a_family_only_where_that_is_whole(
+    names: list[str], kinds: dict[str, str], families: dict[str, str]
+) -> None:
+    assert dict(openmetrics.families(names, kinds)) == {
+        (name, kind): found
+        for name, kind in families.items()
+        for found in [sorted(one for one in names if one.startswith(name) and (one == name or one not in families))]
     }
 
 
