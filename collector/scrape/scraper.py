@@ -85,6 +85,7 @@ class Scraper:
         self._checked: tuple[Labels, ...] = ()
         self._known: frozenset[Labels] = frozenset()
         self._remark = ""
+        self._told = False
         self._exemplars: dict[Labels, PageExemplar] = {}
 
     async def scrape(self, timestamp_ms: int) -> None:
@@ -196,10 +197,13 @@ class Scraper:
             )
 
     def _tell(self, failure: str, page: Scrape | None) -> None:
-        if failure and not self.failure:
+        """Say the begin and the end of trouble; a target that starts when we do has until its second scrape."""
+        if failure and not self._told and self.scrapes > 1:
             _log.warning("target %s (job %s): %s", self.target.url, self.target.job, failure)
-        elif self.failure and not failure:
+            self._told = True
+        elif self._told and not failure:
             _log.info("target %s (job %s): answers again", self.target.url, self.target.job)
+            self._told = False
         self.failure = failure
         if page is None:
             return

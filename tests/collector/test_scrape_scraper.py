@@ -113,6 +113,23 @@ def test_a_failure_is_said_when_it_begins_and_when_it_ends(store: Store, caplog:
     ]
 
 
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        ([0, 200, 200], []),
+        ([0, 0, 0, 200], ["WARNING", "INFO"]),
+        ([200, 0, 200], ["WARNING", "INFO"]),
+    ],
+)
+def test_a_target_that_starts_a_moment_later_is_not_complained_of(
+    store: Store, caplog: pytest.LogCaptureFixture, status: list[int], told: list[str]
+) -> None:
+    with caplog.at_level(logging.INFO):
+        scrape(store, TARGET, [(time * 1000, PAGE) for time in range(1, len(status) + 1)], status)
+    assert [record.levelname for record in caplog.records if "target" in record.getMessage()] == told
+    assert [value for _, value in values(store, "up")] == [float(one == 200) for one in status]
+
+
 def test_an_unreachable_target_says_why(store: Store) -> None:
     scraper = scrape(store, TARGET, [(1000, PAGE)], [0])
     assert scraper.failure == "cannot be reached: connection refused"
