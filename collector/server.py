@@ -20,7 +20,7 @@ from collector.forward.forwarding import Forwarding
 from collector.forward.settings import ForwardSettings, forward_settings
 from collector.gpu.nvml import Nvml
 from collector.host.readings import Psutil
-from collector.host.telemetry import Telemetry
+from collector.host.telemetry import Telemetry, node_exporter_covers
 from collector.ingest.feedback import FeedbackReceiver, Requests
 from collector.ingest.feedback_metrics import FeedbackMetrics
 from collector.ingest.otlp_receiver import OtlpReceiver
@@ -234,7 +234,7 @@ def _works(
         yield _write_counts(seconds(settings.interval), "span metrics", parts.span_metrics.write, stop)
     yield _write_counts(seconds(settings.interval), "feedback", parts.feedback.metrics.write, stop)
     if settings.telemetry:
-        yield _observe_machine(seconds(settings.interval), sink, stop)
+        yield _observe_machine(seconds(settings.interval), sink, parts.store, stop)
     yield every(UPKEEP_INTERVAL_S, time.time() % UPKEEP_INTERVAL_S, Upkeep(parts.store).run, stop)
 
 
@@ -284,8 +284,10 @@ async def _write_counts(interval_s: float, what: str, write: Callable[[int], Non
     await every(interval_s, 0.0, one, stop)
 
 
-async def _observe_machine(interval_s: float, store: ScrapeSink, stop: asyncio.Event) -> None:
-    telemetry = await asyncio.to_thread(Telemetry, store, Psutil(), Nvml, socket.gethostname())
+async def _observe_machine(interval_s: float, sink: ScrapeSink, store: Store, stop: asyncio.Event) -> None:
+    node = socket.gethostname()
+    is_covered = node_exporter_covers(store, node)
+    telemetry = await asyncio.to_thread(Telemetry, sink, Psutil(), Nvml, node, is_covered)
     try:
         await every(interval_s, 0.0, telemetry.record, stop)
     finally:

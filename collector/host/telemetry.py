@@ -1,4 +1,7 @@
-"""Write this machine's own figures, GPUs included, into the store beside what is scraped."""
+"""Write this machine's own figures, GPUs included, into the store beside what is scraped.
+
+While a node_exporter of this machine is scraped, the figures that both have are left to it: nothing counts twice.
+"""
 
 import asyncio
 import logging
@@ -11,10 +14,13 @@ from collector.host.catalog import METRICS
 from collector.host.readings import HostReader, HostReading
 from collector.model.errors import StoreError
 from collector.model.labels import METRIC_NAME, Labels, from_mapping
+from collector.model.matchers import Matcher
+from collector.model.series import Querier, is_stale
 from collector.scrape.scraper import ScrapeSink
 
 JOB = "loadline-host"
 GROUP_KEY = "telemetry"
+RECENT_MS = 300_000
 
 Figure = tuple[str, float | None, dict[str, str]]
 """Name, value, labels; a value of None is left out."""
@@ -23,12 +29,24 @@ _log = logging.getLogger(__name__)
 
 
 class Telemetry:
-    """Reads host and GPUs and stores the figures; ``open_gpus`` raises GpuError where there is no GPU library."""
+    """Reads host and GPUs and stores the figures; ``open_gpus`` raises GpuError where there is no GPU library.
 
-    def __init__(self, store: ScrapeSink, host: HostReader, open_gpus: Callable[[], GpuReader], instance: str) -> None:
+    ``is_covered`` tells at a time in ms whether the host is read by another, too.
+    """
+
+    def __init__(
+        self,
+        store: ScrapeSink,
+        host: HostReader,
+        open_gpus: Callable[[], GpuReader],
+        instance: str,
+        is_covered: Callable[[int], bool] = lambda timestamp_ms: False,
+    ) -> None:
         self._store = store
         self._host = host
         self._instance = instance
+        self._is_covered = is_covered
+        self._covered = False
         self._layout: tuple[Labels, ...] = ()
         self._trouble = ""
         self._lost: frozenset[int] = frozenset()
@@ -57,12 +75,15 @@ class Telemetry:
         except GpuError as error:
             trouble = f"GPUs cannot be read: {error}"
         self._tell_lost(gpus)
-        figures = [*host_figures(self._host.read()), *gpu_figures(gpus)]
-        known = [(name, value, labels) for name, value, labels in figures if value is not None]
-        layout = tuple(self._labels(name, labels) for name, _, labels in known)
-        if layout != self._layout:
-            self._layout = layout
+        host = self._host.read()
+        figures = [*process_figures(host), *gpu_figures(gpus)]
         try:
+            if not self._leaves_host(timestamp_ms):
+                figures += host_figures(host)
+            known = [(name, value, labels) for name, value, labels in figures if value is not None]
+            layout = tuple(self._labels(name, labels) for name, _, labels in known)
+            if layout != self._layout:
+                self._layout = layout
             values = np.array([value for _, value, _ in known], dtype=np.float64)
             self._store.append_scrape(GROUP_KEY, self._layout, timestamp_ms, values)
         except StoreError as error:
@@ -70,6 +91,14 @@ class Telemetry:
         if trouble and not self._trouble:
             _log.warning("%s", trouble)
         self._trouble = trouble
+
+    def _leaves_host(self, timestamp_ms: int) -> bool:
+        covered = self._is_covered(timestamp_ms)
+        if covered != self._covered:
+            said = "left to the node_exporter of this machine" if covered else "written again, node_exporter is gone"
+            _log.info("host figures are %s", said)
+        self._covered = covered
+        return covered
 
     def _labels(self, name: str, labels: dict[str, str]) -> Labels:
         return from_mapping({METRIC_NAME: name, "job": JOB, "instance": self._instance, **labels})
@@ -80,6 +109,17 @@ class Telemetry:
             if index not in self._lost:
                 _log.warning("GPU %d cannot be read: %s", index, reason)
         self._lost = frozenset(lost)
+
+
+def node_exporter_covers(store: Querier, node: str) -> Callable[[int], bool]:
+    """Whether a node_exporter that calls its machine ``node`` is scraped at a time in ms."""
+    matchers = (Matcher(METRIC_NAME, "=", "node_uname_info"), Matcher("nodename", "=", node))
+
+    def covers(timestamp_ms: int) -> bool:
+        groups = store.select(matchers, timestamp_ms - RECENT_MS, timestamp_ms)
+        return any(not is_stale(group.values[-1:]).all() for group in groups)
+
+    return covers
 
 
 def host_figures(host: HostReading) -> Iterator[Figure]:
@@ -102,6 +142,10 @@ def host_figures(host: HostReading) -> Iterator[Figure]:
         yield "loadline_host_network_received_bytes_total", network.received_bytes, {"device": network.device}
         yield "loadline_host_network_sent_bytes_total", network.sent_bytes, {"device": network.device}
         yield "loadline_host_network_errors_total", network.errors, {"device": network.device}
+
+
+def process_figures(host: HostReading) -> Iterator[Figure]:
+    """The series of Loadline's own processes."""
     for process in host.processes:
         who = {"part": process.part, "pid": str(process.pid)}
         yield "loadline_host_process_cpu_seconds_total", process.cpu_s, who

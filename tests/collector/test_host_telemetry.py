@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from collector.gpu.reader import (
@@ -21,8 +22,8 @@ from collector.gpu.reader import (
 )
 from collector.host.catalog import METRICS
 from collector.host.readings import Disk, FileSystem, HostReading, Network, PartProcess, Psutil, part_of
-from collector.host.telemetry import Telemetry
-from collector.model.labels import get
+from collector.host.telemetry import Telemetry, node_exporter_covers
+from collector.model.labels import from_mapping, get
 from collector.model.matchers import Matcher
 from collector.model.series import is_stale
 from collector.store import Store
@@ -127,6 +128,28 @@ def test_host_figures_are_stored_where_no_gpu_is_found(store: Store, caplog: pyt
     }
     said = [item.getMessage() for item in caplog.records]
     assert said == ["no GPU found: NVML Shared Library Not Found; GPU figures are left out"]
+
+
+def test_host_figures_are_left_to_a_node_exporter_of_this_machine(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    telemetry = Telemetry(store, Machine(), absent, "h", node_exporter_covers(store, "h"))
+    counted = []
+    with caplog.at_level(logging.INFO):
+        for time_ms, node in ((1000, "other"), (2000, "h"), (3000, "h"), (4000, "")):
+            if node:
+                layout = [from_mapping({"__name__": "node_uname_info", "nodename": node})]
+                store.append_scrape(node, layout, time_ms - 1, np.ones(1))
+            else:
+                store.mark_stale("h", time_ms - 1)
+            asyncio.run(telemetry.record(time_ms))
+            counted.append({"loadline_host_cpus", "loadline_host_process_open_files"} & set(last(store)))
+    both = {"loadline_host_cpus", "loadline_host_process_open_files"}
+    assert counted == [both, {"loadline_host_process_open_files"}, {"loadline_host_process_open_files"}, both]
+    assert [item.getMessage() for item in caplog.records if "host" in item.getMessage()] == [
+        "host figures are left to the node_exporter of this machine",
+        "host figures are written again, node_exporter is gone",
+    ]
 
 
 def test_every_metric_that_is_declared_is_stored_and_no_other(store: Store) -> None:
