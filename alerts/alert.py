@@ -5,13 +5,13 @@ The rules are Prometheus's (rules/alerting.go): an alert is pending until it has
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from alerts.errors import EvaluationError
 from alerts.rule import AlertRule
-from collector.model.labels import Labels, from_mapping, keep
+from collector.model.labels import Labels, from_mapping
 from collector.model.series import Sample
 
 RESOLVED_RETENTION_S = 15 * 60.0
@@ -25,7 +25,7 @@ class Alert:
     """One alert of a rule, told apart by its labels (``alertname`` and the rule's labels included).
 
     All times are Unix seconds. ``resolved_at_s`` is set once it is inactive; ``last_sent_at_s`` is when receivers that
-    expect repetition were last told, ``told_at_s`` when the others were told that it fires (None: not yet).
+    expect repetition were last told.
     """
 
     labels: Labels
@@ -37,7 +37,6 @@ class Alert:
     resolved_at_s: float | None = None
     keep_firing_since_s: float | None = None
     last_sent_at_s: float | None = None
-    told_at_s: float | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -102,62 +101,6 @@ def changed(before: Alerts, after: Alerts) -> tuple[Alert, ...]:
         for labels, alert in after.items()
         if alert.state != "pending" and _episode(before.get(labels)) != _episode(alert)
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """When receivers that hear of changes are told of beginnings; alerts are taken together by the labels ``group_by``.
-
-    ``wait_s`` after the first of a group, so that others come along; then no more often than every ``interval_s``; and
-    what still fires is told again after ``repeat_s`` (None: never). Ends are told at once.
-    """
-
-    group_by: tuple[str, ...] = ("alertname",)
-    wait_s: float = 0.0
-    interval_s: float = 0.0
-    repeat_s: float | None = None
-
-
-AT_ONCE = Pace()
-
-
-def told(
-    before: Alerts, after: Alerts, muted: Callable[[Alert], bool], now_s: float, pace: Pace = AT_ONCE
-) -> tuple[Alerts, tuple[Alert, ...]]:
-    """What receivers that hear of changes must be told of, and the alerts with that noted.
-
-    An alert that is ``muted`` when it begins to fire is told of when it is muted no more, and its end is told only if
-    its beginning was.
-    """
-    noted = dict(after)
-    news = []
-    groups: dict[Labels, list[Alert]] = {}
-    quiet = pace.repeat_s is None and all(one.told_at_s is not None or one.state != "firing" for one in after.values())
-    for labels, alert in after.items():
-        if alert.state != "pending" and not quiet:
-            groups.setdefault(keep(labels, pace.group_by), []).append(alert)
-        if alert.state == "inactive" and alert.told_at_s is not None:
-            earlier = before.get(labels)
-            if earlier is not None and earlier.state == "firing":
-                news.append(alert)
-    for members in groups.values():
-        for alert in _due(members, muted, now_s, pace):
-            noted[alert.labels] = replace(alert, told_at_s=now_s)
-            news.append(noted[alert.labels])
-    return noted, tuple(news)
-
-
-def _due(members: Sequence[Alert], muted: Callable[[Alert], bool], now_s: float, pace: Pace) -> list[Alert]:
-    """Of the firing and resolved alerts of one group, those that are to be told of as firing now."""
-    firing = [alert for alert in members if alert.state == "firing" and not muted(alert)]
-    untold = [alert for alert in firing if alert.told_at_s is None]
-    last_s = max((alert.told_at_s for alert in members if alert.told_at_s is not None), default=None)
-    if last_s is None:
-        ready = any(now_s - (alert.fired_at_s or 0.0) >= pace.wait_s for alert in untold)
-    else:
-        ready = now_s - last_s >= pace.interval_s
-    repeats = pace.repeat_s is not None and last_s is not None and now_s - last_s >= pace.repeat_s
-    return firing if repeats else untold if ready else []
 
 
 def restored(alert: Alert, down_s: float, tolerance_s: float) -> Alert | None:

@@ -6,29 +6,26 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Literal, Protocol
 
 from alerts.alert import (
-    AT_ONCE,
     Alert,
     Alerts,
     LimitExceeded,
-    Pace,
     advance,
     changed,
     is_active,
     needs_sending,
     restored,
     samples_of,
-    told,
 )
 from alerts.errors import AlertsError
 from alerts.evaluation import NOWHERE, Outside, alerts_found, recorded
 from alerts.rule import AlertRule, RecordRule, Rule, RuleGroup
 from alerts.writeback import Writeback, stale
+from collector.model.answered import Answered
 from collector.model.errors import CollectorError, QueryError
-from collector.model.labels import METRIC_NAME, Labels, get
+from collector.model.labels import Labels
 from collector.model.series import Sample, Series
 from collector.promql import parse, selectors
 
@@ -45,6 +42,10 @@ class Source(Protocol):
 
     def query(self, expr: str, time_s: float | None = None) -> Sequence[Sample]:
         """Evaluate at one moment."""
+        ...
+
+    def query_all(self, exprs: Sequence[str], time_s: float) -> Sequence[Answered]:
+        """Evaluate each at one moment; an error is part of the answer."""
         ...
 
     def write(self, series: Iterable[Series]) -> None:
@@ -90,33 +91,24 @@ class GroupStatus:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What receivers must hear of one rule after one evaluation.
-
-    ``changed`` began to fire or resolved; ``due`` is what a receiver that expects repetition must hear now, until
-    ``valid_until_s``.
-    """
+    """What a receiver that expects repetition (Alertmanager) must hear of one rule now, to be believed until then."""
 
     rule: AlertRule
-    group: RuleGroup
-    changed: tuple[Alert, ...]
     due: tuple[Alert, ...]
     valid_until_s: float
 
 
-def orphaned(key: str, rule_name: str, alert: Alert, now_s: float) -> Notice:
-    """What receivers must hear of an alert that fired when its rule was removed from the group ``key``."""
-    file, _, name = key.rpartition(";")
-    rule = AlertRule(rule_name, expr="")
+def orphaned(rule_name: str, alert: Alert, now_s: float) -> Notice:
+    """What receivers must hear of an alert that fired when its rule was removed."""
     over = replace(alert, state="inactive", resolved_at_s=now_s, last_sent_at_s=now_s)
-    return Notice(rule, RuleGroup(name, file, (rule,)), (over,) if alert.told_at_s is not None else (), (over,), now_s)
+    return Notice(AlertRule(rule_name, expr=""), (over,), now_s)
 
 
 class Group:
     """Runs a ``RuleGroup`` against a source and keeps what its rules have come to.
 
-    ``interval_s`` stands where the group gives none. ``muted`` says whether an alert is kept quiet, ``pace``
-    how soon and how often receivers hear of the others. ``status`` may be
-    read by any thread; ``evaluate`` is called by one at a time. ``timer`` measures durations.
+    ``interval_s`` stands where the group gives none. ``status`` may be read by any thread; ``evaluate`` is called by
+    one at a time. ``timer`` measures durations.
     """
 
     def __init__(
@@ -127,8 +119,6 @@ class Group:
         *,
         interval_s: float,
         outside: Outside = NOWHERE,
-        muted: Callable[[Alert, float], bool] = lambda alert, now_s: False,
-        pace: Pace = AT_ONCE,
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.group = group
@@ -136,11 +126,8 @@ class Group:
         self._source = source
         self._writeback = writeback
         self._outside = outside
-        self._muted = muted
-        self._pace = pace
         self._timer = timer
-        self._unwritten: list[Sample] = []
-        self._unwritten_names: set[str] = set()
+        self._runs = runs(group.rules)
         self._lock = threading.Lock()
         self._status = GroupStatus(group, self.interval_s, tuple(RuleStatus(rule) for rule in group.rules))
 
@@ -193,50 +180,39 @@ class Group:
     def evaluate(self, now_s: float) -> list[Notice]:
         """Evaluate every rule at ``now_s``; a rule that fails keeps its alerts, and the others go on."""
         started = self._timer()
+        at_s = now_s - self.group.query_offset_s
         notices: list[Notice] = []
         rules = list(self.status.rules)
-        for position, before in enumerate(rules):
-            if self._sees_unwritten(before.rule):
-                self._flush(now_s)
-            after, notice = self._rule(before, now_s)
-            rules[position] = after
-            if notice is not None:
-                notices.append(notice)
-        self._flush(now_s)
+        for run in self._runs:
+            written: list[Sample] = []
+            asked = self._source.query_all([rules[position].rule.expr for position in run], at_s)
+            for position, answer in zip(run, asked, strict=True):
+                rules[position], notice = self._rule(rules[position], answer, now_s, at_s, written)
+                if notice is not None:
+                    notices.append(notice)
+            self._writeback.send(written, now_s)
         self._publish(GroupStatus(self.group, self.interval_s, tuple(rules), now_s, self._timer() - started))
         return notices
 
-    def _sees_unwritten(self, rule: Rule) -> bool:
-        """Whether ``rule`` may ask for a result that is not written yet; results are written together otherwise."""
-        if not self._unwritten:
-            return False
-        asked = _asked(rule)
-        return asked is None or not asked.isdisjoint(self._unwritten_names)
-
-    def _flush(self, now_s: float) -> None:
-        self._writeback.send(self._unwritten, now_s)
-        self._unwritten = []
-        self._unwritten_names = set()
-
-    def _rule(self, before: RuleStatus, now_s: float) -> tuple[RuleStatus, Notice | None]:
-        started = self._timer()
+    def _rule(
+        self, before: RuleStatus, answer: Answered, now_s: float, at_s: float, written: list[Sample]
+    ) -> tuple[RuleStatus, Notice | None]:
+        """The rule as it stands after ``answer``; what is to be written is added to ``written``."""
+        started = self._timer() - answer.took_s
         rule = before.rule
-        at_s = now_s - self.group.query_offset_s
         notice = None
         try:
-            samples = self._source.query(rule.expr, at_s)
+            if answer.error is not None:
+                raise answer.error
             if isinstance(rule, RecordRule):
-                written = recorded(rule, samples, at_s, self.group.limit)
-                after = before
+                results, after = recorded(rule, answer.samples, at_s, self.group.limit), before
             else:
-                after, written, notice = self._alerts(rule, before, samples, now_s, at_s)
+                after, results, notice = self._alerts(rule, before, answer.samples, now_s, at_s)
         except (AlertsError, CollectorError) as error:
             after = self._failed(before, error)
             return replace(after, evaluated_at_s=now_s, took_s=self._timer() - started), None
-        series = frozenset(sample.labels for sample in written)
-        ended = stale(sorted(before.series - series), at_s)
-        self._unwritten += [*written, *ended]
-        self._unwritten_names.update(get(sample.labels, METRIC_NAME) for sample in (*written, *ended))
+        series = frozenset(sample.labels for sample in results)
+        written += [*results, *stale(sorted(before.series - series), at_s)]
         if before.health == "err":
             _log.info("rule %s (%s) can be evaluated again", rule.name, self.key)
         after = replace(after, health="ok", error="", series=series)
@@ -247,16 +223,15 @@ class Group:
     ) -> tuple[RuleStatus, list[Sample], Notice | None]:
         found = alerts_found(rule, samples, now_s, lambda expr: self._source.query(expr, at_s), self._outside)
         after = advance(rule, before.alerts, found, now_s, self.group.limit)
-        noted, news = told(before.alerts, after, lambda alert: self._muted(alert, now_s), now_s, self._pace)
-        _tell(rule, changed(before.alerts, after))
-        alerts = dict(noted)
+        _log_changes(rule, changed(before.alerts, after))
+        alerts = dict(after)
         due = []
         for labels, alert in alerts.items():
             if needs_sending(alert, now_s, RESEND_DELAY_S):
                 alerts[labels] = replace(alert, last_sent_at_s=now_s)
                 due.append(alerts[labels])
         valid_until_s = now_s + 4 * max(RESEND_DELAY_S, self.interval_s)
-        notice = Notice(rule, self.group, news, tuple(due), valid_until_s) if news or due else None
+        notice = Notice(rule, tuple(due), valid_until_s) if due else None
         return replace(before, alerts=alerts), samples_of(list(alerts.values()), at_s), notice
 
     def _failed(self, before: RuleStatus, error: AlertsError | CollectorError) -> RuleStatus:
@@ -270,10 +245,24 @@ class Group:
             self._status = status
 
 
-@lru_cache(maxsize=4096)
+def runs(rules: Sequence[Rule]) -> tuple[tuple[int, ...], ...]:
+    """Positions of rules that are asked together: none of a run asks for what an earlier one of the run writes."""
+    found: list[list[int]] = []
+    written: set[str] = set()
+    for position, rule in enumerate(rules):
+        asked = _asked(rule)
+        if not found or asked is None or not asked.isdisjoint(written):
+            found.append([])
+            written = set()
+        found[-1].append(position)
+        written |= {rule.name} if isinstance(rule, RecordRule) else {"ALERTS", "ALERTS_FOR_STATE"}
+    return tuple(map(tuple, found))
+
+
 def _asked(rule: Rule) -> frozenset[str] | None:
     """Names of the series that a rule asks for; None where they cannot be told."""
-    if isinstance(rule, AlertRule) and any("query" in text for _, text in (*rule.labels, *rule.annotations)):
+    templates = (*rule.labels, *rule.annotations) if isinstance(rule, AlertRule) else ()
+    if any("{{" in text and "query" in text for _, text in templates):
         return None
     try:
         names = frozenset(selector.name for selector in selectors(parse(rule.expr)))
@@ -288,7 +277,7 @@ def _fits(rule: AlertRule, labels: Labels) -> bool:
     return all("{{" in text or own.get(name, "") == text for name, text in rule.labels)
 
 
-def _tell(rule: AlertRule, news: Sequence[Alert]) -> None:
+def _log_changes(rule: AlertRule, news: Sequence[Alert]) -> None:
     for alert in news:
         state = "firing" if alert.state == "firing" else "resolved"
         _log.info("alert %s is %s (%s): %s", rule.name, state, alert.fingerprint, dict(alert.labels))

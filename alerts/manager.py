@@ -4,14 +4,15 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from alerts.alert import Alert
+from alerts.dispatch import AT_ONCE, Dispatcher, Muted, Pace
 from alerts.errors import StateError
 from alerts.group import Group, GroupStatus, Notice, orphaned
 from alerts.history import Change, changes
-from alerts.message import GROUP_BY, Links, Message, messages
+from alerts.message import Links, Message, alertmanager_messages, bundle_messages
 from alerts.notify import Notifier
 from alerts.responses.responder import Responder
 from alerts.state import State
@@ -19,6 +20,8 @@ from alerts.telemetry import Telemetry
 from alerts.writeback import Writeback
 
 STOP_TIMEOUT_S = 3.0
+TICK_S = 1.0
+"""How often it is looked for groups of alerts that are due to be told of between evaluations."""
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +29,8 @@ _log = logging.getLogger(__name__)
 class Manager:
     """Runs groups and notifiers, each on a thread of its own between ``start`` and ``stop``.
 
-    ``evaluate`` does one evaluation of one group at a given moment and needs no threads. ``now`` answers Unix seconds.
+    ``evaluate`` does one evaluation of one group at a given moment and needs no threads. ``pace`` says how soon and how
+    often receivers hear of alerts that are not ``muted``. ``now`` answers Unix seconds. Raises StateError.
     """
 
     def __init__(
@@ -38,7 +42,8 @@ class Manager:
         telemetry: Telemetry,
         writeback: Writeback,
         links: Links,
-        group_by: Sequence[str] = GROUP_BY,
+        pace: Pace = AT_ONCE,
+        muted: Muted = lambda alert, now_s: False,
         responder: Responder | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -48,7 +53,8 @@ class Manager:
         self._telemetry = telemetry
         self._writeback = writeback
         self._links = links
-        self._group_by = tuple(group_by)
+        self._dispatcher = Dispatcher(pace, state.told(), muted)
+        self._telling = threading.Lock()
         self._responder = responder
         self._now = now
         self._stop = threading.Event()
@@ -64,29 +70,43 @@ class Manager:
                 gone = group.restore(memory.alerts, memory.evaluated_at_s, now_s)
             else:
                 gone = tuple((name, alert) for name, alert in memory.alerts if alert.state == "firing")
-            found = self._messages([orphaned(key, name, alert, now_s) for name, alert in gone], now_s)
+            found = self._to_alertmanagers([orphaned(name, alert, now_s) for name, alert in gone])
             if group is None:
                 self._state.forget(key, now_s, found)
             elif gone:
                 self._state.save(key, memory.evaluated_at_s, _remembered(group.status), found)
-            for notifier in self._notifiers:
-                notifier.put(found)
+            self._post(found)
+        for group in self.groups:
+            self._dispatcher.note(group.key, group.status, now_s)
+        self.tell(now_s)
         if self._responder is not None:
             self._responder.only(present, now_s)
 
     def evaluate(self, group: Group, now_s: float) -> None:
         """Evaluate ``group`` at ``now_s``, remember what came of it and queue what must be said."""
         before = group.status
-        notices = group.evaluate(now_s)
+        found = self._to_alertmanagers(group.evaluate(now_s))
         status = group.status
-        found = self._messages(notices, now_s)
-        self._save(group, status, now_s, found, changes(before, status, now_s))
-        for notifier in self._notifiers:
-            notifier.put(found)
+        changed = changes(before, status, now_s)
+        self._kept(lambda: self._state.save(group.key, now_s, _remembered(status), found, changed))
+        self._post(found)
+        self._dispatcher.note(group.key, status, now_s)
+        self.tell(now_s)
         if self._responder is not None:
             self._responder.note(group.key, status, now_s)
         failures = sum(rule.health == "err" for rule in status.rules)
         self._telemetry.evaluated(group.key, status.took_s, len(status.rules), failures)
+
+    def tell(self, now_s: float) -> None:
+        """Queue what groups of alerts that are due have to say."""
+        with self._telling:
+            telling = self._dispatcher.flush(now_s)
+            if not telling.bundles:
+                return
+            receivers = [notifier.receiver for notifier in self._notifiers]
+            found = bundle_messages(telling.bundles, receivers, self._links, now_s)
+            self._kept(lambda: self._state.tell(telling.told, telling.over, found, now_s))
+            self._post(found)
 
     def statuses(self) -> tuple[GroupStatus, ...]:
         """Every group as it stands."""
@@ -104,11 +124,12 @@ class Manager:
         return self._telemetry.page(counts, waiting, self._writeback.failures)
 
     def start(self) -> None:
-        """Start a thread for each group and each notifier, and one for responses."""
+        """Start a thread for each group and each notifier, one for groups of alerts that wait and one for responses."""
         for group in self.groups:
             self._spawn(f"group {group.group.name}", partial(self._run, group))
         for notifier in self._notifiers:
             self._spawn(notifier.receiver.name, partial(notifier.run, self._stop, self._now))
+        self._spawn("telling", self._run_telling)
         if self._responder is not None:
             self._spawn("responses", partial(self._responder.run, self._stop, self._now))
 
@@ -146,15 +167,24 @@ class Manager:
                 self._telemetry.missed(group.key, missed)
             due_s = after_s
 
-    def _messages(self, notices: Iterable[Notice], now_s: float) -> list[Message]:
-        receivers = [notifier.receiver for notifier in self._notifiers]
-        return messages(list(notices), receivers, self._links, now_s, self._group_by)
+    def _run_telling(self) -> None:
+        while not self._stop.wait(TICK_S):
+            try:
+                self.tell(self._now())
+            except Exception:
+                _log.exception("groups of alerts could not be told of; it is tried again")
 
-    def _save(
-        self, group: Group, status: GroupStatus, now_s: float, found: Sequence[Message], changed: Sequence[Change]
-    ) -> None:
+    def _to_alertmanagers(self, notices: Sequence[Notice]) -> list[Message]:
+        return alertmanager_messages(notices, [notifier.receiver for notifier in self._notifiers], self._links)
+
+    def _post(self, found: Sequence[Message]) -> None:
+        for notifier in self._notifiers:
+            notifier.put(found)
+
+    def _kept(self, save: Callable[[], None]) -> None:
+        """Write to the state file; where it cannot be, alerts go on."""
         try:
-            self._state.save(group.key, now_s, _remembered(status), found, changed)
+            save()
         except StateError as error:
             if not self._state_troubled:
                 _log.error("alerts go on, but a restart would forget them: %s", error)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from alerts.alert import AT_ONCE, Alert, Pace
+from alerts.alert import Alert
+from alerts.dispatch import AT_ONCE, Pace
 from alerts.errors import SilenceError
 from alerts.silence import KEPT_AFTER_END_S, Silence, matches
 from collector.model.durations import SHAPE, parse_duration_ms
@@ -133,7 +134,7 @@ def read_notify_config(text: str, path: str) -> NotifyConfig:
         return NotifyConfig()
     fields = root.only(("group_by", *_TIMES, "inhibit_rules"), "notification file")
     rules = fields["inhibit_rules"].sequence("inhibit_rules") if "inhibit_rules" in fields else []
-    group_by = _strings(fields.get("group_by"), "group_by") or AT_ONCE.group_by
+    group_by = _strings(fields["group_by"], "group_by") if "group_by" in fields else AT_ONCE.group_by
     wait_s, interval_s, repeat_s = (_seconds(fields.get(name), name) for name in _TIMES)
     pace = Pace(group_by, wait_s or 0.0, interval_s or 0.0, repeat_s)
     return NotifyConfig(pace, tuple(_rule(node, f"inhibit_rules[{i}]") for i, node in enumerate(rules)))

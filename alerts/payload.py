@@ -7,6 +7,7 @@ from urllib.parse import quote_plus
 
 from alerts.alert import Alert
 from alerts.clock import NEVER, rfc3339
+from alerts.dispatch import Bundle
 from alerts.group import Notice
 from collector.model.labels import Labels, get, render, without
 
@@ -28,37 +29,6 @@ class Links:
         return f"{self.source.rstrip('/')}/api/v1/query?query={quote_plus(expr)}"
 
 
-@dataclass(frozen=True, slots=True)
-class News:
-    """An alert that began to fire or resolved, with the rule that it is of."""
-
-    alert: Alert
-    notice: Notice
-
-
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """News told together: their ``labels`` in common are those that messages are grouped by. Never empty."""
-
-    labels: Labels
-    news: tuple[News, ...]
-
-    @property
-    def firing(self) -> bool:
-        """Whether any of them fires."""
-        return any(one.alert.state == "firing" for one in self.news)
-
-    @property
-    def title(self) -> str:
-        """One line for people."""
-        alerts = [one.alert for one in self.news]
-        names = ", ".join(dict.fromkeys(get(alert.labels, "alertname") for alert in alerts))
-        count = f" ({len(alerts)})" if len(alerts) > 1 else ""
-        summary = dict(alerts[0].annotations).get("summary", "")
-        state = "FIRING" if self.firing else "RESOLVED"
-        return f"[{state}] {names}{count}" + (f": {summary}" if summary and len(alerts) == 1 else "")
-
-
 def alertmanager_alert(alert: Alert, notice: Notice, links: Links) -> dict[str, Any]:
     """One element of the array that ``POST /api/v2/alerts`` takes."""
     ends_at_s = alert.resolved_at_s if alert.resolved_at_s is not None else notice.valid_until_s
@@ -74,10 +44,9 @@ def alertmanager_alert(alert: Alert, notice: Notice, links: Links) -> dict[str, 
 def webhook_payload(bundle: Bundle, receiver: str, links: Links) -> dict[str, Any]:
     """Alertmanager's webhook payload, version 4."""
     alerts = [one.alert for one in bundle.news]
-    group = ", ".join(f'{name}="{value}"' for name, value in bundle.labels)
     return {
         "version": "4",
-        "groupKey": f"{{}}:{{{group}}}",
+        "groupKey": bundle.key,
         "truncatedAlerts": 0,
         "status": "firing" if bundle.firing else "resolved",
         "receiver": receiver,
@@ -92,7 +61,7 @@ def webhook_payload(bundle: Bundle, receiver: str, links: Links) -> dict[str, An
                 "annotations": dict(one.alert.annotations),
                 "startsAt": rfc3339(one.alert.fired_at_s),
                 "endsAt": NEVER if one.alert.resolved_at_s is None else rfc3339(one.alert.resolved_at_s),
-                "generatorURL": links.generator(one.notice.rule.expr),
+                "generatorURL": links.generator(one.expr),
                 "fingerprint": one.alert.fingerprint,
             }
             for one in bundle.news
@@ -118,28 +87,38 @@ def slack_payload(bundle: Bundle, links: Links) -> dict[str, Any]:
     }
 
 
-def pagerduty_event(news: News, links: Links) -> dict[str, Any]:
-    """An event of PagerDuty's Events API v2, without its routing key; the alert's fingerprint ties end to beginning."""
-    alert = news.alert
-    if alert.state != "firing":
-        return {"event_action": "resolve", "dedup_key": alert.fingerprint}
-    annotations = dict(alert.annotations)
-    name = get(alert.labels, "alertname")
-    source = next((get(alert.labels, label) for label in ("instance", "pool", "job") if get(alert.labels, label)), name)
+def pagerduty_event(bundle: Bundle, links: Links) -> dict[str, Any]:
+    """An event of PagerDuty's Events API v2, without its routing key: one incident a group, as Alertmanager makes them.
+
+    The group's key ties the end to the beginning.
+    """
+    if not bundle.firing:
+        return {"event_action": "resolve", "dedup_key": bundle.digest}
+    firing = [one.alert for one in bundle.news if one.alert.state == "firing"]
+    labels = _common([alert.labels for alert in firing])
+    names = list(dict.fromkeys(get(alert.labels, "alertname") for alert in firing))
+    severities = {PAGERDUTY_SEVERITIES.get(get(alert.labels, "severity"), "warning") for alert in firing}
+    details = {
+        "num_firing": str(len(firing)),
+        "num_resolved": str(len(bundle.news) - len(firing)),
+        "firing": "\n".join(f"{render(one.labels)} {dict(one.annotations).get('summary', '')}" for one in firing),
+    }
     return {
         "event_action": "trigger",
-        "dedup_key": alert.fingerprint,
+        "dedup_key": bundle.digest,
         "client": "Loadline",
         "client_url": links.external_url,
         "payload": {
-            "summary": annotations.get("summary", name)[:1024],
-            "source": source,
-            "severity": PAGERDUTY_SEVERITIES.get(get(alert.labels, "severity"), "warning"),
-            "timestamp": rfc3339(alert.fired_at_s),
-            "class": name,
-            "custom_details": dict(alert.labels) | annotations,
+            "summary": bundle.title.removeprefix("[FIRING] ")[:1024],
+            "source": next((labels[label] for label in ("instance", "pool", "job") if label in labels), names[0]),
+            "severity": next(each for each in ("critical", "error", "warning") if each in severities),
+            "timestamp": rfc3339(min(alert.fired_at_s or 0.0 for alert in firing)),
+            "class": ", ".join(names),
+            "custom_details": labels | _common([alert.annotations for alert in firing]) | details,
         },
-        "links": [{"href": links.generator(news.notice.rule.expr), "text": "Query"}],
+        "links": [
+            {"href": links.generator(expr), "text": "Query"} for expr in dict.fromkeys(one.expr for one in bundle.news)
+        ],
     }
 
 
@@ -153,7 +132,7 @@ def email_body(bundle: Bundle, links: Links) -> dict[str, str]:
             f"labels: {render(without(one.alert.labels, ('alertname',)))}",
             f"since: {rfc3339(one.alert.fired_at_s)}",
             *([f"until: {rfc3339(one.alert.resolved_at_s)}"] if one.alert.resolved_at_s is not None else []),
-            f"query: {links.generator(one.notice.rule.expr)}",
+            f"query: {links.generator(one.expr)}",
         ]
         parts.append("\n".join(lines))
     text = "\n\n".join([*parts, links.external_url])

@@ -98,6 +98,8 @@ def create_service(
     def muted(alert: Alert, now_s: float) -> bool:
         if silences.mutes(alert, now_s):
             return True
+        if not config.inhibit_rules:
+            return False
         firing = [one for group in groups for status in group.status.rules for one in status.alerts.values()]
         firing = [one for one in firing if one.state == "firing"]
         return any(rule.mutes(alert, firing) for rule in config.inhibit_rules)
@@ -109,14 +111,12 @@ def create_service(
         (lambda _: None) if journal is None else journal.write,
         time.time,
         muted,
+        telemetry.responded,
     )
     outside = Outside(settings.external_url)
     for path in settings.rules or packs():
         for group in _read(path):
-            one = Group(
-                group, client, writeback, interval_s=settings.interval_s, outside=outside, muted=muted, pace=config.pace
-            )
-            groups.append(one)
+            groups.append(Group(group, client, writeback, interval_s=settings.interval_s, outside=outside))
     mail = _mail(settings)
     manager = Manager(
         groups,
@@ -125,7 +125,8 @@ def create_service(
         telemetry=telemetry,
         writeback=writeback,
         links=Links(settings.source, settings.external_url),
-        group_by=config.pace.group_by,
+        pace=config.pace,
+        muted=muted,
         responder=responder,
     )
     _warn_of_unknown_responses(groups, responder)

@@ -1,10 +1,11 @@
 """What must outlive the process: each group's alerts, and the notifications that are not delivered yet.
 
-One SQLite file (WAL), written in one transaction per evaluation, so that after ``kill -9`` the alerts and what was to
-be said of them agree:
+One SQLite file (WAL), written in one transaction per evaluation and one per telling, so that after ``kill -9`` what
+fires, what was told of it and what is still to be delivered agree:
 
     groups(key, evaluated_at_s)
     alerts(group_key, rule, fingerprint, body)      body: the Alert as JSON
+    told(fingerprint, body)                         body: the Told as JSON: what receivers know to fire
     outbox(id, receiver, key, body, created_at_s)   (receiver, key) is unique: the later message takes the place
     silences(id, body)                              body: the Silence as JSON
     responses(id, body)                             body: the Response as JSON
@@ -17,11 +18,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import orjson
 
 from alerts.alert import Alert
+from alerts.dispatch import News, Told
 from alerts.errors import StateError
 from alerts.history import Change
 from alerts.message import Message
@@ -30,7 +32,7 @@ from alerts.silence import Silence
 from collector.model.labels import Labels
 from collector.model.matchers import Matcher
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 HISTORY_ROWS = 100_000
 
 _SCHEMA = """
@@ -39,6 +41,7 @@ CREATE TABLE IF NOT EXISTS alerts (
     group_key TEXT NOT NULL, rule TEXT NOT NULL, fingerprint TEXT NOT NULL, body BLOB NOT NULL,
     PRIMARY KEY (group_key, rule, fingerprint)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS told (fingerprint TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS outbox (
     id INTEGER PRIMARY KEY AUTOINCREMENT, receiver TEXT NOT NULL, key TEXT NOT NULL, body BLOB NOT NULL,
     created_at_s REAL NOT NULL, UNIQUE (receiver, key)
@@ -102,6 +105,24 @@ class State:
         """Messages to ``receiver`` that were not delivered, oldest first."""
         query = "SELECT receiver, key, body FROM outbox WHERE receiver = ? ORDER BY id"
         return self._do(lambda database: [Message(*row) for row in database.execute(query, (receiver,))])
+
+    def told(self) -> list[Told]:
+        """What receivers know to fire."""
+        rows = self._do(lambda database: database.execute("SELECT body FROM told").fetchall())
+        return [_told(body) for (body,) in rows]
+
+    def tell(self, told: Iterable[Told], over: Iterable[str], messages: Sequence[Message], now_s: float) -> None:
+        """Remember what receivers know from now on, and the messages that say so; ``over`` are fingerprints."""
+        rows = [(one.news.alert.fingerprint, _told_body(one)) for one in told]
+        gone = [(fingerprint,) for fingerprint in over]
+
+        def write(database: sqlite3.Connection) -> None:
+            with _transaction(database):
+                database.executemany("INSERT OR REPLACE INTO told VALUES (?, ?)", rows)
+                database.executemany("DELETE FROM told WHERE fingerprint = ?", gone)
+                _post(database, messages, now_s)
+
+        self._do(write)
 
     def save(
         self,
@@ -226,17 +247,40 @@ def _memories(database: sqlite3.Connection) -> Iterator[tuple[str, GroupMemory]]
 
 
 def _body(alert: Alert) -> bytes:
-    """JSON; the value as a text, because JSON knows neither NaN nor infinity."""
-    return orjson.dumps(asdict(alert) | {"value": repr(alert.value)})
+    return orjson.dumps(_alert_fields(alert))
+
+
+def _told_body(told: Told) -> bytes:
+    return orjson.dumps({"alert": _alert_fields(told.news.alert), "expr": told.news.expr, "at_s": told.at_s})
+
+
+def _alert_fields(alert: Alert) -> dict[str, Any]:
+    """For JSON; the value as a text, because JSON knows neither NaN nor infinity."""
+    return asdict(alert) | {"value": repr(alert.value)}
 
 
 def _alert(body: bytes) -> Alert:
     try:
-        fields = orjson.loads(body)
-        fields["value"] = float(fields["value"])
-        return Alert(labels=_labels(fields.pop("labels")), annotations=_labels(fields.pop("annotations")), **fields)
+        return _alert_of(orjson.loads(body))
     except (ValueError, TypeError, KeyError) as error:
         raise StateError(f"an alert in the state file cannot be read: {error}") from error
+
+
+def _told(body: bytes) -> Told:
+    try:
+        fields = orjson.loads(body)
+        return Told(News(_alert_of(fields["alert"]), fields["expr"]), fields["at_s"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise StateError(f"what was told of an alert cannot be read in the state file: {error}") from error
+
+
+def _alert_of(fields: dict[str, Any]) -> Alert:
+    read = {
+        "labels": _labels(fields["labels"]),
+        "annotations": _labels(fields["annotations"]),
+        "value": float(fields["value"]),
+    }
+    return Alert(**fields | read)
 
 
 def _silence(body: bytes) -> Silence:

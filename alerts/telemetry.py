@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
+from alerts.responses.response import Response, State
+
 _DURATION_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class Telemetry:
-    """Counters of evaluations and notifications."""
+    """Counters of evaluations, notifications and responses."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -42,6 +44,10 @@ class Telemetry:
             "loadline_alerts_notifications_waiting", "Notifications not delivered yet.", ["receiver"],
             registry=self.registry,
         )  # fmt: skip
+        self._responses = Counter(
+            "loadline_alerts_responses", "Responses by the alert that asked, and what came of them: states entered.",
+            ["alertname", "response", "mode", "outcome"], registry=self.registry,
+        )  # fmt: skip
         self._alerts = Gauge("loadline_alerts_alerts", "Alerts by state.", ["state"], registry=self.registry)
         self._writes_failed = Gauge(
             "loadline_alerts_write_failures", "Writes of results that the source did not take, since the start.",
@@ -69,6 +75,10 @@ class Telemetry:
     def dropped(self, receiver: str, count: int) -> None:
         """Notifications were given up."""
         self._dropped.labels(receiver).inc(count)
+
+    def responded(self, response: Response, outcome: State) -> None:
+        """A response came to a state."""
+        self._responses.labels(response.alertname, response.name, response.mode, outcome).inc()
 
     def page(
         self, alerts: Mapping[str, int], waiting: Mapping[str, Callable[[], int] | int], writes_failed: int

@@ -26,6 +26,7 @@ from alerts.rule import AlertRule, RuleGroup
 from alerts.writeback import Writeback
 from benchmarks._servers import free_port, running
 from collector.client import Client
+from collector.model.answered import Answered, each_alone
 from collector.model.errors import SourceError
 from collector.model.labels import from_mapping
 from collector.model.series import Sample, Series
@@ -51,6 +52,10 @@ class StoreSource:
         """Evaluate at one moment."""
         result = self._engine.instant(self._store, expr, round((time_s or 0.0) * 1000))
         return [Sample(one.labels, int(one.timestamps_ms[-1]), float(one.values[-1])) for one in result.series]
+
+    def query_all(self, exprs: Sequence[str], time_s: float) -> Sequence[Answered]:
+        """Evaluate each at one moment."""
+        return each_alone(self.query, exprs, time_s)
 
     def write(self, series: Iterable[Series]) -> None:
         """Take samples."""

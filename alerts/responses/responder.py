@@ -54,7 +54,8 @@ class ResponseBook(Protocol):
 class Responder:
     """The responses of one alerts process. Safe for many threads; ``work`` is called by one.
 
-    ``journal`` is handed each change of state as a JSON-like value; ``muted`` alerts ask for nothing.
+    ``journal`` is handed each change of state as a JSON-like value, ``tally`` the response and the state that it came
+    to; ``muted`` alerts ask for nothing.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Responder:
         journal: Callable[[Mapping[str, Any]], None],
         now: Callable[[], float],
         muted: Callable[[Alert, float], bool] = lambda alert, now_s: False,
+        tally: Callable[[Response, State], None] = lambda response, state: None,
     ) -> None:
         self.catalogue = catalogue
         self.gateway = gateway
@@ -72,6 +74,7 @@ class Responder:
         self._book = book
         self._journal = journal
         self._muted = muted
+        self._tally = tally
         self._lock = threading.RLock()
         self._wake = threading.Event()
         self._all = {response.id: response for response in book.responses()}
@@ -354,7 +357,7 @@ class Responder:
         return response
 
     def _tell(self, response: Response, told: int) -> None:
-        """Log and journal the lines of its log after the first ``told``."""
+        """Log, count and journal the lines of its log after the first ``told``."""
         what = {
             "id": response.id,
             "response": response.name,
@@ -365,6 +368,7 @@ class Responder:
         for line in response.log[told:]:
             shown = (response.id, response.name, response.alertname, line.state, line.what, line.by)
             _log.warning("response %s: %s for %s is %s: %s (%s)", *shown)
+            self._tally(response, line.state)
             self._journal(what | log_json(line))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from collector.model.answered import Answered, each_alone
 from collector.model.labels import Labels
 from collector.model.matchers import Matcher, all_match
 from collector.model.series import Float64Array, Int64Array, Sample, Series, SeriesGroup
@@ -63,6 +64,10 @@ class SyntheticSource:
     def query_range(self, expr: str, start_s: float, end_s: float, step_s: float) -> Sequence[Series]:
         """Evaluate at every step."""
         return self._engine.range(self, expr, round(start_s * 1000), round(end_s * 1000), round(step_s * 1000)).series
+
+    def query_all(self, exprs: Sequence[str], time_s: float) -> Sequence[Answered]:
+        """Evaluate each at one moment, as ``Source`` promises."""
+        return each_alone(self.query, exprs, time_s)
 
     def write(self, series: Iterable[Series]) -> None:
         """Append samples; one at a moment that is there already is left out, as a store would refuse it."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from collector.model.answered import Answered, each_alone
 from collector.model.errors import SourceError
 from collector.model.labels import from_mapping
 from collector.model.series import Sample, Series
@@ -39,6 +40,9 @@ class ScriptedSource:
         assert time_s is not None
         self.asked.append((expr, time_s))
         return self.script[expr](time_s)
+
+    def query_all(self, exprs: Sequence[str], time_s: float) -> Sequence[Answered]:
+        return each_alone(self.query, exprs, time_s, timer=lambda: 0.0)
 
     def write(self, series: Iterable[Series]) -> None:
         if self.refuses_writes is not None:

@@ -27,7 +27,7 @@ def test_an_alert_is_evaluated_labelled_and_written_back(source):
     group = group_of(source, UP)
     assert group.evaluate(0) == []
     (notice,) = group.evaluate(60)
-    (alert,) = notice.changed
+    (alert,) = notice.due
     assert dict(alert.labels) == {"alertname": "Down", "instance": "a", "severity": "page"}
     assert dict(alert.annotations) == {"s": "0"}
     assert (alert.fired_at_s, notice.valid_until_s) == (60, 60 + 4 * 60)
@@ -81,7 +81,7 @@ def test_a_template_that_fails_says_so_in_its_place(source):
     source.answer("x", lambda _: {"a": 1.0})
     rule = AlertRule("A", "x", annotations=(("s", "{{ if gt $value 1 }}{{ end }}"),))
     (notice,) = group_of(source, rule).evaluate(0)
-    (alert,) = notice.changed
+    (alert,) = notice.due
     assert dict(alert.annotations)["s"].startswith("<error expanding template: gt: incompatible types")
 
 
@@ -90,7 +90,7 @@ def test_a_template_asks_the_source_at_the_same_moment(source):
     source.answer("y", lambda _: {"b": 7.0})
     rule = AlertRule("A", "x", annotations=(("s", '{{ query "y" | first | value }}'),))
     (notice,) = group_of(source, rule).evaluate(90)
-    assert dict(notice.changed[0].annotations) == {"s": "7"}
+    assert dict(notice.due[0].annotations) == {"s": "7"}
     assert source.asked[-1] == ("y", 90)
 
 
@@ -149,7 +149,7 @@ def test_a_restored_group_goes_on_where_it_was(source):
     after.evaluate(1040)
     assert after.status.rules[0].state == "pending"
     (notice,) = after.evaluate(1060)
-    assert notice.changed[0].state == "firing"
+    assert notice.due[0].state == "firing"
 
 
 def test_groups_are_due_at_fixed_moments_spread_over_the_interval(source):

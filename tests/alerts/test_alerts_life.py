@@ -8,13 +8,11 @@ from alerts.alert import (
     RESOLVED_RETENTION_S,
     Alert,
     LimitExceeded,
-    Pace,
     advance,
     changed,
     needs_sending,
     restored,
     samples_of,
-    told,
 )
 from alerts.errors import EvaluationError
 from alerts.rule import AlertRule
@@ -91,10 +89,10 @@ def test_a_pending_alert_is_never_sent_and_a_firing_one_every_minute_until_it_re
     assert not needs_sending(pending, 0, 60)
     firing = advance(rule, {}, [held(0)], 0)[LABELS]
     assert needs_sending(firing, 0, 60)
-    told = Alert(**{name: getattr(firing, name) for name in firing.__slots__} | {"last_sent_at_s": 0.0})
-    assert not needs_sending(told, 60, 60)
-    assert needs_sending(told, 61, 60)
-    resolved = advance(rule, {LABELS: told}, [], 30)[LABELS]
+    sent = Alert(**{name: getattr(firing, name) for name in firing.__slots__} | {"last_sent_at_s": 0.0})
+    assert not needs_sending(sent, 60, 60)
+    assert needs_sending(sent, 61, 60)
+    resolved = advance(rule, {LABELS: sent}, [], 30)[LABELS]
     assert needs_sending(resolved, 30, 60)
 
 
@@ -140,41 +138,3 @@ def test_an_alert_fires_only_after_it_held_for_its_time(holds: str, for_steps: i
             assert holds[position - for_steps : position + 1] == "x" * (for_steps + 1)
         if letter == "p":
             assert holds[position] == "x"
-
-
-def tellings(pace: Pace, *holds: tuple[float, str]) -> list[tuple[float, str]]:
-    """When which instances are told of, given which of them (one letter each) hold at each moment."""
-    alerts: dict = {}
-    found = []
-    for now_s, names in holds:
-        labels = [(("alertname", "A"), ("instance", name)) for name in names]
-        after = advance(AlertRule("A", "x"), alerts, [held(now_s, labels=one) for one in labels], now_s)
-        noted, news = told(alerts, after, lambda alert: False, now_s, pace)
-        alerts = dict(noted)
-        if news:
-            found.append(
-                (now_s, "".join(f"{'-' if one.state == 'inactive' else ''}{one.labels[1][1]}" for one in news))
-            )
-    return found
-
-
-def test_those_that_begin_soon_after_the_first_are_told_of_with_it():
-    holds = [(0, "a"), (10, "ab"), (30, "abc"), (40, "abcd")]
-    assert tellings(Pace(wait_s=30), *holds) == [(30, "abc"), (40, "d")]
-    assert tellings(Pace(), *holds) == [(0, "a"), (10, "b"), (30, "c"), (40, "d")]
-
-
-def test_a_group_is_told_of_no_more_often_than_its_interval_and_ends_at_once():
-    pace = Pace(wait_s=30, interval_s=300)
-    holds = [(0, "a"), (30, "a"), (60, "ab"), (90, "abc"), (300, "bc"), (330, "bc"), (360, "bc")]
-    assert tellings(pace, *holds) == [(30, "a"), (300, "-a"), (330, "bc")]
-
-
-def test_what_still_fires_is_told_again_after_the_repeat_interval():
-    pace = Pace(repeat_s=3600)
-    assert tellings(pace, *((hour * 1200.0, "a") for hour in range(7))) == [(0, "a"), (3600, "a"), (7200, "a")]
-
-
-def test_each_group_has_a_pace_of_its_own():
-    pace = Pace(group_by=("instance",), wait_s=30)
-    assert tellings(pace, (0, "a"), (10, "ab"), (30, "ab"), (40, "ab")) == [(30, "a"), (40, "b")]

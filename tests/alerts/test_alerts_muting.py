@@ -11,9 +11,10 @@ import pytest
 import uvicorn
 from starlette.testclient import TestClient
 
-from alerts.alert import Alert, Pace
+from alerts.alert import Alert
 from alerts.api import create_app
 from alerts.clock import rfc3339
+from alerts.dispatch import Pace
 from alerts.errors import SilenceError
 from alerts.group import Group
 from alerts.manager import Manager
@@ -63,13 +64,11 @@ class Life:
         self.now_s = 0.0
         self.silences = Silences(self.state, lambda: self.now_s)
         writeback, telemetry = Writeback(source.write), Telemetry()
-        self.group = Group(
-            RuleGroup("g", "rules.yml", (RULE,)), source, writeback, interval_s=30, muted=self.silences.mutes
-        )
+        self.group = Group(RuleGroup("g", "rules.yml", (RULE,)), source, writeback, interval_s=30)
         self.notifier = Notifier(HOOK, self.state, telemetry, httpx.Client(transport=self.hook))
         self.manager = Manager(
             [self.group], state=self.state, notifiers=[self.notifier], telemetry=telemetry, writeback=writeback,
-            links=Links("http://source", "http://page"), now=lambda: self.now_s,
+            links=Links("http://source", "http://page"), muted=self.silences.mutes, now=lambda: self.now_s,
         )  # fmt: skip
         self.manager.restore()
 
@@ -260,6 +259,10 @@ def test_a_bad_notification_file_is_told_with_the_place(text: str, reason: str):
 
 def test_an_empty_notification_file_changes_nothing():
     assert read_notify_config("", "n.yml").pace.group_by == ("alertname",)
+
+
+def test_a_notification_file_may_ask_for_one_group_of_all_alerts():
+    assert read_notify_config("group_by: []", "n.yml").pace.group_of((("alertname", "A"),)) == ()
 
 
 def test_a_notification_files_times_are_read():

@@ -5,17 +5,17 @@ import orjson
 import pytest
 
 from alerts.alert import Alert
+from alerts.dispatch import Bundle, News
 from alerts.group import Notice
-from alerts.message import Links, Message, Receiver, messages
+from alerts.message import Links, Message, Receiver, alertmanager_messages, bundle_messages
 from alerts.notify import BATCH_ALERTS, MAX_WAITING, Notifier
-from alerts.rule import AlertRule, RuleGroup
+from alerts.rule import AlertRule
 from alerts.state import State
 
 WEBHOOK = Receiver("webhook", "http://hook/notify")
 MANAGER = Receiver("alertmanager", "http://am/prefix/")
 LINKS = Links("http://prom:9090/", "http://loadline:8050")
 RULE = AlertRule("Down", "up == 0")
-GROUP = RuleGroup("g", "rules.yml", (RULE,))
 
 
 def alert(instance: str = "a", *, resolved_at_s: float | None = None) -> Alert:
@@ -68,14 +68,15 @@ def notifier(receiver: Receiver, taker: Taker, state: State | None = None) -> tu
 
 
 def test_a_webhook_gets_alertmanagers_payload_version_4():
-    notice = Notice(RULE, GROUP, (alert("a"), alert("b", resolved_at_s=120.0)), (), 300.0)
-    (message,) = messages(notice, [WEBHOOK], LINKS, 120.0)
+    news = (News(alert("a"), RULE.expr), News(alert("b", resolved_at_s=120.0), RULE.expr))
+    (message,) = bundle_messages([Bundle((("alertname", "Down"),), news)], [WEBHOOK, MANAGER], LINKS, 120.0)
     payload = orjson.loads(message.body)
     assert set(payload) == {
         "alerts", "commonAnnotations", "commonLabels", "externalURL", "groupKey", "groupLabels", "receiver", "status",
         "truncatedAlerts", "version",
     }  # fmt: skip
     assert (payload["version"], payload["status"], payload["groupLabels"]) == ("4", "firing", {"alertname": "Down"})
+    assert payload["groupKey"] == '{}:{alertname="Down"}'
     assert payload["commonLabels"] == {"alertname": "Down", "severity": "page"}
     firing, resolved = payload["alerts"]
     assert (firing["status"], firing["startsAt"], firing["endsAt"]) == (
@@ -87,9 +88,8 @@ def test_a_webhook_gets_alertmanagers_payload_version_4():
     assert firing["fingerprint"] != resolved["fingerprint"]
 
 
-def test_a_webhook_hears_changes_only_and_an_alertmanager_all_that_is_due():
-    due = Notice(RULE, GROUP, (), (alert(),), 300.0)
-    (message,) = messages(due, [WEBHOOK, MANAGER], LINKS, 60.0)
+def test_an_alertmanager_hears_all_that_is_due():
+    (message,) = alertmanager_messages([Notice(RULE, (alert(),), 300.0)], [WEBHOOK, MANAGER], LINKS)
     assert message.receiver == MANAGER.name
     assert orjson.loads(message.body) == {
         "labels": {"alertname": "Down", "instance": "a", "severity": "page"},

@@ -19,6 +19,7 @@ import yaml
 
 from alerts.alert import Alert, advance
 from alerts.api import group_json
+from alerts.dispatch import Pace
 from alerts.errors import RuleFileError
 from alerts.group import Group
 from alerts.manager import Manager
@@ -31,6 +32,7 @@ from alerts.telemetry import Telemetry
 from alerts.writeback import Writeback
 from collector.client import Client
 from collector.model.durations import format_duration
+from collector.model.labels import get
 
 pytestmark = pytest.mark.peer
 
@@ -288,6 +290,7 @@ class Hook(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.bodies.append(body)
         self.server.heard.append((body["status"], body["alerts"][0]["labels"]["alertname"]))
         self.send_response(200)
         self.send_header("Content-Length", "0")
@@ -297,53 +300,120 @@ class Hook(BaseHTTPRequestHandler):
         pass
 
 
-def test_killed_while_firing_it_pages_nobody_twice_and_its_alerts_stand_in_prometheus(
-    prometheus_binary: Path, tmp_path: Path
+@contextmanager
+def webhook() -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    server.heard, server.bodies = [], []
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+GROUPED = """
+route: {{receiver: hook, group_by: [severity], group_wait: 1s, group_interval: 3s, repeat_interval: 1h}}
+receivers: [{{name: hook, webhook_configs: [{{url: "http://127.0.0.1:{port}/"}}]}}]
+"""
+
+
+def test_alertmanager_groups_the_alerts_of_several_rules_as_we_do(alertmanager_binary: Path, source, tmp_path: Path):
+    rules = [AlertRule(name, name, labels=(("severity", "page"),)) for name in ("first", "second")]
+    begun = time.time()
+    source.answer("first", lambda time_s: {"a": 1.0} if time_s < begun + 2 else {})
+    source.answer("second", lambda time_s: {"b": 1.0} if begun + 0.5 < time_s < begun + 5.5 else {})
+    with webhook() as theirs, webhook() as ours:
+        (tmp_path / "am.yml").write_text(GROUPED.format(port=theirs.server_port))
+        url = f"http://127.0.0.1:{free_port()}"
+        command = [
+            alertmanager_binary, "--config.file=am.yml", "--storage.path=data", "--cluster.listen-address=",
+            f"--web.listen-address={url.removeprefix('http://')}",
+        ]  # fmt: skip
+        state, telemetry, writeback = State(None), Telemetry(), Writeback(source.write)
+        with running(command, tmp_path, f"{url}/-/ready"), httpx.Client(trust_env=False) as http:
+            begun = time.time()
+            receivers = [Receiver("alertmanager", url), Receiver("webhook", f"http://127.0.0.1:{ours.server_port}/")]
+            manager = Manager(
+                [
+                    Group(RuleGroup(rule.name, "r.yml", (rule,), interval_s=0.1), source, writeback, interval_s=30)
+                    for rule in rules
+                ],
+                state=state, notifiers=[Notifier(one, state, telemetry, http) for one in receivers],
+                telemetry=telemetry, writeback=writeback, links=Links("http://source", "http://page"),
+                pace=Pace(("severity",), wait_s=1, interval_s=3, repeat_s=3600),
+            )  # fmt: skip
+            manager.start()
+            try:
+                for server in (theirs, ours):
+                    wait_for(lambda server=server: len(server.bodies) == 3, "three notifications")
+            finally:
+                manager.stop()
+
+    def shown(body: dict) -> tuple:
+        alerts = sorted((one["status"], one["labels"]["alertname"]) for one in body["alerts"])
+        return body["status"], body["groupKey"], body["groupLabels"], alerts
+
+    assert list(map(shown, ours.bodies)) == list(map(shown, theirs.bodies))
+    assert [len(body["alerts"]) for body in ours.bodies] == [2, 2, 1]
+    for mine, other in zip(ours.bodies, theirs.bodies, strict=True):
+        assert mine["commonLabels"] == other["commonLabels"]
+        assert set(mine) == set(other)
+
+
+def test_killed_while_firing_nobody_is_paged_twice_and_the_for_clocks_go_on(
+    prometheus_binary: Path, alertmanager_binary: Path, tmp_path: Path
 ):
     (tmp_path / "prometheus.yml").write_text("")
     (tmp_path / "rules.yml").write_text(
-        "groups: [{name: g, interval: 1s, rules: [{alert: On, expr: vector(1) > 0, for: 1s}]}]"
+        "groups: [{name: g, interval: 1s, rules: [{alert: On, expr: vector(1) > 0, for: 1s}, "
+        "{alert: Waits, expr: vector(1) > 0, for: 1h}]}]"
     )
-    hook = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
-    hook.heard = []
-    threading.Thread(target=hook.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{free_port()}"
+    url, manager_url = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
     prometheus = [
         prometheus_binary, "--config.file=prometheus.yml", "--storage.tsdb.path=data",
         "--web.enable-remote-write-receiver", f"--web.listen-address={url.removeprefix('http://')}",
     ]  # fmt: skip
-    serve = [
-        sys.executable, "-m", "loadline", "alerts", "serve", "--port", "0", "--source", url,
-        "--rules", tmp_path / "rules.yml", "--state", tmp_path / "alerts.db",
-        "--webhook", f"http://127.0.0.1:{hook.server_port}/",
+    alertmanager = [
+        alertmanager_binary, "--config.file=am.yml", "--storage.path=am", "--cluster.listen-address=",
+        f"--web.listen-address={manager_url.removeprefix('http://')}",
     ]  # fmt: skip
-    log = (tmp_path / "alerts.log").open("w")
-    try:
-        with running(prometheus, tmp_path, f"{url}/-/ready"), Client(url) as client:
+    with (
+        webhook() as ours,
+        webhook() as theirs,
+        (tmp_path / "alerts.log").open("w") as log,
+        running(prometheus, tmp_path, f"{url}/-/ready"),
+        Client(url) as client,
+    ):
+        (tmp_path / "am.yml").write_text(GROUPED.format(port=theirs.server_port))
+        serve = [
+            sys.executable, "-m", "loadline", "alerts", "serve", "--port", "0", "--source", url,
+            "--rules", tmp_path / "rules.yml", "--state", tmp_path / "alerts.db", "--alertmanager", manager_url,
+            "--webhook", f"http://127.0.0.1:{ours.server_port}/",
+        ]  # fmt: skip
+        with running(alertmanager, tmp_path, f"{manager_url}/-/ready"):
             first = subprocess.Popen(serve, stderr=log)
             try:
-                wait_for(lambda: hook.heard, "the first page")
+                wait_for(lambda: ours.heard and theirs.heard, "the first pages")
                 wait_for(lambda: client.query('ALERTS{alertname="On",alertstate="firing"}'), "ALERTS in Prometheus")
-                (since,) = client.query('ALERTS_FOR_STATE{alertname="On"}')
+                before = {get(one.labels, "alertname"): one.value for one in client.query("ALERTS_FOR_STATE")}
             finally:
                 first.kill()
                 first.wait()
-            begun_ms = time.time() * 1000
+            killed_s = time.time()
             second = subprocess.Popen(serve, stderr=log)
             try:
-                wait_for(
-                    lambda: any(
-                        sample.value == since.value
-                        for sample in client.query("ALERTS_FOR_STATE")
-                        if client.query("max(timestamp(ALERTS_FOR_STATE)) * 1000")[0].value > begun_ms + 1500
-                    ),
-                    "evaluations after the restart",
-                )
+                last = "max(timestamp(ALERTS_FOR_STATE))"
+                wait_for(lambda: client.query(last)[0].value > killed_s + 2, "evaluations after the restart")
+                after = {get(one.labels, "alertname"): one.value for one in client.query("ALERTS_FOR_STATE")}
+                down_s = time.time() - killed_s
+                (waits,) = client.query('ALERTS{alertname="Waits"}')
             finally:
                 second.terminate()
                 assert second.wait(timeout=10) == 0
-        assert hook.heard == [("firing", "On")]
-    finally:
-        log.close()
-        hook.shutdown()
-        hook.server_close()
+    assert ours.heard == theirs.heard == [("firing", "On")]
+    assert after["On"] == before["On"]
+    assert before["Waits"] <= after["Waits"] <= before["Waits"] + down_s
+    assert get(waits.labels, "alertstate") == "pending"

@@ -11,12 +11,11 @@ import orjson
 import pytest
 
 from alerts.alert import Alert
+from alerts.dispatch import Bundle, News
 from alerts.errors import DeliveryError
-from alerts.group import Notice
 from alerts.mail import Mail
-from alerts.message import Links, Message, Receiver, messages
+from alerts.message import Links, Message, Receiver, bundle_messages
 from alerts.notify import Notifier
-from alerts.rule import AlertRule, RuleGroup
 from alerts.server import create_service
 from alerts.settings import AlertsSettings
 from alerts.state import State
@@ -42,9 +41,9 @@ def alert(instance: str = "a", severity: str = "page", resolved_at_s: float | No
     )
 
 
-def notice(*alerts: Alert) -> Notice:
-    rule = AlertRule("Down", "up == 0")
-    return Notice(rule, RuleGroup("g", "rules.yml", (rule,)), alerts, (), 300.0)
+def told(receiver: Receiver, *alerts: Alert, labels: tuple = (("alertname", "Down"),)) -> list[Message]:
+    bundle = Bundle(labels, tuple(News(one, "up == 0") for one in alerts))
+    return bundle_messages([bundle], [receiver], LINKS, 120.0)
 
 
 class Taker(httpx.BaseTransport):
@@ -59,7 +58,7 @@ class Taker(httpx.BaseTransport):
 def delivered(receiver: Receiver, *alerts: Alert) -> list[tuple[str, dict]]:
     taker, state = Taker(), State(None)
     notifier = Notifier(receiver, state, Telemetry(), httpx.Client(transport=taker))
-    notifier.put(messages(notice(*alerts), [receiver], LINKS, 120.0))
+    notifier.put(told(receiver, *alerts))
     while notifier.deliver(120.0):
         pass
     return [(str(request.url), orjson.loads(request.content)) for request in taker.requests]
@@ -68,43 +67,42 @@ def delivered(receiver: Receiver, *alerts: Alert) -> list[tuple[str, dict]]:
 def test_slack_gets_one_message_a_group_with_an_attachment_an_alert():
     ((url, body),) = delivered(SLACK, alert("a"), alert("b", resolved_at_s=120.0))
     assert url == "https://hooks.slack/T/secret"
-    assert body["text"] == "[FIRING] Down (2)"
+    assert body["text"] == "[FIRING] Down: a is down"
     firing, resolved = body["attachments"]
     assert (firing["title"], firing["title_link"]) == ("a is down", "http://loadline:8050")
     assert "restart &lt;it&gt; &amp; wait" in firing["text"]
     assert firing["color"] != resolved["color"]
 
 
-def test_pagerduty_gets_an_event_an_alert_and_its_end_under_the_same_key():
-    (first_url, first), (_, second) = delivered(PAGER, alert("a"), alert("a", resolved_at_s=120.0))
-    assert first_url == "https://pd/v2/enqueue"
-    assert (first["routing_key"], first["event_action"], second["event_action"]) == (
-        "routing-key",
-        "trigger",
-        "resolve",
-    )
-    assert first["dedup_key"] == second["dedup_key"]
-    assert first["payload"]["summary"] == "a is down"
+def test_pagerduty_gets_one_incident_a_group_and_its_end_under_the_same_key():
+    ((url, first),) = delivered(PAGER, alert("a"))
+    ((_, both),) = delivered(PAGER, alert("a", "ticket"), alert("b"))
+    ((_, end),) = delivered(PAGER, alert("a", resolved_at_s=120.0), alert("b", resolved_at_s=120.0))
+    assert url == "https://pd/v2/enqueue"
+    assert [one["event_action"] for one in (first, both, end)] == ["trigger", "trigger", "resolve"]
+    assert first["dedup_key"] == both["dedup_key"] == end["dedup_key"]
+    assert first["routing_key"] == "routing-key"
+    assert first["payload"]["summary"] == "Down: a is down"
     assert (first["payload"]["severity"], first["payload"]["source"]) == ("critical", "a")
     assert first["payload"]["custom_details"]["remedy"] == "restart <it> & wait"
+    assert (both["payload"]["summary"], both["payload"]["severity"]) == ("Down (2)", "critical")
+    details = both["payload"]["custom_details"]
+    assert (details["num_firing"], details["num_resolved"]) == ("2", "0")
+    assert details["firing"].splitlines() == [
+        '{alertname="Down", instance="a", severity="ticket"} a is down',
+        '{alertname="Down", instance="b", severity="page"} b is down',
+    ]
+
+
+def test_groups_have_incidents_of_their_own():
+    pages = [orjson.loads(told(PAGER, alert(), labels=(("pool", pool),))[0].body) for pool in ("x", "y")]
+    assert pages[0]["dedup_key"] != pages[1]["dedup_key"]
 
 
 def test_no_secret_is_kept_or_shown():
     for receiver in (SLACK, PAGER):
-        kept = messages(notice(alert()), [receiver], LINKS, 120.0)
         assert receiver.secret not in repr(receiver)
-        assert all(receiver.secret not in repr(message) for message in kept)
-
-
-def test_changes_with_the_same_labels_come_in_one_message_whatever_their_rule():
-    receiver = Receiver("webhook", "http://hook/")
-    notices = [notice(alert("a", "page"), alert("b", "warning")), notice(alert("c", "page"))]
-    found = [orjson.loads(one.body) for one in messages(notices, [receiver], LINKS, 1.0, ("severity",))]
-    assert [(one["groupLabels"], len(one["alerts"])) for one in found] == [
-        ({"severity": "page"}, 2),
-        ({"severity": "warning"}, 1),
-    ]
-    assert found[0]["groupKey"] == '{}:{severity="page"}'
+        assert all(receiver.secret not in repr(message) for message in told(receiver, alert()))
 
 
 class Post(socketserver.StreamRequestHandler):
@@ -157,7 +155,7 @@ def mail_to(office: PostOffice) -> Mail:
 
 def test_a_mail_says_what_fires_since_when_and_what_to_do(office: PostOffice):
     notifier = Notifier(EMAIL, State(None), Telemetry(), httpx.Client(), mail_to(office))
-    notifier.put(messages(notice(alert()), [EMAIL], LINKS, 120.0))
+    notifier.put(told(EMAIL, alert()))
     assert notifier.deliver(120.0)
     (raw,) = office.mails
     mail = message_from_bytes(raw, policy=policy.default)

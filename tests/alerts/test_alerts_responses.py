@@ -78,14 +78,16 @@ class House:
         gateway = None
         if transport is not None:
             gateway = GatewayAdmin(httpx.Client(transport=transport), "http://gateway", "secret")
+        telemetry = Telemetry()
         self.responder = Responder(
-            catalogue, gateway, self.state, self.journal.append, lambda: self.now_s, lambda alert, now_s: self.muted
-        )
+            catalogue, gateway, self.state, self.journal.append, lambda: self.now_s, lambda alert, now_s: self.muted,
+            telemetry.responded,
+        )  # fmt: skip
         writeback = Writeback(source.write)
         self.muted = False
         self.group = Group(RuleGroup("g", "rules.yml", (rule,)), source, writeback, interval_s=30, timer=lambda: 0.0)
         self.manager = Manager(
-            [self.group], state=self.state, notifiers=[], telemetry=Telemetry(), writeback=writeback,
+            [self.group], state=self.state, notifiers=[], telemetry=telemetry, writeback=writeback,
             links=Links("s", "e"), responder=self.responder, now=lambda: self.now_s,
         )  # fmt: skip
         self.manager.restore()
@@ -132,6 +134,19 @@ def test_an_automatic_response_acts_once_for_a_firing_and_is_taken_back_when_it_
     assert transport.gateway.limiter.limits.model_concurrency == 8
     assert house.states() == ["undone"]
     assert [line["state"] for line in house.journal] == ["held", "acting", "acted", "undone"]
+
+
+def test_responses_are_counted_by_alert_mode_and_what_came_of_them(source, firing):
+    house = House(source, GatewayInProcess(), {"tighten_limits": entry("limits", set={"model_concurrency": 2})})
+    house.at(0).at(30)
+    firing()
+    house.at(60)
+    page = house.manager.metrics_page().decode().splitlines()
+    name = "loadline_alerts_responses_total"
+    labels = 'alertname="Down",mode="automatic",outcome="{}",response="tighten_limits"'
+    for outcome in ("held", "acting", "acted", "undone"):
+        assert f"{name}{{{labels.format(outcome)}}} 1.0" in page
+    assert sum(line.startswith(f"{name}{{") for line in page) == 4
 
 
 def test_an_assisted_response_waits_for_a_click_and_can_be_undone_by_hand(source, firing):

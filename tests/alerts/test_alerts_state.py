@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from alerts.alert import Alert
+from alerts.dispatch import News, Told
 from alerts.errors import StateError
 from alerts.message import Message
 from alerts.state import State
@@ -29,6 +30,18 @@ def test_a_later_evaluation_replaces_the_alerts_of_its_group_only():
     state.save("h", 1, [("A", ALERT)], [])
     state.save("g", 2, [], [])
     assert (state.groups()["g"].alerts, len(state.groups()["h"].alerts)) == ((), 1)
+
+
+def test_what_was_told_is_kept_with_its_messages_until_it_is_over(tmp_path):
+    first = State(tmp_path / "alerts.db")
+    told = [Told(News(ALERT, "up == 0"), 50.0), Told(News(replace(ALERT, labels=(("b", "c"),)), "x"), 50.0)]
+    first.tell(told, [], [Message("r", "k", b"1")], 50.0)
+    first.tell([], [told[1].news.alert.fingerprint], [], 60.0)
+    first.close()
+    second = State(tmp_path / "alerts.db")
+    assert second.told() == told[:1]
+    assert second.outbox("r") == [Message("r", "k", b"1")]
+    second.close()
 
 
 def test_only_one_process_may_have_the_file(tmp_path):
