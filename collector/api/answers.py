@@ -16,7 +16,7 @@ from collector.model.exemplars import Exemplar
 from collector.model.float_text import float_text, float_texts
 from collector.model.labels import Labels
 from collector.model.series import Int64Array, Series
-from collector.promql import Result
+from collector.promql import Effort, Result
 
 MEDIA_TYPE = "application/json"
 SAMPLES_AT_ONCE = 8192
@@ -59,8 +59,8 @@ def query_data(result: Result, limit: int = 0) -> tuple[bytes, tuple[str, ...]]:
     return b'{"resultType":"%b","result":[%b]}' % (result.kind.encode(), b",".join(render(series))), warnings
 
 
-def with_stats(data: bytes, samples: int, waited_s: float, evaluated_s: float) -> bytes:
-    """A query's ``data`` with what the query took, in Prometheus's shape; samples are those read and computed."""
+def with_stats(data: bytes, effort: Effort, waited_s: float, evaluated_s: float, each_step: bool) -> bytes:
+    """A query's ``data`` with what the query took, whose steps were counted, in Prometheus's shape."""
     timings = {
         "evalTotalTime": evaluated_s,
         "resultSortTime": 0.0,
@@ -69,7 +69,11 @@ def with_stats(data: bytes, samples: int, waited_s: float, evaluated_s: float) -
         "execQueueTime": waited_s,
         "execTotalTime": waited_s + evaluated_s,
     }
-    counts = {"totalQueryableSamples": samples, "peakSamples": samples}
+    looked_at = [] if effort.looked_at is None else effort.looked_at.tolist()
+    counts: dict[str, Any] = {"totalQueryableSamples": sum(looked_at), "peakSamples": effort.most_held}
+    if each_step:
+        times_s = (effort.times_ms / 1000).tolist()
+        counts["totalQueryableSamplesPerStep"] = list(zip(times_s, looked_at, strict=True))
     return data[:-1] + b',"stats":' + orjson.dumps({"timings": timings, "samples": counts}) + b"}"
 
 

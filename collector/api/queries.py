@@ -119,18 +119,26 @@ async def _answer(
         limits = replace(limits, timeout_s=min(limits.timeout_s, parameters.step_ms("timeout") / 1000))
     if parameters.text("lookback_delta"):
         lookback_ms = parameters.step_ms("lookback_delta")
-
+    asked_for = parameters.text("stats")
     began_s = time.perf_counter()
 
     def work(clock: QueryClock) -> Response:
         delayed = parts.delayed_name_removal
-        engine = Engine(limits, lookback_ms, parts.left_open, clock=clock, delayed_name_removal=delayed)
+        engine = Engine(
+            limits,
+            lookback_ms,
+            parts.left_open,
+            clock=clock,
+            delayed_name_removal=delayed,
+            count_steps=bool(asked_for),
+        )
         prepared_s = time.perf_counter()
         result = evaluate(engine)
         evaluated_s = time.perf_counter()
         data, warnings = answers.query_data(result, limit)
-        if parameters.text("stats"):
-            data = answers.with_stats(data, engine.samples, prepared_s - began_s, evaluated_s - prepared_s)
+        if asked_for and engine.effort is not None:
+            times = prepared_s - began_s, evaluated_s - prepared_s
+            data = answers.with_stats(data, engine.effort, *times, each_step=asked_for == "all")
         return answers.success(data, warnings, result.infos)
 
     parts.counts.queries[kind] += 1

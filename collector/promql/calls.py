@@ -16,7 +16,6 @@ from collector.promql import extended, histograms, over_time, rates, regression
 from collector.promql.ast import Call, Expr, MatrixSelector, VectorSelector
 from collector.promql.elementwise import CALENDAR, MATH, Elementwise, round_to
 from collector.promql.enrich import Wanted, enrich
-from collector.promql.fetch import select_instant
 from collector.promql.frame import Frame, Scalar, compact, empty, merged, stack, take, without_names
 from collector.promql.printer import open_metrics_number
 from collector.promql.relabel import check_label_name, joiner, natural_key, replacer
@@ -227,7 +226,7 @@ def _info(evaluator: Evaluator, expr: Call, times: Int64Array) -> Frame:
     matchers = wanted.selector(base)
     infos = empty(len(times))
     if matchers is not None:
-        infos = select_instant(evaluator.query, VectorSelector(matchers), times, sample_times=True)
+        infos = evaluator.select(VectorSelector(matchers), times, sample_times=True)
     return enrich(base, infos, wanted)
 
 
@@ -298,7 +297,7 @@ def _extreme(choose: np.ufunc) -> Handler:
 def _timestamp(evaluator: Evaluator, expr: Call, times: Int64Array) -> Frame:
     argument = expr.args[0]
     if isinstance(argument, VectorSelector):
-        return without_names(select_instant(evaluator.query, argument, times, sample_times=True))
+        return without_names(evaluator.select(argument, times, sample_times=True))
     frame = evaluator.frame(argument, times)
     return _changed(frame, np.broadcast_to(times / 1000, frame.values.shape))
 

@@ -37,13 +37,25 @@ class Result:
     text: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What a query took: ``looked_at`` (steps,) int64, the samples of its selectors at each of ``times_ms``, where they
+    were counted, and ``most_held``, the samples that it had in memory at once, read and computed.
+    """
+
+    times_ms: Int64Array
+    looked_at: Int64Array | None
+    most_held: int
+
+
 class Engine:
     """Evaluates PromQL within ``limits``; ``left_open=False`` restores Prometheus 2.x's ranges and extrapolation.
 
     ``default_step_ms`` is the step of a subquery that names none; ``clock`` (seconds) is what ``timeout_s`` is
     measured with. ``delayed_name_removal`` drops metric names at the end of a query instead of at every step of it.
+    ``count_steps`` counts samples step by step, as Prometheus does.
 
-    Read by others: ``samples``, read and computed by the query that ended last.
+    Read by others: ``effort`` of the query that ended last.
     """
 
     def __init__(
@@ -54,8 +66,10 @@ class Engine:
         default_step_ms: int = 60_000,
         clock: Callable[[], float] = time.monotonic,
         delayed_name_removal: bool = False,
+        count_steps: bool = False,
     ) -> None:
-        self.samples = 0
+        self.effort: Effort | None = None
+        self._count_steps = count_steps
         self._limits = limits or Limits()
         self._lookback_ms = lookback_ms
         self._left_open = left_open
@@ -99,10 +113,11 @@ class Engine:
             self._default_step_ms,
             self._delayed_name_removal,
         )
+        looked_at = np.zeros(len(times), dtype=np.int64) if self._count_steps else None
         try:
             expr = resolved(expr, step_ms, query.end_ms - query.start_ms)
             with np.errstate(all="ignore"):
-                return _answer(Evaluator(query), expr, times, instant)
+                return _answer(Evaluator(query, looked_at), expr, times, instant)
         except RecursionError as error:
             raise LimitError(f"query {text!r}: nested too deep to evaluate here; lower max_depth") from error
         except LimitError as error:
@@ -110,7 +125,7 @@ class Engine:
         except QueryError as error:
             raise QueryError(f"query {text!r}: {error}", kind=error.kind) from error
         finally:
-            self.samples = query.budget.spent
+            self.effort = Effort(times, looked_at, query.budget.most_held)
 
 
 def _answer(evaluator: Evaluator, expr: Expr, times: Int64Array, instant: bool) -> Result:

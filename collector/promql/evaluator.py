@@ -2,7 +2,13 @@
 
 A node is evaluated once for the whole query, over (series, steps) matrices. What cannot change from step to step (an
 ``@`` below it, and nothing that reads the clock) is evaluated at one step and spread over the others.
+
+Where the samples that are looked at are counted, they are counted as Prometheus does: a sample of a selector at each
+step that it is taken for, in each window that it lies in; of a subquery its values, not what these were made of.
 """
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -30,7 +36,7 @@ from collector.promql.matching import combine_sets, combine_vectors
 from collector.promql.operators import ARITHMETIC, SET, combine
 from collector.promql.query import Query
 from collector.promql.relabel import check_label_name
-from collector.promql.windows import Windows, over_frame
+from collector.promql.windows import Block, Windows, over_frame
 
 Value = Frame | Scalar | str
 
@@ -41,22 +47,36 @@ _READS_CLOCK = frozenset({
 
 
 class Evaluator:
-    """Evaluates expressions of one query."""
+    """Evaluates expressions of one query; adds the samples that are looked at to ``looked_at`` (steps,), if given."""
 
     query: Query
 
-    def __init__(self, query: Query) -> None:
+    def __init__(self, query: Query, looked_at: Int64Array | None = None) -> None:
         self.query = query
+        self._looked_at = looked_at
 
     def evaluate(self, expr: Expr, times_ms: Int64Array) -> Value:
         """Value of ``expr`` at each of ``times_ms``, which ascend in equal steps."""
-        self.query.budget.check_time()
+        budget = self.query.budget
+        budget.check_time()
+        before = budget.held
         if len(times_ms) > 1 and is_fixed(expr) and any(isinstance(node, VectorSelector) for node in walk(expr)):
-            return _spread(self._evaluate(expr, times_ms[:1]), len(times_ms))
-        value = self._evaluate(expr, times_ms)
-        if isinstance(value, Frame) and not isinstance(expr, VectorSelector):
-            self.query.budget.spend(value.values.size, len(value.labels))
+            value = self._once(expr, times_ms)
+        else:
+            value = self._evaluate(expr, times_ms)
+            if isinstance(value, Frame) and not isinstance(expr, VectorSelector):
+                budget.spend(value.values.size, len(value.labels))
+        size = 0 if isinstance(value, str) else value.values.size
+        budget.hold(size)
+        budget.held = before + size
         return value
+
+    def select(self, selector: VectorSelector, times_ms: Int64Array, sample_times: bool = False) -> Frame:
+        """See ``select_instant``."""
+        frame = select_instant(self.query, selector, times_ms, sample_times)
+        if self._looked_at is not None:
+            self._looked_at += np.count_nonzero(frame.present, axis=0)
+        return frame
 
     def frame(self, expr: Expr, times_ms: Int64Array) -> Frame:
         """Value of an expression that is an instant vector."""
@@ -81,10 +101,16 @@ class Evaluator:
     def windows(self, expr: Expr, times_ms: Int64Array) -> Windows:
         """Value of a range vector: a matrix selector or a subquery."""
         if isinstance(expr, MatrixSelector):
-            return select_windows(self.query, expr, times_ms)
-        if isinstance(expr, Subquery):
-            return self._subquery(expr, times_ms)
-        raise QueryError("expected a range vector")
+            windows = select_windows(self.query, expr, times_ms)
+        elif isinstance(expr, Subquery):
+            looked_at, self._looked_at = self._looked_at, None
+            windows = self._subquery(expr, times_ms)
+            self._looked_at = looked_at
+        else:
+            raise QueryError("expected a range vector")
+        if self._looked_at is None:
+            return windows
+        return replace(windows, blocks=_counted(windows.blocks, self._looked_at))
 
     def _evaluate(self, expr: Expr, times_ms: Int64Array) -> Value:
         match expr:
@@ -93,7 +119,7 @@ class Evaluator:
             case Text(value):
                 return value
             case VectorSelector():
-                return select_instant(self.query, expr, times_ms)
+                return self.select(expr, times_ms)
             case Negate(inner):
                 return self._negate(inner, times_ms)
             case Binary():
@@ -106,6 +132,17 @@ class Evaluator:
                 return CALLS[function](self, expr, times_ms)
             case _:
                 raise QueryError("a range vector can only be the argument of a function")
+
+    def _once(self, expr: Expr, times_ms: Int64Array) -> Value:
+        """Value of what is the same at every step."""
+        looked_at = self._looked_at
+        if looked_at is not None:
+            self._looked_at = np.zeros(1, dtype=np.int64)
+        value = _spread(self._evaluate(expr, times_ms[:1]), len(times_ms))
+        if looked_at is not None and self._looked_at is not None:
+            looked_at += self._looked_at
+            self._looked_at = looked_at
+        return value
 
     def _subquery(self, expr: Subquery, times_ms: Int64Array) -> Windows:
         ends = self.query.moments(times_ms, expr.offset_ms, expr.at)
@@ -186,6 +223,13 @@ def is_fixed(expr: Expr) -> bool:
             return False
         case _:
             return all(is_fixed(child) for child in children(expr))
+
+
+def _counted(blocks: Iterable[Block], looked_at: Int64Array) -> Iterator[Block]:
+    """``blocks``, whose samples are added to ``looked_at`` (steps,) on the way."""
+    for block in blocks:
+        looked_at += block.counts * len(block.labels)
+        yield block
 
 
 def _shown(number: float) -> str:

@@ -42,9 +42,11 @@ def select_windows(query: Query, selector: MatrixSelector, times_ms: Int64Array)
 def _select(query: Query, selector: VectorSelector, start_ms: int, end_ms: int, steps: int) -> Iterator[SeriesGroup]:
     """The groups, one read after the other, while what becomes of them over all ``steps`` is within the limits."""
     read: Read = getattr(query.querier, "scan", query.querier.select)  # isinstance() of a protocol takes 25 us
-    series = 0
+    series, before = 0, query.budget.held
     for group in read(selector.matchers, start_ms + query.left_open, end_ms):
         series += len(group.labels)
+        query.budget.held = before
+        query.budget.hold(group.values.size)
         query.budget.spend(group.values.size, series)
         query.budget.expect(series * steps)
         query.budget.check_time()

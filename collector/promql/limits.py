@@ -29,18 +29,20 @@ class Limits:
 
 
 class Budget:
-    """What is left of the limits while one query runs."""
+    """What is left of the limits while one query runs, and how many samples it holds: read, or computed."""
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self._limits = limits
         self._clock = clock
         self._deadline_s = clock() + limits.timeout_s
         self._samples = 0
+        self.held = 0
+        self.most_held = 0
 
-    @property
-    def spent(self) -> int:
-        """Samples read and values computed until now."""
-        return self._samples
+    def hold(self, samples: int) -> None:
+        """Count samples as held in memory, until ``held`` is set back; ``most_held`` is the most at once."""
+        self.held += samples
+        self.most_held = max(self.most_held, self.held)
 
     def expect(self, samples: int) -> None:
         """Raise LimitError where so many samples more would be beyond the limit, before they are made."""

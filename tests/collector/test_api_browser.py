@@ -77,7 +77,12 @@ def test_statistics_are_told_where_they_are_asked_for(
 ) -> None:
     with httpx.Client(base_url=serve_app(create_app(filled)), trust_env=False) as http:
         stats = http.get(f"/api/v1/{path}&stats=all").json()["data"]["stats"]
-        assert stats["samples"]["totalQueryableSamples"] >= 10
+        samples = stats["samples"]
+        assert samples["totalQueryableSamples"] == sum(count for _, count in samples["totalQueryableSamplesPerStep"])
+        assert samples["totalQueryableSamples"] >= 10
+        assert samples["peakSamples"] >= 10
+        short = http.get(f"/api/v1/{path}&stats=1").json()["data"]["stats"]["samples"]
+        assert short == {key: samples[key] for key in ("totalQueryableSamples", "peakSamples")}
         assert 0 < stats["timings"]["evalTotalTime"] <= stats["timings"]["execTotalTime"]
         assert "stats" not in http.get(f"/api/v1/{path}").json()["data"]
 

@@ -244,3 +244,16 @@ def test_a_raw_range_with_its_ends_is_shown_as_functions_see_it() -> None:
     assert series.values.tolist() == [4.0, 5.0, 6.0, 6.0]
     (series,) = Engine().instant(querier, "x_total[40s] smoothed", 100_000).series
     assert series.values.tolist() == [4.0, 5.0, 6.0, pytest.approx(100 / 15)]
+
+
+def test_a_query_tells_how_many_samples_it_held_at_once() -> None:
+    querier = grouped(np.arange(8.0).reshape(4, 2))
+    engine = Engine(count_steps=True)
+    engine.range(querier, "x_total + x_total", 0, 3 * STEP_MS, STEP_MS)
+    assert engine.effort is not None
+    assert engine.effort.most_held == 8 + 8 + 8  # the left side's values, what the right one reads, what it becomes
+    assert engine.effort.looked_at is not None
+    assert engine.effort.looked_at.tolist() == [4, 4, 4, 4]
+    engine.instant(querier, "sum(sum_over_time(x_total[30s]))", 3 * STEP_MS)
+    assert engine.effort.most_held == 4 + 2
+    assert engine.effort.looked_at.tolist() == [4]

@@ -84,7 +84,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port = free.getsockname()[1]
     command = [binary, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
     command += [f"--web.listen-address=127.0.0.1:{port}", "--web.enable-remote-write-receiver"]
-    command += ["--storage.tsdb.retention.time=100y"]
+    command += ["--storage.tsdb.retention.time=100y", "--enable-feature=promql-per-step-stats"]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
@@ -164,4 +164,26 @@ def test_compliance_queries_get_the_answers_of_prometheus_2(prometheus: str, sha
             if why:
                 wrong.append(f"{query}\n      {why}")
     assert filled > 400
+    assert not wrong, f"{len(wrong)} of {len(queries)} differ:\n" + "\n".join(wrong)
+
+
+def test_samples_are_counted_step_by_step_as_prometheus_counts_them(prometheus: str, shared_data: Path) -> None:
+    queries = json.loads((shared_data / "compliance" / "expanded.json").read_text())
+    engine = Engine(left_open=False, count_steps=True)
+    querier = cases.MemoryQuerier(demo_series())
+    start, end, step = QUERY_TIMES_MS
+    wrong, counted = [], 0
+    with httpx.Client(base_url=prometheus, timeout=10.0) as client:
+        for query, _ in queries:
+            if our_answer(engine, querier, query) is None:
+                continue
+            params = {"query": query, "start": start / 1000, "end": end / 1000, "step": step / 1000, "stats": "all"}
+            theirs = client.get("/api/v1/query_range", params=params).json()["data"]["stats"]["samples"]
+            assert engine.effort is not None
+            assert engine.effort.looked_at is not None
+            ours = [*zip((engine.effort.times_ms / 1000).tolist(), engine.effort.looked_at.tolist(), strict=True)]
+            counted += theirs["totalQueryableSamples"] > 0
+            if ours != [tuple(one) for one in theirs.get("totalQueryableSamplesPerStep") or []]:
+                wrong.append(f"{query}: {ours[:2]}, theirs {str(theirs)[:160]}")
+    assert counted > 400
     assert not wrong, f"{len(wrong)} of {len(queries)} differ:\n" + "\n".join(wrong)
