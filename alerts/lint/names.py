@@ -6,6 +6,9 @@ from difflib import get_close_matches
 
 from collector.signals import Dialect
 
+SAME_START = 3
+"""Letters in which a name and what was meant by it agree; an exporter's prefix is seldom mistyped."""
+
 _COUNTER_ENDS = ("_total", "_sum", "_count", "_bucket")
 
 
@@ -49,6 +52,7 @@ class Names:
         return name in self.gauges
 
     def nearest(self, name: str, also: frozenset[str]) -> str | None:
-        """The known name that is most like ``name``."""
-        close = get_close_matches(name, self.series | also, n=1, cutoff=0.8)
+        """The known name that begins as ``name`` does and is most like it."""
+        alike = (one for one in self.series | also if one[:SAME_START] == name[:SAME_START])
+        close = get_close_matches(name, alike, n=1, cutoff=0.8)
         return close[0] if close else None
