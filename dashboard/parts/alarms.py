@@ -71,7 +71,7 @@ def _alert(rule: Rule, alert: Record, silences: Sequence[Record], begun: Refresh
         )
     return [
         _tag(str(alert.get("state", ""))),
-        _link(rule.name, begun),
+        _link(rule.name, rule.group, begun),
         _labels({name: value for name, value in labels.items() if name != "alertname"}),
         html.Span(alert.get("annotations", {}).get("summary", ""), className="wrap"),
         clock,
@@ -129,7 +129,7 @@ def history(held: Held, begun: Refresh) -> tuple[Node, Node]:
             [
                 html.Time(_moment(one["at"], begun), dateTime=one["at"]),
                 _tag(one["state"]),
-                html.Span([_link(one["alertname"], begun), f" {one.get('summary', '')}"]),
+                html.Span([_link(one["alertname"], one.get("group", ""), begun), f" {one.get('summary', '')}"]),
             ],
             className="ch-x",
         )
@@ -139,15 +139,23 @@ def history(held: Held, begun: Refresh) -> tuple[Node, Node]:
 
 
 def about(rules: Sequence[Rule], begun: Refresh, site: Site) -> tuple[Node, Node]:
-    """The rule that the address names: why it fires, what to ask first, what to do."""
-    name = begun.view.own.get("rule", "")
-    if not name:
+    """The rules that the address names, as ``group/name`` or by name alone: why they fire, what to ask, what to do."""
+    asked = begun.view.own.get("rule", "")
+    if not asked:
         return section.none("Choose an alert by its name: why it fires, what to ask first, what to do."), None
-    rule = next((one for one in rules if one.name == name), None)
-    if rule is None:
-        return section.none(f"No rule is named {name}."), None
-    told_of = rule.annotations
+    found = [one for one in rules if asked in (f"{one.group}/{one.name}", one.name)]
+    if not found:
+        return section.none(f"No rule is named {asked}."), None
+    name, groups = found[0].name, ", ".join(dict.fromkeys(one.group for one in found))
+    parts: list[Node] = [_one_rule(one, begun, site) for one in found]
     page = alarms.runbook(name)
+    if page is not None:
+        parts.append(html.Div([html.H3("Runbook"), dcc.Markdown(page)], className="rb"))
+    return html.Div(parts), f"{name}, group {groups}"
+
+
+def _one_rule(rule: Rule, begun: Refresh, site: Site) -> Node:
+    told_of = rule.annotations
     rows: dict[str, Node] = {
         "State": _tag(rule.state),
         "Fires when": _query(rule.expr, begun, site),
@@ -166,19 +174,12 @@ def about(rules: Sequence[Rule], begun: Refresh, site: Site) -> tuple[Node, Node
         rows["First query"] = _query(told_of["query"], begun, site)
     if rule.error:
         rows["Fails with"] = html.Span(rule.error, className="tb-e")
-    edit = section.button(
-        "Edit and try", "adjustments", kind="btn btn-s", data_fill="al-yaml", data_text=rule.as_yaml()
-    )
-    parts: list[Node] = [section.facts(rows), html.Div(edit, className="dl")]
-    if page is not None:
-        parts.append(html.Div([html.H3("Runbook"), dcc.Markdown(page)], className="rb"))
-    elif told_of.get("runbook_url", "").startswith(("http://", "https://")):
-        parts.append(
-            html.Div(
-                html.A("Runbook", href=told_of["runbook_url"], className="btn btn-s", rel="noopener"), className="dl"
-            )
-        )
-    return html.Div(parts), f"{rule.name}, group {rule.group}"
+    buttons = [
+        section.button("Edit and try", "adjustments", kind="btn btn-s", data_fill="al-yaml", data_text=rule.as_yaml())
+    ]
+    if told_of.get("runbook_url", "").startswith(("http://", "https://")):
+        buttons.append(html.A("Runbook", href=told_of["runbook_url"], className="btn btn-s", rel="noopener"))
+    return html.Div([section.facts(rows), html.Div(buttons, className="dl")])
 
 
 def responses(held: Held, begun: Refresh) -> tuple[Node, Node]:
@@ -209,7 +210,7 @@ def _response(one: Record, begun: Refresh) -> list[Node]:
     return [
         _tag(one["state"]),
         [html.Span(one["response"], className="tb-n"), f" ({one['mode']})"],
-        _link(one["alertname"], begun),
+        _link(one["alertname"], one.get("group", ""), begun),
         ", ".join(one.get("targets", ())) or "all",
         f"{_moment(one['changedAt'], begun)}{by}",
         html.Span(what, className="wrap tb-e" if one.get("error") else "wrap"),
@@ -250,7 +251,7 @@ def every_rule(rules: Sequence[Rule], begun: Refresh) -> tuple[Node, Node]:
         return section.none("No alerting rule is known: neither the alerts process nor the source lists any."), None
     rows = [
         [
-            _tag(rule.state), _link(rule.name, begun), rule.group,
+            _tag(rule.state), _link(rule.name, rule.group, begun), rule.group,
             quantity.span(rule.for_s) if rule.for_s else "at once", rule.labels.get("severity", quantity.ABSENT),
             html.Span(rule.error, className="tb-e wrap") if rule.error else rule.health,
         ]
@@ -300,8 +301,10 @@ def _tag(state: str) -> Node:
     return tag(kind, word)  # type: ignore[arg-type]
 
 
-def _link(name: str, begun: Refresh) -> Node:
-    return html.A(name, href=f"alerts{begun.view.search(rule=name)}", className="tb-n", **hyphened(data_nav="1"))
+def _link(name: str, group: str, begun: Refresh) -> Node:
+    """To what is told of the rules of this name in this group; of any group where it is not known."""
+    search = begun.view.search(rule=f"{group}/{name}" if group else name)
+    return html.A(name, href=f"alerts{search}", className="tb-n", **hyphened(data_nav="1"))
 
 
 def _labels(labels: Mapping[str, str]) -> Node:

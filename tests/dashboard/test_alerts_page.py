@@ -38,7 +38,15 @@ RULES = [
              "health": "err", "lastError": "unknown function", "alerts": []},
             {"name": "recorded", "type": "recording", "query": "up"},
         ],
-    }
+    },
+    {
+        "name": "batch", "file": "batch.yml", "rules": [
+            {"name": "HighITL", "type": "alerting", "query": "up > 2", "duration": 0, "state": "inactive",
+             "health": "ok", "labels": {}, "annotations": {}, "alerts": []},
+            {"name": "HighITL", "type": "alerting", "query": "up > 3", "duration": 0, "state": "inactive",
+             "health": "ok", "labels": {}, "annotations": {}, "alerts": []},
+        ],
+    },
 ]  # fmt: skip
 RESPONSE = {
     "id": "6f1d0c2ab3e49d57", "response": "tighten_limits", "action": "limits", "mode": "assisted", "state": "waiting",
@@ -139,7 +147,7 @@ def test_what_is_active_stands_with_its_clock_summary_and_value(boxes_of, read, 
 def test_every_rule_stands_with_its_health(boxes_of, read):
     boxes = boxes_of()
     assert "Quiet Broken service at once – unknown function" in read(boxes["al-rules"]["children"])
-    assert read(boxes["al-rules-sub"]["children"]) == "3 rules, 1 fail"
+    assert read(boxes["al-rules-sub"]["children"]) == "5 rules, 1 fail"
 
 
 def test_an_alert_is_explained_with_its_first_query_and_its_runbook(boxes_of, read):
@@ -147,6 +155,15 @@ def test_an_alert_is_explained_with_its_first_query_and_its_runbook(boxes_of, re
     assert "Causes long prompts" in told
     assert "First query sum(up) Open in Explore" in told
     assert "Compare the mean queue time" in told
+
+
+def test_rules_of_one_name_are_told_apart_by_their_group(boxes_of, read):
+    boxes = boxes_of("?rule=batch/HighITL")
+    told = read(boxes["al-rule"]["children"])
+    assert ("up > 1" in told, "up > 2" in told, "up > 3" in told) == (False, True, True)
+    assert read(boxes["al-rule-sub"]["children"]) == "HighITL, group batch"
+    links = json.dumps([boxes["al-rules"]["children"], boxes["al-active"]["children"]])
+    assert "rule=batch%2FHighITL" in links and "rule=service%2FHighITL" in links
 
 
 def test_history_and_the_strip_come_from_the_process_and_from_the_source(boxes_of, read):
