@@ -2,14 +2,15 @@
 
 The trace is played faster or slower (lengths and burstiness kept) until the promise just holds. Each seed plays its
 own order of the trace and its own step noise, the same at every rate (common random numbers); the seeds' answers make
-the interval.
+the interval of the search. How far the calibration may be off is searched for too: once for each of some models as
+other evidence of the same engine might have given them, all under the random numbers of one seed.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 from planner.errors import CapacityError
 from planner.means import MeanFigure, mean_figure
@@ -17,14 +18,21 @@ from planner.sim import Twin, play
 from planner.slo import Slo
 from planner.trace import Trace
 from planner.verdict import WARM_UP_RATIO, Verdict, judge
-from planner.workload import loop, speed, stats
+from planner.workload import loop, speed, stats, take
 
 MIN_REQUESTS = 3000
-SEEDS = 3
+SEEDS = 4
 MOST_SEEDS = 12
 PRECISE_REQUESTS = 10_000  # shorter runs are too kind by up to a fifth: queues never fill
 TOLERANCE = 0.01
 CONFIDENCE = 0.95
+LIKELY = 0.9
+DRAWS = 9
+"""Models as they might have been calibrated that are searched for the likely range,"""
+
+DRAW_REQUESTS = 1000
+"""on so many requests, the same for all: only how far they are from each other counts."""
+
 _WIDE, _NARROW = 1.25, 1.03  # first step of a search from a rough guess, and from another seed's answer
 _INTERPOLATED = 1.04  # rates so close together that what is used of the limit is a straight line between them
 _LARGEST_SPAN = 24
@@ -45,9 +53,11 @@ class Point:
 class Capacity:
     """Highest sustainable rate of a fleet, requests per second: mean over seeds and its confidence interval.
 
-    ``low``/``high`` are None with one seed. ``speed`` is the factor on the trace's own rate. ``bound_by`` names what
-    breaks just above. ``points`` are all loads that were simulated, by rate. ``looped`` tells that the trace was
-    repeated to have enough requests. ``mean_based`` is what sizing on means would say for the whole fleet.
+    ``low``/``high`` are None with one seed. ``likely_low``/``likely_high`` hold the real fleet's highest rate with 90%:
+    the search's spread and that of the calibration, whose half-width alone is ``calibration_ratio`` of the rate (None
+    where the model does not say). ``speed`` is the factor on the trace's own rate. ``bound_by`` names what breaks just
+    above. ``points`` are all loads that were simulated, by rate. ``looped`` tells that the trace was repeated to have
+    enough requests. ``mean_based`` is what sizing on means would say for the whole fleet.
     """
 
     replicas: int
@@ -63,6 +73,9 @@ class Capacity:
     mean_based: float | None
     mean_based_optimism_ratio: float | None
     outside_ratio: float
+    likely_low: float | None = None
+    likely_high: float | None = None
+    calibration_ratio: float | None = None
 
 
 def find_capacity(
@@ -102,7 +115,11 @@ def find_capacity(
         if note is not None:
             note(f"seed {index + 1}: {low:.4g} requests/s, then {high_verdict.bound_by} breaks")
     mean = float(np.mean(answers))
-    spread = _half_width(answers)
+    spread, calibration = _half_width(answers), None
+    likely = _half_width(answers, LIKELY)
+    if likely is not None:
+        calibration = _calibration_width(trace, twin, slo, mean, min(requests, DRAW_REQUESTS), seed)
+        likely = float(np.hypot(likely / mean, calibration or 0.0))
     mean_based = means.requests_per_s * twin.replicas if means is not None else None
     return Capacity(
         replicas=twin.replicas,
@@ -118,7 +135,29 @@ def find_capacity(
         mean_based=mean_based,
         mean_based_optimism_ratio=mean_based / mean - 1 if mean_based is not None and mean > 0 else None,
         outside_ratio=max(verdict.outside_ratio for verdict in broken),
+        likely_low=None if likely is None else mean * float(np.exp(-likely)),
+        likely_high=None if likely is None else mean * float(np.exp(likely)),
+        calibration_ratio=calibration,
     )
+
+
+def _calibration_width(trace: Trace, twin: Twin, slo: Slo, guess: float, requests: int, seed: int) -> float | None:
+    """Half of the 90% interval of the logarithm of the rate that the calibration leaves open; None where it is unknown.
+
+    The model and each of its draws are searched on the same requests with the same random numbers. The draws spread as
+    Student's t already.
+    """
+    if not twin.drawn:
+        return None
+    played = workload(take(trace, requests), requests, seed)
+
+    def answer(fleet: Twin, near: float) -> float:
+        return _Search(played, fleet, slo, seed, []).bisect(near, TOLERANCE, _NARROW)[0]
+
+    base = answer(twin, guess)
+    found = [answer(replace(twin, model=model), base) for model in twin.drawn[:DRAWS]]
+    off = np.log(np.array(found) / base)
+    return float(np.sqrt(np.mean(off**2)) * ndtri(0.5 + LIKELY / 2))
 
 
 def search(trace: Trace, twin: Twin, slo: Slo, *, guess: float, seed: int, tolerance: float) -> Capacity:
@@ -236,11 +275,11 @@ class _Search:
         return f"the promise breaks at any rate: {worst.name} is {found}, its limit {worst.limit:.4g}"
 
 
-def _half_width(answers: Sequence[float]) -> float | None:
+def _half_width(answers: Sequence[float], confidence: float = CONFIDENCE) -> float | None:
     if len(answers) < 2:
         return None
     deviation = float(np.std(answers, ddof=1)) / len(answers) ** 0.5
-    return float(deviation * stdtrit(len(answers) - 1, 0.5 + CONFIDENCE / 2))
+    return float(deviation * stdtrit(len(answers) - 1, 0.5 + confidence / 2))
 
 
 def _too_wide(answers: Sequence[float], precision: float | None) -> bool:

@@ -46,7 +46,7 @@ def capacity(
     requests: Annotated[
         int, typer.Option(min=100, help="Fewest requests per simulation.", envvar="LOADLINE_PLAN_REQUESTS")
     ] = 3000,
-    seeds: Annotated[int, typer.Option(min=1, help="Searches, for the interval.", envvar="LOADLINE_PLAN_SEEDS")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Searches, for the interval.", envvar="LOADLINE_PLAN_SEEDS")] = 4,
     precision: Annotated[
         float | None,
         typer.Option(

@@ -5,6 +5,7 @@ band comes from the errors that the same rule made from earlier origins, pooled 
 square root of the time ahead. Too little history gives no forecast rather than a guess.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 
-COVERAGE = 0.8
+COVERAGE = 0.9
 MIN_POINTS = 20
 _MIN_ORIGINS = 5
 _DAMPING = 0.97
@@ -24,8 +25,8 @@ _WINDOW = 30
 class Forecast:
     """Future values at ``times_s`` (Unix seconds), each (points,); ``low``..``high`` is meant to cover ``coverage``.
 
-    ``backtest_coverage`` is the share of past values that bands made in the same way did cover; ``origins`` how many
-    past moments it was tried from.
+    ``backtest_coverage`` is the share of values after the later half of the ``origins`` (past moments that it was tried
+    from) that a band made of the earlier half did cover.
     """
 
     times_s: FloatArray
@@ -51,16 +52,18 @@ def forecast(times_s: FloatArray, values: FloatArray, horizon_s: float) -> Forec
     if len(errors) < _MIN_ORIGINS:
         return None
     root = np.sqrt(np.arange(1, ahead + 1))
-    scaled = np.concatenate([error / root[: len(error)] for error in errors])
-    tail = (1 - COVERAGE) / 2
-    lower, upper = np.quantile(scaled, [tail, 1 - tail])
-    covered = np.mean((scaled >= lower) & (scaled <= upper))
+    scaled = [error / root[: len(error)] for error in errors]
+    lower, upper = _band(scaled)
+    half = len(scaled) // 2
+    tried_lower, tried_upper = _band(scaled[:half])
+    later = np.concatenate(scaled[half:])
+    covered = np.mean((later >= tried_lower) & (later <= tried_upper))
     median = _continue(level, ahead)
     return Forecast(
         times_s=times[-1] + step_s * np.arange(1, ahead + 1),
         median=median,
-        low=np.maximum(median + min(float(lower), 0.0) * root, 0.0),
-        high=median + max(float(upper), 0.0) * root,
+        low=np.maximum(median + lower * root, 0.0),
+        high=median + upper * root,
         coverage=COVERAGE,
         backtest_coverage=float(covered),
         origins=len(errors),
@@ -77,6 +80,13 @@ def first_crossing_s(times_s: FloatArray, values: FloatArray, line: float) -> fl
         return float(times_s[at])
     share = (line - values[at - 1]) / (values[at] - values[at - 1])
     return float(times_s[at - 1] + share * (times_s[at] - times_s[at - 1]))
+
+
+def _band(scaled: Sequence[FloatArray]) -> tuple[float, float]:
+    """(lower, upper) of errors per root of the steps ahead, around 0."""
+    tail = (1 - COVERAGE) / 2
+    lower, upper = np.quantile(np.concatenate(scaled), [tail, 1 - tail])
+    return min(float(lower), 0.0), max(float(upper), 0.0)
 
 
 def _clean(times_s: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -64,8 +64,9 @@ def parse_event(text: str) -> tuple[int, float]:
 class Need:
     """Replicas for one month's peak.
 
-    ``serving`` keep the promise at the peak; ``total`` adds the spares, so that with ``spare`` replicas gone the peak
-    is still served. ``verified``: simulated with the spares gone; beyond 32 replicas it is extrapolated instead.
+    ``serving`` keep the promise at the peak; ``serving_low`` to ``serving_high`` is what the 90% interval of the rate
+    comes to, None where there is none. ``total`` adds the spares, so that with ``spare`` replicas gone the peak is
+    still served. ``verified``: simulated with the spares gone; beyond 32 replicas it is extrapolated instead.
     ``aftermath`` is the loss of the spares in the middle of the peak, with its retries; None where none was simulated.
     """
 
@@ -77,6 +78,8 @@ class Need:
     ttft_p95_s: float | None
     goodput_ratio: float | None
     aftermath: Aftermath | None = None
+    serving_low: int | None = None
+    serving_high: int | None = None
 
 
 def needs(
@@ -115,7 +118,7 @@ def needs(
         rate = demand.peak_per_s(month)
         guess = max(ceil(rate / per_replica), 1)
         if guess > MOST_SIMULATED:
-            rows.append(Need(month, rate, guess, guess + gone, False, None, None))
+            rows.append(_with_range(Need(month, rate, guess, guess + gone, False, None, None), capacity))
             continue
         serving = _smallest(guess, lambda count, rate=rate: verdict(count, rate).kept)  # type: ignore[misc]
         found = verdict(serving, rate)
@@ -124,7 +127,7 @@ def needs(
             peak = at_rate(trace, rate, max(requests, REQUESTS_PER_REPLICA * total), seed)
             total, aftermath = _surviving(peak, twin, slo, total, gone, seed)
         ttft, goodput = found.value("TTFT p95"), found.value("Goodput")
-        rows.append(Need(month, rate, serving, total, True, ttft, goodput, aftermath))
+        rows.append(_with_range(Need(month, rate, serving, total, True, ttft, goodput, aftermath), capacity))
         if note is not None:
             note(f"month {month}: {rate:.4g} requests/s at the peak need {serving}, with {gone} spare {total}")
     return tuple(rows)
@@ -138,6 +141,15 @@ def safe_months(needed: tuple[Need, ...], replicas: int) -> int | None:
             break
         safe = need.month
     return safe
+
+
+def _with_range(need: Need, capacity: Capacity) -> Need:
+    """``need`` with the counts that the ends of the rate's interval come to."""
+    if capacity.likely_low is None or capacity.likely_high is None:
+        return need
+    ends = (capacity.likely_high, capacity.likely_low)
+    few, many = (ceil(need.peak_per_s * capacity.replicas / rate) for rate in ends)
+    return replace(need, serving_low=min(few, need.serving), serving_high=max(many, need.serving))
 
 
 def with_replicas(twin: Twin, replicas: int) -> Twin:

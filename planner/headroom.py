@@ -75,6 +75,13 @@ class PoolHeadroom:
     notes: tuple[str, ...] = ()
 
     @property
+    def headroom_range(self) -> tuple[float, float] | None:
+        """The 90% interval of ``headroom_ratio``: that of the line; None where there is no line."""
+        if not self.line_low_req_per_s or not self.line_high_req_per_s:
+            return None
+        return 1 - self.load_req_per_s / self.line_low_req_per_s, 1 - self.load_req_per_s / self.line_high_req_per_s
+
+    @property
     def n2_headroom_ratio(self) -> float | None:
         """What is left of the line with two replicas gone; None where there is no such line."""
         return None if not self.n2_line_req_per_s else 1 - self.load_req_per_s / self.n2_line_req_per_s

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from planner.answers.inputs import extrapolated, plain, replicas_text, step_error, trace_inputs
 from planner.beside import Rules, beside
-from planner.capacity import CONFIDENCE, Capacity
+from planner.capacity import CONFIDENCE, LIKELY, Capacity
 from planner.growth import Demand, Need, safe_months
 from planner.latency import StepModel
 from planner.report import Cell, Chart, Mark, Report, Series, Table, shown
@@ -31,17 +31,17 @@ def capacity_report(
 ) -> Report:
     """How much the fleet carries, how many replicas the coming months need, and what sizing on means would say."""
     first, last = needed[0], needed[-1]
-    interval = f"{CONFIDENCE:.0%} interval {shown(capacity.low)} to {shown(capacity.high)}"
-    range_text = f" ({interval})" if capacity.low is not None else ""
+    interval = f"{LIKELY:.0%} interval {shown(capacity.likely_low)} to {shown(capacity.likely_high)}"
+    range_text = f" ({interval})" if capacity.likely_low is not None else ""
     findings = [
         f"{replicas_text(capacity.replicas, 'carries', 'carry')} {shown(capacity.requests_per_s)} requests/s"
         f"{range_text}; then {capacity.bound_by} breaks first{extrapolated(capacity.outside_ratio)}",
-        f"this month's peak of {shown(first.peak_per_s)} requests/s needs {replicas_text(first.serving)}, "
-        f"{first.total} with N+{spare}",
+        f"this month's peak of {shown(first.peak_per_s)} requests/s needs {replicas_text(first.serving)}"
+        f"{_between(first)}, {first.total} with N+{spare}",
     ]
     if last.month:
         findings.append(
-            f"in {last.month} months, at {shown(last.peak_per_s)} requests/s, {last.serving}, "
+            f"in {last.month} months, at {shown(last.peak_per_s)} requests/s, {last.serving}{_between(last)}, "
             f"{last.total} with N+{spare}"
         )
     safe = safe_months(tuple(needed), capacity.replicas)
@@ -59,7 +59,7 @@ def capacity_report(
         until = f"through month {safe}" + ("" if safe < last.month else ", the last one asked for")
         findings.append(f"{today} enough{gone} {until}")
     findings += _survival(first, spare)
-    notes = list(model.notes)
+    notes = [*model.notes, *_interval_notes(capacity)]
     if capacity.looped:
         notes.append(
             f"the trace has {len(trace)} requests; {capacity.requests} were played, its blocks of 32 in another order "
@@ -96,6 +96,25 @@ def capacity_report(
     )
 
 
+def _between(need: Need) -> str:
+    """The replicas that the interval of the rate comes to, where they are not one number."""
+    if need.serving_low is None or need.serving_low == need.serving_high:
+        return ""
+    return f" ({LIKELY:.0%} interval {need.serving_low} to {need.serving_high})"
+
+
+def _interval_notes(capacity: Capacity) -> list[str]:
+    """What the interval of the rate is made of."""
+    if capacity.low is None:
+        return ["one search tells nothing of its own spread: --seeds 4 gives an interval"]
+    made = (
+        "the model file does not say how far its costs may be off: the interval is the search's alone"
+        if capacity.calibration_ratio is None
+        else f"the calibration leaves {capacity.calibration_ratio:.1%} of the rate open to either side"
+    )
+    return [f"{made}; the search's own {CONFIDENCE:.0%} interval is {shown(capacity.low)} to {shown(capacity.high)}"]
+
+
 def _survival(need: Need, spare: int) -> list[str]:
     """What losing the spares in the middle of this month's peak does."""
     after = need.aftermath
@@ -115,6 +134,8 @@ def _needs_table(needed: Sequence[Need], spare: int) -> Table:
             "month",
             "peak requests/s",
             "serving",
+            "from",
+            "to",
             f"with N+{spare}",
             "TTFT p95 s",
             "goodput",
@@ -122,12 +143,10 @@ def _needs_table(needed: Sequence[Need], spare: int) -> Table:
             "recovery s",
             "goodput until then",
         ),
-        rows=tuple(
-            (n.month, n.peak_per_s, n.serving, n.total, n.ttft_p95_s, n.goodput_ratio, n.verified, *_outage_cells(n))
-            for n in needed
-        ),
-        note="TTFT and goodput are those of the peak with the spares gone. Recovery counts from the moment amid the "
-        "peak when they are lost; what they held is sent again. – where it is not simulated or never comes.",
+        rows=tuple(map(_needs_row, needed)),
+        note=f"From .. to is the {LIKELY:.0%} interval of the replicas that serve. TTFT and goodput are those of the "
+        "peak with the spares gone. Recovery counts from the moment amid the peak when they are lost; what they held "
+        "is sent again. – where it is not simulated or never comes.",
     )
 
 
@@ -149,9 +168,11 @@ def _beside_table(trace: Trace, needed: Sequence[Need], rules: Rules) -> Table:
     )
 
 
-def _outage_cells(need: Need) -> tuple[Cell, Cell]:
+def _needs_row(need: Need) -> tuple[Cell, ...]:
     after = need.aftermath
-    return (None, None) if after is None else (after.recovery_s, after.during_ratio)
+    counts = (need.serving, need.serving_low, need.serving_high, need.total)
+    outage = (None, None) if after is None else (after.recovery_s, after.during_ratio)
+    return need.month, need.peak_per_s, *counts, need.ttft_p95_s, need.goodput_ratio, need.verified, *outage
 
 
 def _checks_table(capacity: Capacity) -> Table:

@@ -77,15 +77,15 @@ def _words(pool: PoolHeadroom) -> str:
     line = pool.load_line_req_per_s
     if line is None or pool.headroom_ratio is None:
         return f"{pool.pool}: no load line: {pool.reason}"
-    text = (
-        f"{pool.pool}: {shown(pool.load_req_per_s)} requests/s, {pool.headroom_ratio:.0%} below the load line of "
-        f"{shown(line)} (90%: {shown(pool.line_low_req_per_s)} to {shown(pool.line_high_req_per_s)}); "
-        f"{pool.bound_by} breaks first"
-        if pool.headroom_ratio >= 0
-        else f"{pool.pool}: {shown(pool.load_req_per_s)} requests/s is {-pool.headroom_ratio:.0%} above the load line "
-        f"of {shown(line)} (90%: {shown(pool.line_low_req_per_s)} to {shown(pool.line_high_req_per_s)}); "
-        f"{pool.bound_by} breaks"
-    )
+    at = f"{shown(line)} (90%: {shown(pool.line_low_req_per_s)} to {shown(pool.line_high_req_per_s)})"
+    low, high = pool.headroom_range or (pool.headroom_ratio, pool.headroom_ratio)
+    load = f"{pool.pool}: {shown(pool.load_req_per_s)} requests/s"
+    if pool.headroom_ratio >= 0:
+        room = f"{pool.headroom_ratio:.0%} (90%: {low:.0%} to {high:.0%})"
+        text = f"{load}, {room} below the load line of {at}; {pool.bound_by} breaks first"
+    else:
+        over = f"{-pool.headroom_ratio:.0%} (90%: {-high:.0%} to {-low:.0%})"
+        text = f"{load} is {over} above the load line of {at}; {pool.bound_by} breaks"
     if pool.n2_headroom_ratio is not None:
         left = pool.n2_headroom_ratio
         text += f"; with {SPARE} replicas gone " + (f"{left:.0%} is left" if left >= 0 else f"{-left:.0%} too much")
@@ -94,7 +94,9 @@ def _words(pool: PoolHeadroom) -> str:
 
 def _figures(pool: PoolHeadroom) -> dict[str, object]:
     found = {name: value for name, value in asdict(pool).items() if name != "forecast"}
-    return {**plain(found), "n2_headroom_ratio": pool.n2_headroom_ratio}
+    low, high = pool.headroom_range or (None, None)
+    more = {"headroom_low_ratio": low, "headroom_high_ratio": high, "n2_headroom_ratio": pool.n2_headroom_ratio}
+    return {**plain(found), **more}
 
 
 def _stamp(time_s: float) -> str:

@@ -79,6 +79,20 @@ def test_every_seed_is_searched_and_the_interval_spans_them() -> None:
     assert {point.seed for point in found.points} == {0, 1, 2}
 
 
+def test_the_likely_range_holds_what_the_calibration_leaves_open() -> None:
+    sure, factors = server(), (0.9, 0.95, 1.05, 1.1)
+    unsure = replace(sure, drawn=tuple(ConstantModel(SERVICE_S * factor) for factor in factors))
+    known, doubtful = (find_capacity(even(500), twin, LAX, requests=600, seeds=3) for twin in (sure, unsure))
+    assert known.calibration_ratio is None
+    assert doubtful.requests_per_s == known.requests_per_s
+    spread = float(np.sqrt(np.mean(np.log(factors) ** 2)))
+    assert doubtful.calibration_ratio == pytest.approx(1.645 * spread, rel=0.1)
+    for found, wide in ((known, 0.02), (doubtful, 1.645 * spread)):
+        assert found.likely_low is not None and found.likely_high is not None
+        assert found.likely_low < found.requests_per_s < found.likely_high
+        assert np.log(found.likely_high / found.requests_per_s) == pytest.approx(wide, abs=0.02)
+
+
 def test_sizing_on_means_stands_beside_the_answer_and_is_higher() -> None:
     trace, slo = chatty(800, 20), Slo(ttft_p95_s=0.3, itl_p95_s=0.02)
     found = find_capacity(trace, Twin(CONFIG, MODEL), slo, requests=800, seeds=1)
@@ -145,6 +159,10 @@ def test_needs_grow_with_the_months_and_keep_spares() -> None:
     assert [need.serving for need in found] == [2, 2, 3]
     assert [need.total for need in found] == [4, 4, 5]
     assert all(need.verified for need in found)
+    assert found[0].serving_low is None
+    likely = replace(capacity, likely_low=capacity.requests_per_s / 2, likely_high=capacity.requests_per_s * 2)
+    (first, *_) = needs(trace, server(), LAX, replace(demand, months=0), likely, spare=0, requests=400)
+    assert (first.serving_low, first.serving, first.serving_high) == (1, 2, 3)
     assert (safe_months(found, 3), safe_months(found, 4), safe_months(found, 9)) == (None, 1, 2)
 
 

@@ -23,14 +23,17 @@ def test_a_rising_load_rises_less_and_less() -> None:
 
 
 def test_the_band_covers_about_its_share_of_noisy_futures() -> None:
-    covered = []
-    for seed in range(40):
+    covered, tried = [], []
+    for seed in range(60):
         draw = np.random.default_rng(seed)
         load = np.maximum(20 + np.cumsum(draw.normal(0, 0.3, 150)) + draw.normal(0, 0.5, 150), 0)
         found = forecast(TIMES, load[:120], 1800)
         assert found is not None
         covered.append(np.mean((load[120:] >= found.low) & (load[120:] <= found.high)))
-    assert 0.65 < float(np.mean(covered)) < 0.95
+        tried.append(found.backtest_coverage)
+    assert 0.85 < float(np.mean(covered)) < 0.95
+    assert np.std(tried) > 0.05, "measured on what the band was made of, it would always be its share"
+    assert 0.8 < float(np.mean(tried)) < 0.97
 
 
 def test_a_load_is_never_forecast_below_zero() -> None:

@@ -127,7 +127,7 @@ def test_rounds_fall_on_whole_intervals_and_a_late_one_is_not_made_up() -> None:
 def test_the_report_tells_the_line_with_its_interval_and_what_was_left_out() -> None:
     report = headroom_report([KNOWN, UNKNOWN], "http://source", Slo(), NOW_S)
     assert report.findings[0] == (
-        "tiny: 8 requests/s, 60% below the load line of 20 (90%: 17 to 23); TTFT p95 breaks first; "
+        "tiny: 8 requests/s, 60% (90%: 53% to 65%) below the load line of 20 (90%: 17 to 23); TTFT p95 breaks first; "
         "with 2 replicas gone 33% is left"
     )
     assert report.findings[1] == "tiny: no load line: not enough telemetry yet: 5"

@@ -107,7 +107,9 @@ def test_capacity_answers_with_interval_needs_and_model_error(model: Path) -> No
     few = ["--requests", 400, "--seeds", 2, "--months", 1, "--ttft-p95", 0.3, "--itl-p95", 0.03]
     found = report_of(plan("capacity", SAMPLE, "--model", model, *SMALL, *few, "--json"))
     capacity = found.result["capacity"]
-    assert capacity["low"] < capacity["requests_per_s"] < capacity["high"]
+    assert capacity["likely_low"] < capacity["requests_per_s"] < capacity["likely_high"]
+    assert capacity["calibration_ratio"] > 0
+    assert "90% interval" in found.findings[0]
     assert [need["total"] - need["serving"] for need in found.result["needs"]] == [2, 2]
     assert found.model_error is not None
     assert "Little's law" in " ".join(found.notes)
