@@ -24,8 +24,8 @@ class History:
         self.seen[torch.tensor(prompt_ids, device=device)] = True
         self.taken = 0
 
-    def take(self, token: int) -> None:
-        """Remember a token of the output."""
+    def take(self, token: torch.Tensor) -> None:
+        """Remember a token of the output, (1,) int64 on the device."""
         self.counts[token] += 1
         self.seen[token] = True
         self.taken += 1

@@ -64,8 +64,8 @@ class Model(Protocol):
     def forward(self, batch: StepBatch, cache: KVCache) -> torch.Tensor:
         """Logits (sampled rows, vocabulary) of the step."""
 
-    def likeliest(self, logits: torch.Tensor) -> list[int]:
-        """The first of the likeliest tokens of each row of (rows, vocabulary)."""
+    def likeliest(self, logits: torch.Tensor) -> torch.Tensor:
+        """The first (int64) of the likeliest tokens of each row of (rows, vocabulary)."""
 
     def close(self) -> None:
         """Give up what the model holds besides memory."""
@@ -88,6 +88,7 @@ class Decoder:
         self._stages = [
             _stage(layer, next_norm, linears) for layer, next_norm in zip(weights.layers, next_norms, strict=True)
         ]
+        self._gates = linears.gated is not None
         self._head = linears.head(weights.head, None)
         self._head_is_embedding = weights.head is weights.embedding and isinstance(self._head, PlainLinear)
 
@@ -117,8 +118,8 @@ class Decoder:
         """An empty cache in the layout of the model's operations."""
         return self.ops.new_cache(num_blocks, block_size)
 
-    def likeliest(self, logits: torch.Tensor) -> list[int]:
-        """The first of the likeliest tokens of each row of (rows, vocabulary)."""
+    def likeliest(self, logits: torch.Tensor) -> torch.Tensor:
+        """The first (int64) of the likeliest tokens of each row of (rows, vocabulary)."""
         return self.ops.likeliest(logits)
 
     def close(self) -> None:
@@ -142,7 +143,8 @@ class Decoder:
             if index == len(self._stages) - 1:  # nothing after this mixes rows: go on with those that are sampled
                 attended, hidden = attended[batch.sampled_rows], hidden[batch.sampled_rows]
             hidden, normed = ops.add_norm(hidden, stage.output(attended), stage.mlp_norm)
-            gated = ops.gated(stage.gate_up(normed))
+            gate_up = stage.gate_up(normed)
+            gated = gate_up if self._gates else ops.gated(gate_up)
             hidden, normed = ops.add_norm(hidden, stage.down(gated), stage.next_norm)
         return self._head(normed)
 
@@ -152,7 +154,7 @@ def _stage(layer: Layer, next_norm: torch.Tensor, linears: Linears) -> _Stage:
         qkv=linears.column(layer.qkv, layer.qkv_bias),
         output=linears.row(layer.output, None),
         mlp_norm=layer.mlp_norm,
-        gate_up=linears.column(layer.gate_up, None),
+        gate_up=(linears.gated or linears.column)(layer.gate_up, None),
         down=linears.row(layer.down, None),
         next_norm=next_norm,
         head_norms=layer.head_norms,

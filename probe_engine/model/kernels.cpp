@@ -12,6 +12,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #ifdef __AVX512F__
@@ -23,6 +24,9 @@ namespace {
 constexpr int64_t LANES = 16;
 constexpr int64_t ROWS = 8;  // of a chunk, attended together: with two vectors each, half of the registers
 constexpr int64_t STRETCH = 512;  // of a row of logits
+constexpr int64_t PANEL = 2 * LANES;  // columns of a matrix product that are computed together
+constexpr int64_t AHEAD = 24 * PANEL * 2;  // elements of a panel that are asked for before they are needed
+constexpr int64_t NEAR = 1280;  // depth up to which 12 rows of the left side stay in the nearest cache
 constexpr int64_t WORTH_THREADS = 1 << 15;  // elements below which waking other threads costs more than it saves
 
 typedef float Floats __attribute__((vector_size(64)));
@@ -90,6 +94,12 @@ inline Floats exponential(Floats x) {
     power = power * rest + 5.0000001201e-1f;
     power = power * rest * rest + rest + 1.0f;
     return power * (Floats)((__builtin_convertvector(whole, Ints) + 127) << 23);
+}
+
+// Asks memory for `count` elements that are needed soon; into the second cache, which can wait for more at once.
+template <class E>
+inline void expect(const E* from, int64_t count) {
+    for (int64_t d = 0; d < count; d += 64 / sizeof(E)) __builtin_prefetch(from + d, 0, 2);
 }
 
 struct Shape {
@@ -161,9 +171,15 @@ void attend_one(const E* qkv, const E* keys, const E* values, const int64_t* tab
     for (int64_t d = first * dim; d < last * dim; d += LANES) store(queries + d, load(qkv + d) * scale);
     for (int64_t at = begin; at < context; at += width) {
         const E* tile = keys + table[at / shape.block_size] * block_stride + at % shape.block_size * dim;
-        for (int64_t head = first; head < last; ++head)
+        const bool more = at + width < context;
+        const int64_t after = more ? at + width : begin;  // the next keys, then the first values
+        const E* next = (more ? keys : values) + table[after / shape.block_size] * block_stride +
+                        after % shape.block_size * dim;
+        for (int64_t head = first; head < last; ++head) {
+            if (head % shared == 0) expect(next + head / shared * head_stride, width * dim);
             score_tile(queries + head * dim, tile + head / shared * head_stride, dim, width,
                        scores + head * room + at - begin);
+        }
     }
     for (int64_t head = first; head < last; ++head) {
         float* own = scores + head * room;
@@ -175,8 +191,10 @@ void attend_one(const E* qkv, const E* keys, const E* values, const int64_t* tab
     for (int64_t at = begin; at < context;) {
         const int64_t place = at % shape.block_size, tokens = std::min(shape.block_size - place, context - at);
         const E* block = values + table[at / shape.block_size] * block_stride + place * dim;
+        const E* next = at + tokens < context ? values + table[(at + tokens) / shape.block_size] * block_stride : nullptr;
         for (int64_t head = first; head < last; ++head) {
             const E* rows = block + head / shared * head_stride;
+            if (next && head % shared == 0) expect(next + head / shared * head_stride, head_stride);
             const float* weights = scores + head * room + at - begin;
             int64_t d = 0;
             for (; d + 4 * LANES <= dim; d += 4 * LANES) blend<4>(weights, rows + d, tokens, dim, sums + head * dim + d);
@@ -442,6 +460,64 @@ void likeliest(const E* logits, int64_t* out, int64_t rows, int64_t size, int th
     }
 }
 
+#ifdef __AVX512BF16__
+// R rows of `left` times one panel of a weight: (depth / 2, PANEL, 2), so that a vector holds two depths of 16 columns.
+// A GATED panel has 16 columns of the gate and the same 16 of up, of which silu(gate) * up remains.
+template <int R, bool GATED>
+inline void multiply_panel(const Bfloat16* left, const Bfloat16* panel, const Bfloat16* bias, Bfloat16* out,
+                           int64_t depth, int64_t columns) {
+    __m512 total[R][2];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+        for (int i = 0; i < 2; ++i) total[r][i] = bias ? (__m512)load(bias + i * LANES) : _mm512_setzero_ps();
+    for (int64_t k = 0; k < depth; k += 2, panel += 2 * PANEL) {
+        const __m512bh low = (__m512bh)_mm512_loadu_si512(panel), high = (__m512bh)_mm512_loadu_si512(panel + PANEL);
+        _mm_prefetch((const char*)(panel + AHEAD), _MM_HINT_T0);
+        _mm_prefetch((const char*)(panel + AHEAD + PANEL), _MM_HINT_T0);
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r) {
+            int32_t pair;
+            std::memcpy(&pair, left + r * depth + k, sizeof pair);
+            const __m512bh both = (__m512bh)_mm512_set1_epi32(pair);
+            total[r][0] = _mm512_dpbf16_ps(total[r][0], both, low);
+            total[r][1] = _mm512_dpbf16_ps(total[r][1], both, high);
+        }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+        const Floats first = (Floats)total[r][0], second = (Floats)total[r][1];
+        if (GATED) {
+            store(out + r * columns, first / (1.0f + exponential(-first)) * second);
+        } else {
+            store(out + r * columns, first);
+            store(out + r * columns + LANES, second);
+        }
+    }
+}
+
+// out (rows, columns) = left (rows, depth) times a weight of panels (columns / PANEL or, GATED, / LANES).
+template <bool GATED>
+void multiply_panels(const Bfloat16* left, const Bfloat16* weight, const Bfloat16* bias, Bfloat16* out, int64_t rows,
+                     int64_t columns, int64_t depth, int threads) {
+    constexpr int64_t WIDTH = GATED ? LANES : PANEL;
+#pragma omp parallel for num_threads(threads) if (threads > 1 && rows * columns > WORTH_THREADS)
+    for (int64_t column = 0; column < columns; column += WIDTH) {
+        const Bfloat16 *panel = weight + column / WIDTH * PANEL * depth, *own = bias ? bias + column : nullptr;
+        int64_t row = 0;
+        const auto next = [&](auto step) {
+            constexpr int R = decltype(step)::value;
+            for (; row + R <= rows; row += R)
+                multiply_panel<R, GATED>(left + row * depth, panel, own, out + row * columns + column, depth, columns);
+        };
+        if (depth <= NEAR) next(std::integral_constant<int, 12>{});
+        next(std::integral_constant<int, 8>{});
+        next(std::integral_constant<int, 4>{});
+        next(std::integral_constant<int, 2>{});
+        next(std::integral_constant<int, 1>{});
+    }
+}
+#endif
+
 }  // namespace
 
 #define KERNELS(SUFFIX, E)                                                                                            \
@@ -492,3 +568,12 @@ void likeliest(const E* logits, int64_t* out, int64_t rows, int64_t size, int th
 
 KERNELS(float32, float)
 KERNELS(bfloat16, Bfloat16)
+
+#ifdef __AVX512BF16__
+extern "C" void multiply_bfloat16(const void* left, const void* weight, const void* bias, void* out, int64_t rows,
+                                  int64_t columns, int64_t depth, int64_t gated, int64_t threads) {
+    (gated ? multiply_panels<true> : multiply_panels<false>)(
+        (const Bfloat16*)left, (const Bfloat16*)weight, (const Bfloat16*)bias, (Bfloat16*)out, rows, columns, depth,
+        int(threads));
+}
+#endif

@@ -20,6 +20,7 @@ SOURCE = Path(__file__).with_name("kernels.cpp")
 COMPILERS = ("g++", "c++", "clang++")
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared")
 LANES = 16  # floats in one vector of kernels.cpp: sizes must be multiples of it
+PANEL = 32  # columns of a matrix product in kernels.cpp
 BUILD_LIMIT_S = 120.0
 
 Pair = tuple[torch.Tensor, torch.Tensor]
@@ -51,6 +52,14 @@ class Kernels:
             function = getattr(library, f"{name}_{suffix}")
             function.argtypes, function.restype = arguments, None
             setattr(self, f"_{name}", function)
+        self._multiply: ctypes._NamedFuncPointer | None = getattr(library, f"multiply_{suffix}", None)
+        if self._multiply is not None:
+            self._multiply.argtypes, self._multiply.restype = (_POINTER,) * 4 + (_COUNT,) * 5, None
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether ``multiply`` is there: bfloat16, on a processor that has its dot products (AVX-512 BF16)."""
+        return self._multiply is not None
 
     _attend: "ctypes._NamedFuncPointer"
     _attend_chunks: "ctypes._NamedFuncPointer"
@@ -177,6 +186,29 @@ class Kernels:
             packed.data_ptr(), scales.data_ptr(), out.data_ptr(), *out.shape, groups, bits, torch.get_num_threads()
         )
 
+    def multiply(
+        self,
+        rows: torch.Tensor,
+        packed: torch.Tensor,
+        bias: torch.Tensor | None,
+        out: torch.Tensor,
+        *,
+        gated: bool = False,
+    ) -> None:
+        """``out`` becomes ``rows`` times the weight that ``pack_panels`` or, ``gated``, ``pack_gated`` packed."""
+        if self._multiply is None:
+            raise KernelsUnavailable("this processor has no bfloat16 dot products")
+        self._multiply(
+            rows.data_ptr(),
+            packed.data_ptr(),
+            None if bias is None else bias.data_ptr(),
+            out.data_ptr(),
+            *out.shape,
+            rows.shape[1],
+            gated,
+            torch.get_num_threads(),
+        )
+
     def gate(self, gate_up: torch.Tensor, out: torch.Tensor) -> None:
         """``out`` becomes ``silu(gate) * up`` of rows that hold gate and up side by side."""
         self._gate(gate_up.data_ptr(), out.data_ptr(), *out.shape, torch.get_num_threads())
@@ -186,6 +218,18 @@ class Kernels:
         out = torch.empty(len(logits), dtype=torch.int64)
         self._likeliest(logits.data_ptr(), out.data_ptr(), *logits.shape, torch.get_num_threads())
         return out
+
+
+def pack_panels(weight: torch.Tensor) -> torch.Tensor:
+    """A weight (columns, depth) in the order in which ``multiply`` reads it."""
+    columns, depth = weight.shape
+    return weight.view(columns // PANEL, PANEL, depth // 2, 2).transpose(1, 2).contiguous()
+
+
+def pack_gated(weight: torch.Tensor) -> torch.Tensor:
+    """A weight (gate's columns, then up's; depth) in the order in which a gated ``multiply`` reads it."""
+    columns, depth = weight.shape
+    return pack_panels(weight.view(2, columns // PANEL, LANES, depth).transpose(0, 1).reshape(columns, depth))
 
 
 def load_kernels(dtype: torch.dtype, directory: Path | None = None, compilers: tuple[str, ...] = COMPILERS) -> Kernels:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,8 +13,9 @@ from probe_engine.model.collective import Collective, gathered, summed
 from probe_engine.model.config import ModelConfig, read_config
 from probe_engine.model.decoder import Decoder, Model
 from probe_engine.model.layers import Weights
-from probe_engine.model.linear import Linears, PlainLinear, pick_linear
-from probe_engine.model.ops import pick_ops
+from probe_engine.model.linear import Linears, PlainLinear, panel_linears, pick_linear
+from probe_engine.model.native_ops import NativeOps
+from probe_engine.model.ops import Ops, pick_ops
 from probe_engine.model.quantisation import BITS, QUANTIZATIONS, Quantiser
 from probe_engine.model.shard import Shard, shard_config, shard_source
 from probe_engine.model.tiny import NAME as TINY
@@ -105,16 +106,22 @@ def load_model(
         weights = read_weights(directory, config, pick_dtype(dtype, config.dtype), on_device, build)
     times.append(clock())
     ops = pick_ops(kernels, own_config, weights.embedding)
-    linears = _linears(weights, quantization, kernels)
+    linears = _linears(weights, quantization, kernels, ops)
     if share is not None:
         collective = share.connect(on_device)
         row, head = summed(linears.row, collective), gathered(linears.head, collective, config.vocab_size)
-        linears = Linears(linears.column, row, head)
+        linears = replace(linears, row=row, head=head)
     model = Decoder(own_config, weights, ops, linears)
     times.append(clock())
-    name = TINY if path_or_name == TINY else directory.resolve().name
     spans_s = (after - before for before, after in pairwise(times))
-    return LoadedModel(model, tokenizer, config, name, dict(zip(PHASES, spans_s, strict=True)), quantization)
+    phases_s = dict(zip(PHASES, spans_s, strict=True))
+    return LoadedModel(model, tokenizer, config, model_name(path_or_name), phases_s, quantization)
+
+
+def model_name(path_or_name: str) -> str:
+    """What a model is called: its directory's name as it was given, so that a link keeps its own."""
+    path = Path(path_or_name)
+    return (path.resolve() if path.name in {"", ".."} else path).name
 
 
 def whole_config(path_or_name: str) -> ModelConfig:
@@ -122,9 +129,11 @@ def whole_config(path_or_name: str) -> ModelConfig:
     return tiny()[1] if path_or_name == TINY else read_config(Path(path_or_name))
 
 
-def _linears(weights: Weights, quantization: str, kernels: str) -> Linears:
-    exact = PlainLinear if kernels == "torch" else pick_linear(weights.embedding)
+def _linears(weights: Weights, quantization: str, kernels: str, ops: Ops) -> Linears:
     if quantization == "none":
+        exact = PlainLinear if kernels == "torch" else pick_linear(weights.embedding)
+        if isinstance(ops, NativeOps) and ops.kernels.multiplies:
+            return panel_linears(ops.kernels, exact)
         return Linears.all(exact)
     few_bits = Quantiser(BITS[quantization], weights.embedding, kernels)
     return Linears(few_bits, few_bits, PlainLinear if weights.head is weights.embedding else few_bits)

@@ -23,7 +23,7 @@ class NativeOps:
     def __init__(self, config: ModelConfig, like: torch.Tensor, kernels: Kernels) -> None:
         self._config = config
         self._like = like
-        self._kernels = kernels
+        self.kernels = kernels
         cosines, sines = rotary_tables(config)
         self._cosines, self._sines = cosines.contiguous(), sines.contiguous()
 
@@ -52,18 +52,18 @@ class NativeOps:
 
     def attention(self, batch: StepBatch, cache: KVCache) -> "NativeAttention":
         """Attention for every layer of one step."""
-        return NativeAttention(self._config, self._kernels, batch, cache, (self._cosines, self._sines))
+        return NativeAttention(self._config, self.kernels, batch, cache, (self._cosines, self._sines))
 
     def norm_heads(self, qkv: torch.Tensor, norms: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         """``qkv`` (rows, (heads + 2 kv_heads) * head_dim) with each query and key head normed, in place."""
         config = self._config
-        self._kernels.norm_heads(qkv, norms, (config.heads, config.kv_heads, config.head_dim), config.norm_eps)
+        self.kernels.norm_heads(qkv, norms, (config.heads, config.kv_heads, config.head_dim), config.norm_eps)
         return qkv
 
     def norm(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """RMS norm over the last dimension."""
         normed = torch.empty_like(hidden)
-        self._kernels.add_and_norm(hidden, None, weight, normed, self._config.norm_eps)
+        self.kernels.add_and_norm(hidden, None, weight, normed, self._config.norm_eps)
         return normed
 
     def add_norm(
@@ -71,21 +71,20 @@ class NativeOps:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """``hidden + delta``, written over ``hidden``, and the norm of that."""
         normed = torch.empty_like(hidden)
-        self._kernels.add_and_norm(hidden, delta, weight, normed, self._config.norm_eps)
+        self.kernels.add_and_norm(hidden, delta, weight, normed, self._config.norm_eps)
         return hidden, normed
 
     def gated(self, gate_up: torch.Tensor) -> torch.Tensor:
         """``silu(gate) * up`` of (rows, 2 * intermediate)."""
         out = gate_up.new_empty(len(gate_up), gate_up.shape[1] // 2)
-        self._kernels.gate(gate_up, out)
+        self.kernels.gate(gate_up, out)
         return out
 
-    def likeliest(self, logits: torch.Tensor) -> list[int]:
-        """The first of the likeliest tokens of each row of (rows, vocabulary)."""
+    def likeliest(self, logits: torch.Tensor) -> torch.Tensor:
+        """The first (int64) of the likeliest tokens of each row of (rows, vocabulary)."""
         if logits.dtype != self._like.dtype:  # adjusted, in float32
             return greedy(logits)
-        chosen: list[int] = self._kernels.likeliest(logits.contiguous()).tolist()
-        return chosen
+        return self.kernels.likeliest(logits.contiguous())
 
 
 class NativeAttention:

@@ -56,8 +56,8 @@ class Ops(Protocol):
     def gated(self, gate_up: torch.Tensor) -> torch.Tensor:
         """``silu(gate) * up`` of (rows, 2 * intermediate)."""
 
-    def likeliest(self, logits: torch.Tensor) -> list[int]:
-        """The first of the likeliest tokens of each row of (rows, vocabulary)."""
+    def likeliest(self, logits: torch.Tensor) -> torch.Tensor:
+        """The first (int64) of the likeliest tokens of each row of (rows, vocabulary)."""
 
 
 def pick_ops(wanted: str, config: ModelConfig, like: torch.Tensor) -> Ops:

@@ -73,22 +73,20 @@ class SamplingParams:
         return bool(penalised or self.logit_bias or self.min_tokens)
 
 
-def greedy(logits: torch.Tensor) -> list[int]:
-    """The likeliest token of each row, the first where several are equal."""
+def greedy(logits: torch.Tensor) -> torch.Tensor:
+    """The likeliest token (int64) of each row, the first where several are equal."""
     if logits.device.type == "cpu":  # NumPy's float32 argmax is 3 to 20 times as fast as torch's
-        chosen: list[int] = logits.float().numpy().argmax(axis=-1).tolist()
-        return chosen
-    on_device: list[int] = logits.argmax(dim=-1).tolist()
-    return on_device
+        return torch.from_numpy(logits.float().numpy().argmax(axis=-1))
+    return logits.argmax(dim=-1)
 
 
 def sample(
     logits: torch.Tensor,
     params: Sequence[SamplingParams],
     generators: Sequence[torch.Generator | None],
-    likeliest: Callable[[torch.Tensor], list[int]] = greedy,
-) -> list[int]:
-    """One token id per row of ``logits`` (batch, vocabulary).
+    likeliest: Callable[[torch.Tensor], torch.Tensor] = greedy,
+) -> torch.Tensor:
+    """One token id (int64) per row of ``logits`` (batch, vocabulary), on their device; on a GPU nothing waits for it.
 
     ``generators`` holds one CPU generator per row; greedy rows don't use theirs. ``likeliest`` does what ``greedy``
     does.
@@ -96,18 +94,18 @@ def sample(
 
     def take_likeliest(
         logits: torch.Tensor, params: Sequence[SamplingParams], generators: Sequence[torch.Generator | None]
-    ) -> list[int]:
+    ) -> torch.Tensor:
         return likeliest(logits)
 
-    tokens = [0] * len(params)
+    tokens = torch.zeros(len(params), dtype=torch.int64, device=logits.device)
     for choose, wanted in ((take_likeliest, _is_greedy), (_draw_freely, _is_free), (_draw_limited, _is_limited)):
         rows = [row for row, one in enumerate(params) if wanted(one)]
         if not rows:
             continue
-        some = logits if len(rows) == len(params) else logits[torch.tensor(rows, device=logits.device)]
-        chosen = choose(some, [params[row] for row in rows], [generators[row] for row in rows])
-        for row, token in zip(rows, chosen, strict=True):
-            tokens[row] = token
+        if len(rows) == len(params):
+            return choose(logits, params, generators)
+        index = torch.tensor(rows, device=logits.device)
+        tokens[index] = choose(logits[index], [params[row] for row in rows], [generators[row] for row in rows])
     return tokens
 
 
@@ -125,16 +123,18 @@ def _is_limited(params: SamplingParams) -> bool:
 
 def _draw_freely(
     logits: torch.Tensor, params: Sequence[SamplingParams], generators: Sequence[torch.Generator | None]
-) -> list[int]:
+) -> torch.Tensor:
     """Tokens drawn from the whole vocabulary."""
-    chosen: list[int] = _invert(torch.softmax(_tempered(logits, params), dim=-1), _dice(generators, logits)).tolist()
-    return chosen
+    return _invert(torch.softmax(_tempered(logits, params), dim=-1), _dice(generators, logits))
 
 
 def _draw_limited(
     logits: torch.Tensor, params: Sequence[SamplingParams], generators: Sequence[torch.Generator | None]
-) -> list[int]:
-    """Tokens drawn from what top-k and top-p leave: from a few candidates where these hold it all, else from all."""
+) -> torch.Tensor:
+    """Tokens drawn from what top-k and top-p leave: from a few candidates where these hold it all, else from all.
+
+    A GPU is not asked whether they do, which would be to wait for it: where top-p alone limits, all are candidates.
+    """
     scaled, dice = _tempered(logits, params), _dice(generators, logits)
     if any(wanted.min_p for wanted in params):
         least = torch.tensor([[wanted.min_p] for wanted in params], device=scaled.device).log()
@@ -143,14 +143,14 @@ def _draw_limited(
     top_k = [vocabulary if wanted.top_k is None else min(wanted.top_k, vocabulary) for wanted in params]
     widest = max((k for k in top_k if k < vocabulary), default=0)
     count = min(vocabulary, max(widest, NUCLEUS_CANDIDATES))
+    if scaled.device.type != "cpu":
+        return _nucleus(scaled, params, top_k, dice, count if max(top_k) < vocabulary else vocabulary)[0]
     tokens, covered = _nucleus(scaled, params, top_k, dice, count)
-    wide = [row for row, done in enumerate(covered) if not done]
-    if wide:
-        index = torch.tensor(wide, device=scaled.device)
-        wide_params, wide_k = [params[row] for row in wide], [top_k[row] for row in wide]
-        again, _ = _nucleus(scaled[index], wide_params, wide_k, dice[index], vocabulary)
-        for row, token in zip(wide, again, strict=True):
-            tokens[row] = token
+    wide = (~covered).nonzero().squeeze(1)
+    if len(wide):
+        rows = wide.tolist()
+        wide_params, wide_k = [params[row] for row in rows], [top_k[row] for row in rows]
+        tokens[wide], _ = _nucleus(scaled[wide], wide_params, wide_k, dice[wide], vocabulary)
     return tokens
 
 
@@ -166,7 +166,7 @@ def _dice(generators: Sequence[torch.Generator | None], logits: torch.Tensor) ->
 
 def _nucleus(
     scaled: torch.Tensor, params: Sequence[SamplingParams], top_k: Sequence[int], dice: torch.Tensor, count: int
-) -> tuple[list[int], list[bool]]:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens drawn from each row's ``count`` likeliest, and whether these held all that the row may choose from."""
     device, vocabulary = scaled.device, scaled.shape[1]
     values, candidates = scaled.topk(count, dim=-1)
@@ -184,7 +184,7 @@ def _nucleus(
         | (count == vocabulary)
     )
     chosen = candidates.gather(1, _invert(kept, dice).unsqueeze(1)).squeeze(1)
-    return chosen.tolist(), covered.squeeze(1).tolist()
+    return chosen, covered.squeeze(1)
 
 
 def _invert(weights: torch.Tensor, dice: torch.Tensor) -> torch.Tensor:

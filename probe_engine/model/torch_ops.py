@@ -81,8 +81,8 @@ class TorchOps:
         gate, up = gate_up.chunk(2, dim=-1)
         return silu(gate) * up
 
-    def likeliest(self, logits: torch.Tensor) -> list[int]:
-        """The first of the likeliest tokens of each row of (rows, vocabulary)."""
+    def likeliest(self, logits: torch.Tensor) -> torch.Tensor:
+        """The first (int64) of the likeliest tokens of each row of (rows, vocabulary)."""
         return greedy(logits)
 
 

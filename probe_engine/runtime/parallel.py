@@ -181,8 +181,8 @@ class ParallelModel:
         except Exception as error:  # whatever it was, the ranks are no longer at the same place
             raise self._give_up(error) from error
 
-    def likeliest(self, logits: torch.Tensor) -> list[int]:
-        """The first of the likeliest tokens of each row of (rows, vocabulary)."""
+    def likeliest(self, logits: torch.Tensor) -> torch.Tensor:
+        """The first (int64) of the likeliest tokens of each row of (rows, vocabulary)."""
         return self._own.likeliest(logits)
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 The runner holds the cache, each request's token ids and its sampling; it knows nothing of queues, clocks or text.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -104,7 +104,8 @@ class Runner:
             capture=capture,
         )
         self._tables: Int64Array = np.zeros((config.max_num_seqs, blocks_per_sequence), np.int64)
-        self._last_ids: Int64Array = np.zeros(config.max_num_seqs, np.int64)  # each row's last sampled token
+        # Each row's last sampled token, where the model is: the next step finds it there before anybody has read it.
+        self._last_ids = torch.zeros(config.max_num_seqs, dtype=torch.int64, device=model.device)
         self._free_rows = list(range(config.max_num_seqs - 1, -1, -1))
         self._sequences: dict[str, _Sequence] = {}
         self._generator = torch.Generator().manual_seed(seed)
@@ -153,11 +154,15 @@ class Runner:
         self._release(sequence)
 
     def execute(self, output: SchedulerOutput) -> dict[str, int]:
-        """Compute one step; the sampled token of every chunk that yields one, by request id.
+        """Compute one step; the sampled token of every chunk that yields one, by request id."""
+        return self.launch(output)()
 
-        Each token is also appended to the request's ids, from where later steps take it.
+    def launch(self, output: SchedulerOutput) -> Callable[[], dict[str, int]]:
+        """Start one step; the function waits for its tokens, by request id, and appends each to its request's ids.
+
+        On a GPU the next step may be launched before: it reads the tokens of this one where the model left them.
         """
-        return self.record(output, self.logits(output))
+        return self._sampled(self.logits(output))
 
     def logits(self, output: SchedulerOutput) -> torch.Tensor:
         """Compute one step without sampling: logits (sampled, vocabulary), for ``record``, which knows their order.
@@ -174,18 +179,31 @@ class Runner:
 
     def record(self, output: SchedulerOutput, logits: torch.Tensor) -> dict[str, int]:
         """Sample from what ``logits(output)`` gave and append each token to its request."""
+        return self._sampled(logits)()
+
+    def _sampled(self, logits: torch.Tensor) -> Callable[[], dict[str, int]]:
         sampling = self._sampling
         wanted = [sequence.sampling for sequence in sampling]
-        adjusted = self._adjusted(logits, sampling)
         generators = [sequence.generator for sequence in sampling]
-        tokens = sample(adjusted, wanted, generators, self._model.likeliest)
-        self.logprobs = _logprobs(logits, sampling, tokens)
-        self._last_ids[np.array([sequence.row for sequence in sampling], np.int64)] = tokens
-        for sequence, token in zip(sampling, tokens, strict=True):
-            sequence.ids.append(token)
+        chosen = sample(self._adjusted(logits, sampling), wanted, generators, self._model.likeliest)
+        self._last_ids[self._rows(sampling)] = chosen
+        for place, sequence in enumerate(sampling):
             if sequence.history is not None:
-                sequence.history.take(token)
-        return {sequence.request_id: token for sequence, token in zip(sampling, tokens, strict=True)}
+                sequence.history.take(chosen[place : place + 1])
+        asking = [place for place, one in enumerate(wanted) if one.logprobs is not None]
+        told = (
+            logits[self._tensor(np.array(asking, np.int64))] if asking else logits
+        )  # a copy: a graph's is written over
+        arrived = _to_host(chosen)
+
+        def tokens() -> dict[str, int]:
+            found = arrived()
+            self.logprobs = _logprobs(told, [sampling[place] for place in asking], [found[place] for place in asking])
+            for sequence, token in zip(sampling, found, strict=True):
+                sequence.ids.append(token)
+            return {sequence.request_id: token for sequence, token in zip(sampling, found, strict=True)}
+
+        return tokens
 
     def _compute(self, part: _Part) -> torch.Tensor:
         batch = self._batch(part)
@@ -216,7 +234,10 @@ class Runner:
         prefills = [(self._sequences[chunk.request.request_id], chunk) for chunk in output.prefills]
         for sequence, chunk in prefills:
             self._follow_table(sequence, chunk.request.block_table)
-            self._last_ids[sequence.row] = sequence.ids[chunk.start]  # what a chunk of one token computes
+        short = [(sequence, chunk) for sequence, chunk in prefills if chunk.tokens == 1]
+        if short:  # these stand among the decodes
+            ids = np.array([sequence.ids[chunk.start] for sequence, chunk in short], np.int64)
+            self._last_ids[self._rows([sequence for sequence, _ in short])] = self._tensor(ids)
         starts = np.concatenate((starts, np.array([chunk.start for _, chunk in prefills], np.int64)))
         lengths = np.ones_like(starts)
         lengths[len(sequences) :] = [chunk.tokens for _, chunk in prefills]
@@ -271,16 +292,16 @@ class Runner:
         ends = np.cumsum(lengths)
         positions = np.arange(ends[-1]) - np.repeat(ends - lengths - starts, lengths)
         slots = self._tables[np.repeat(table_rows, lengths), positions // size] * size + positions % size
-        ids = [self._last_ids[table_rows[:singles]]]
+        ids = [self._last_ids[self._tensor(table_rows[:singles])]]
         chunks = []
         for place in range(singles, len(starts)):
             start, tokens, end = int(starts[place]), int(lengths[place]), int(ends[place])
-            ids.append(np.array(part.sequences[place].ids[start : start + tokens], np.int64))
+            ids.append(self._tensor(np.array(part.sequences[place].ids[start : start + tokens], np.int64)))
             table = self._tables[table_rows[place], : -(-(start + tokens) // size)]
             chunks.append(ChunkSpan(end - tokens, end, start, self._tensor(table)))
         width = int(starts[singles - 1]) // size + 1 if singles else 0  # of the longest: singles are sorted
         return StepBatch(
-            token_ids=self._tensor(np.concatenate(ids)),
+            token_ids=torch.cat(ids),
             positions=self._tensor(positions),
             slots=self._tensor(slots),
             contexts=self._tensor(starts[:singles] + 1),
@@ -289,18 +310,35 @@ class Runner:
             sampled_rows=self._tensor(ends[part.samples] - 1),
         )
 
+    def _rows(self, sequences: Sequence[_Sequence]) -> torch.Tensor:
+        return self._tensor(np.array([sequence.row for sequence in sequences], np.int64))
+
     def _tensor(self, array: Int64Array) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._model.device)
 
 
-def _logprobs(logits: torch.Tensor, sampling: Sequence[_Sequence], tokens: Sequence[int]) -> dict[str, TokenLogprobs]:
-    asking = [(row, count) for row, one in enumerate(sampling) if (count := one.sampling.logprobs) is not None]
+def _logprobs(logits: torch.Tensor, asking: Sequence[_Sequence], tokens: Sequence[int]) -> dict[str, TokenLogprobs]:
     if not asking:
         return {}
-    rows = [row for row, _ in asking]
-    some = logits[torch.tensor(rows, device=logits.device)]
-    told = token_logprobs(some, [tokens[row] for row in rows], [count for _, count in asking])
-    return {sampling[row].request_id: one for row, one in zip(rows, told, strict=True)}
+    told = token_logprobs(logits, tokens, [one.sampling.logprobs or 0 for one in asking])
+    return {one.request_id: found for one, found in zip(asking, told, strict=True)}
+
+
+def _to_host(tokens: torch.Tensor) -> Callable[[], list[int]]:
+    """Begin to copy ``tokens`` to the host; the function waits for the copy."""
+    if tokens.device.type != "cuda":
+        return tokens.tolist
+    copied = torch.empty(tokens.shape, dtype=tokens.dtype, pin_memory=True)
+    copied.copy_(tokens, non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record()
+
+    def wait() -> list[int]:
+        arrived.synchronize()
+        found: list[int] = copied.tolist()
+        return found
+
+    return wait
 
 
 def fit_num_blocks(loaded: LoadedModel, block_size: int, memory_bytes: int) -> int:

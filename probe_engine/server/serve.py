@@ -4,10 +4,10 @@ import asyncio
 import socket
 import sys
 from importlib import metadata
-from pathlib import Path
 
 import uvicorn
 
+from probe_engine.model.loading import model_name
 from probe_engine.runtime.build import build_engine, model_shape
 from probe_engine.server.address import in_url
 from probe_engine.server.app import create_app
@@ -36,7 +36,7 @@ def serve(settings: EngineSettings, token: str | None, listener: socket.socket) 
 
 
 async def _serve(settings: EngineSettings, token: str | None, listener: socket.socket) -> int:
-    name = settings.served_model_name or Path(settings.model).resolve().name
+    name = settings.served_model_name or model_name(settings.model)
     metrics = EngineMetrics(name)
     tracer = None if settings.otlp_endpoint is None else RequestTracer(name, QuietExporter(settings.otlp_endpoint))
     deployment = Deployment(

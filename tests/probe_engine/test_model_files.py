@@ -13,7 +13,7 @@ import torch
 
 from probe_engine.errors import ModelError
 from probe_engine.model.config import ModelConfig, Rope, parse_config, read_config
-from probe_engine.model.loading import load_model, pick_device
+from probe_engine.model.loading import load_model, model_name, pick_device
 from probe_engine.model.tiny import tiny
 from probe_engine.model.weights import expected_shapes, random_source, read_weights
 from probe_engine.profile.threads import torch_threads
@@ -78,6 +78,13 @@ def test_a_whole_directory_loads_and_tells_its_phases(directory: Path) -> None:
     assert loaded.config.parameters == sum(
         torch.Size(shape).numel() for shape in expected_shapes(loaded.config).values()
     )
+
+
+def test_a_model_is_called_by_the_link_that_it_was_given_by(directory: Path, tmp_path: Path) -> None:
+    link = tmp_path / "by-another-name"
+    link.symlink_to(directory)
+    assert load_model(str(link), "auto", "cpu").name == "by-another-name"
+    assert model_name(".") == Path.cwd().name
 
 
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from probe_engine.errors import ModelError
 from probe_engine.model.attention import ChunkSpan, StepBatch
 from probe_engine.model.config import ModelConfig
 from probe_engine.model.kernels import COMPILERS, Kernels, KernelsUnavailable, load_kernels
-from probe_engine.model.linear import PlainLinear, pick_linear
+from probe_engine.model.linear import Linears, PlainLinear, panel_linears, pick_linear
 from probe_engine.model.native_ops import NativeOps
 from probe_engine.model.ops import Ops, pick_ops
 from probe_engine.model.torch_ops import TorchOps
@@ -265,6 +265,33 @@ def test_threads_change_nothing(both: tuple[Ops, Ops], dtype: torch.dtype) -> No
 def test_a_packed_weight_gives_the_product_of_the_plain_one(dtype: torch.dtype, rows: int) -> None:
     weight, hidden = values(dtype, 96, 40, spread=0.1), values(dtype, rows, 40, seed=1)
     close(pick_linear(weight)(weight, None)(hidden), PlainLinear(weight)(hidden))
+
+
+@pytest.mark.parametrize(("rows", "columns", "depth"), [(1, 32, 2), (7, 96, 40), (27, 64, 1400), (200, 320, 66)])
+def test_a_weight_in_panels_gives_the_product_of_the_plain_one(rows: int, columns: int, depth: int) -> None:
+    linears = panels()
+    weight, bias = values(torch.bfloat16, columns, depth, spread=0.1), values(torch.bfloat16, columns, seed=2)
+    hidden = values(torch.bfloat16, rows, depth, seed=1)
+    with torch_threads(2):
+        found = linears.column(weight, bias)(hidden)
+    close(found, PlainLinear(weight, bias)(hidden))
+    gate, up = PlainLinear(weight)(hidden).float().chunk(2, dim=-1)
+    assert linears.gated is not None
+    close(linears.gated(weight, None)(hidden), (torch.nn.functional.silu(gate) * up).bfloat16())
+
+
+def test_weights_that_make_no_whole_panels_are_prepared_otherwise() -> None:
+    odd = values(torch.bfloat16, 96, 41)
+    assert isinstance(panels().head(odd, None), PlainLinear)
+    assert isinstance(panels().head(values(torch.bfloat16, 90, 40), None), PlainLinear)
+    assert panels().head(values(torch.bfloat16, 96, 40), None).weight_bytes == 96 * 40 * 2
+
+
+def panels() -> Linears:
+    kernels = load_kernels(torch.bfloat16)
+    if not kernels.multiplies:
+        pytest.skip("this processor has no bfloat16 dot products")
+    return panel_linears(kernels, PlainLinear)
 
 
 def test_weights_that_cannot_be_packed_stay_plain() -> None:

@@ -25,7 +25,7 @@ def one_thread() -> Iterator[int]:
 def draw(logits: torch.Tensor, params: SamplingParams, count: int, seed: int = 0) -> Counter[int]:
     generator = torch.Generator().manual_seed(seed)
     rows = logits.expand(count, -1)
-    return Counter(sample(rows, [params] * count, [generator] * count))
+    return Counter(sample(rows, [params] * count, [generator] * count).tolist())
 
 
 def assert_shares(drawn: Counter[int], expected: Sequence[float]) -> None:
@@ -37,8 +37,8 @@ def assert_shares(drawn: Counter[int], expected: Sequence[float]) -> None:
 
 def test_greedy_takes_the_likeliest_and_the_first_of_equals() -> None:
     logits = torch.tensor([[0.0, 3.0, 1.0], [2.0, 1.0, 2.0]])
-    assert sample(logits, [GREEDY] * 2, [None] * 2) == [1, 0]
-    assert sample(logits.bfloat16(), [GREEDY] * 2, [None] * 2) == [1, 0]
+    assert sample(logits, [GREEDY] * 2, [None] * 2).tolist() == [1, 0]
+    assert sample(logits.bfloat16(), [GREEDY] * 2, [None] * 2).tolist() == [1, 0]
 
 
 def test_greedy_and_random_rows_share_a_batch() -> None:
@@ -46,7 +46,7 @@ def test_greedy_and_random_rows_share_a_batch() -> None:
     logits[0, 1] = logits[1, 2] = logits[2, 3] = 100.0
     generator = torch.Generator().manual_seed(0)
     params = [GREEDY, SamplingParams(), SamplingParams(top_p=0.5, top_k=2)]
-    assert sample(logits, params, [None, generator, generator]) == [1, 2, 3]
+    assert sample(logits, params, [None, generator, generator]).tolist() == [1, 2, 3]
 
 
 def test_temperature_draws_the_tempered_distribution() -> None:
@@ -91,8 +91,8 @@ def test_requests_of_every_kind_draw_as_they_do_alone() -> None:
     def seeded() -> list[torch.Generator]:
         return [torch.Generator().manual_seed(wanted.seed or 0) for wanted in params]
 
-    together = sample(logits, params, seeded())
-    alone = [sample(logits[row : row + 1], [params[row]], [seeded()[row]])[0] for row in range(5)]
+    together = sample(logits, params, seeded()).tolist()
+    alone = [sample(logits[row : row + 1], [params[row]], [seeded()[row]]).item() for row in range(5)]
     assert together == alone
 
 
@@ -108,7 +108,7 @@ def test_a_token_is_always_among_those_allowed(
 ) -> None:
     row = torch.tensor([logits])
     params = SamplingParams(temperature=temperature, top_p=top_p, top_k=top_k)
-    (token,) = sample(row, [params], [torch.Generator().manual_seed(seed)])
+    (token,) = sample(row, [params], [torch.Generator().manual_seed(seed)]).tolist()
     better = int((row[0] > row[0, token]).sum())
     assert better < (top_k or len(logits))
 
