@@ -191,9 +191,8 @@ class Runner:
             if sequence.history is not None:
                 sequence.history.take(chosen[place : place + 1])
         asking = [place for place, one in enumerate(wanted) if one.logprobs is not None]
-        told = (
-            logits[self._tensor(np.array(asking, np.int64))] if asking else logits
-        )  # a copy: a graph's is written over
+        # A copy of theirs: a graph's next step writes over its logits.
+        told = logits[self._tensor(np.array(asking, np.int64))] if asking else logits
         arrived = _to_host(chosen)
 
         def tokens() -> dict[str, int]:
@@ -330,7 +329,7 @@ def _to_host(tokens: torch.Tensor) -> Callable[[], list[int]]:
         return tokens.tolist
     copied = torch.empty(tokens.shape, dtype=tokens.dtype, pin_memory=True)
     copied.copy_(tokens, non_blocking=True)
-    arrived = torch.cuda.Event()
+    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
     arrived.record()
 
     def wait() -> list[int]:
