@@ -11,7 +11,9 @@ import orjson
 from flask import Flask, Response, g, request
 
 from dashboard.access import Person, Role
+from dashboard.answers import catalogue_of_request
 from dashboard.errors import ActionRefused, DashboardError, ViewError
+from dashboard.words import said_error, say
 
 BELOW = "do/"
 AUDIT = logging.getLogger("dashboard.audit")
@@ -27,19 +29,19 @@ def add_action(server: Flask, prefix: str, name: str, needed: Role, run: Run) ->
     def act() -> Response:
         person = person_of_request()
         if not person.may(needed):
-            return refused(f"do/{name}", person, f"this needs the role {needed}; {person.name} is {person.role}", 403)
+            return refused(f"do/{name}", person, no_role(needed, person), 403)
         if not request.is_json or not isinstance(fields := request.get_json(silent=True), dict):
             return refused(f"do/{name}", person, "the body must be a JSON object", 400)
         try:
             answer = run(fields, person)
         except ActionRefused as refusal:
-            return refused(f"do/{name}", person, str(refusal), refusal.status)
+            return refused(f"do/{name}", person, said_error(refusal), refusal.status)
         except ViewError as error:
-            return refused(f"do/{name}", person, str(error), 400)
+            return refused(f"do/{name}", person, said_error(error), 400)
         except DashboardError as error:
-            return refused(f"do/{name}", person, str(error), 502)
+            return refused(f"do/{name}", person, said_error(error), 502)
         audit(f"do/{name}", person, 200, {key: value for key, value in fields.items() if _is_short(value)})
-        return _json(answer, 200)
+        return answered(answer, 200)
 
     server.add_url_rule(f"{prefix}{BELOW}{name}", f"do-{name}", act, methods=["POST"])
 
@@ -50,10 +52,15 @@ def person_of_request() -> Person:
     return person
 
 
+def no_role(needed: Role, person: Person) -> str:
+    """Why ``person`` may not."""
+    return say("this needs the role {needed}; {name} is {role}", needed=needed, name=person.name, role=person.role)
+
+
 def refused(what: str, person: Person, why: str, status: int) -> Response:
     """An answer that says why not, and its line of audit."""
     audit(what, person, status, {"why": why})
-    return _json({"error": why}, status)
+    return answered({"error": why}, status)
 
 
 def audit(what: str, person: Person, status: int, told: Fields) -> None:
@@ -66,5 +73,8 @@ def _is_short(value: Any) -> bool:
     return isinstance(value, int | float | bool) or (isinstance(value, str) and len(value) <= 200)
 
 
-def _json(body: Mapping[str, Any], status: int) -> Response:
-    return Response(orjson.dumps(body), status, mimetype="application/json")
+def answered(body: Mapping[str, Any], status: int) -> Response:
+    """``body`` as JSON; its ``said`` and ``error`` are in the language of whoever asks."""
+    of = catalogue_of_request().of
+    told = {name: of(value) if name in ("said", "error") else value for name, value in body.items()}
+    return Response(orjson.dumps(told), status, mimetype="application/json")

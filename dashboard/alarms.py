@@ -13,6 +13,7 @@ from collector.model.errors import QueryError
 from collector.model.labels import Labels
 from collector.model.matchers import Matcher, MatchOp
 from dashboard.errors import ActionRefused
+from dashboard.words import say
 
 Record = Mapping[str, Any]
 
@@ -114,10 +115,13 @@ def silence_body(matchers: str, hours: str, author: str, comment: str, now_s: fl
     except ValueError:
         length = 0.0
     if not 0 < length <= MOST_HOURS:
-        raise ActionRefused(f"hours is {hours!r}; a silence lasts more than 0 and at most {MOST_HOURS} hours")
+        told = say(
+            "hours is {value}; a silence lasts more than 0 and at most {most} hours", value=repr(hours), most=MOST_HOURS
+        )
+        raise ActionRefused(told)
     for name, text in (("author", author), ("comment", comment)):
         if not text.strip():
-            raise ActionRefused(f"{name} is empty: who comes next wants to know")
+            raise ActionRefused(say("{field} is empty: who comes next wants to know", field=name))
     start = datetime.fromtimestamp(now_s, UTC)
     return {
         "matchers": [
@@ -138,15 +142,16 @@ def read_matchers(text: str) -> list[Matcher]:
     while text[at:].strip():
         match = MATCHER.match(text, at)
         if match is None:
-            raise ActionRefused(f'matchers: cannot read {text[at:].strip()[:60]!r}; a matcher looks like pool="chat"')
+            rest = repr(text[at:].strip()[:60])
+            raise ActionRefused(say('matchers: cannot read {text}; a matcher looks like pool="chat"', text=rest))
         name, op, value = match[1], match[2], re.sub(r"\\(.)", r"\1", match[3])
         try:
             found.append(Matcher(name, op, value))  # type: ignore[arg-type]
         except QueryError as error:
-            raise ActionRefused(f"matchers: {error}") from error
+            raise ActionRefused(say("matchers: {fault}", fault=error)) from error
         at = match.end()
     if not found:
-        raise ActionRefused('matchers: at least one is needed, such as alertname="HighTTFT"')
+        raise ActionRefused(say('matchers: at least one is needed, such as alertname="HighTTFT"'))
     return found
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from dashboard.errors import AlertingError
+from dashboard.words import said_reason, say
 
 TIMEOUT_S = 10.0
 CHECK_TIMEOUT_S = 60.0
@@ -78,15 +79,17 @@ class Alerting:
     def _data(self, method: str, path: str, **more: Any) -> Any:
         answer = self._ask(method, path, **more)
         if not isinstance(answer, dict) or "data" not in answer:
-            raise AlertingError(f"{self.address}{path} answers no data: it is no alerts process of Loadline")
+            url = self.address + path
+            raise AlertingError(say("{url} answers no data: it is no alerts process of Loadline", url=url))
         return answer["data"]
 
     def _ask(self, method: str, path: str, **more: Any) -> Any:
         try:
             answer = self._http.request(method, path, **more)
         except httpx.HTTPError as error:
+            why = said_reason(str(error)) or "timeout"
             raise AlertingError(
-                f"the alerts process at {self.address} does not answer: {error or 'timeout'}"
+                say("the alerts process at {address} does not answer: {why}", address=self.address, why=why)
             ) from error
         try:
             body = answer.json() if answer.content else None
@@ -96,4 +99,5 @@ class Alerting:
             return body
         why = body.get("error") if isinstance(body, dict) else body
         said = str(why or answer.reason_phrase)
-        raise AlertingError(f"the alerts process answers {answer.status_code}: {said}", answer.status_code)
+        told = say("the alerts process answers {status}: {why}", status=answer.status_code, why=said)
+        raise AlertingError(told, answer.status_code)

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 from dash import Dash, no_update
@@ -20,6 +21,7 @@ from dash.exceptions import PreventUpdate
 from flask import Flask, Response, g, request
 
 from dashboard.access import Person
+from dashboard.parts.element import Element
 from dashboard.words import ENGLISH, Catalogue, Said, catalogues, chosen
 
 CALLBACKS, LAYOUT = "_dash-update-component", "_dash-layout"
@@ -131,8 +133,8 @@ def written(value: Any, catalogue: Catalogue = ENGLISH) -> bytes:
     def default(node: Any) -> Any:
         if isinstance(node, Said):
             return catalogue.of(node)
-        if isinstance(node, Component):
-            plain = node.to_plotly_json()  # type: ignore[no-untyped-call]
+        if isinstance(node, Component | Element):
+            plain = node.plain() if isinstance(node, Element) else node.to_plotly_json()  # type: ignore[no-untyped-call]
             say_all(plain["props"], catalogue)
             return plain
         kind: Any
@@ -145,8 +147,15 @@ def written(value: Any, catalogue: Catalogue = ENGLISH) -> bytes:
 
 
 def language_of_request(search: str = "") -> str:
-    """The language that the request at hand wants; ``search`` is the query string of the page it comes from."""
-    return chosen(search, request.cookies.get(LANGUAGE_COOKIE, ""), request.accept_languages)
+    """The language that the request at hand wants; ``search`` is the query string of the page it comes from, which
+    browsers also tell."""
+    page = search or urlsplit(request.referrer or "").query
+    return chosen(page, request.cookies.get(LANGUAGE_COOKIE, ""), request.accept_languages)
+
+
+def catalogue_of_request() -> Catalogue:
+    """The texts in the language that the request at hand wants."""
+    return catalogues()[language_of_request(request.query_string.decode())]
 
 
 def answer_directly(app: Dash, prefix: str, clock: Callable[[], float], share_s: float) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import orjson
 from dash import ClientsideFunction, Dash, Input, Output, State, html
-from flask import Response, jsonify, request
+from flask import Response, jsonify
 
 import planner
 from dashboard.access import Access
-from dashboard.answers import answer_directly, language_of_request
+from dashboard.answers import answer_directly, catalogue_of_request
 from dashboard.page import Page
 from dashboard.parts.icon import hyphened
 from dashboard.parts.shell import Grafana, shell
@@ -20,7 +20,7 @@ from dashboard.security import protect, script_hash
 from dashboard.services import Services
 from dashboard.site import Site
 from dashboard.source import Source
-from dashboard.words import catalogues, texts_of_scripts
+from dashboard.words import say, texts_of_scripts
 from planner.slo import Slo
 
 HEALTH = "healthz"
@@ -68,7 +68,7 @@ class Application(Dash):
 
     def interpolate_index(self, *args: Any, **parts: Any) -> str:
         """The document for the request at hand."""
-        catalogue = catalogues()[language_of_request(request.query_string.decode())]
+        catalogue = catalogue_of_request()
         held = orjson.dumps(catalogue.pairs(texts_of_scripts(ASSETS))).decode().replace("<", "\\u003c")
         page: str = super().interpolate_index(*args, **parts)  # type: ignore[no-untyped-call]
         return page.replace("LANGUAGE", catalogue.language, 1).replace("WORDS", held, 1)
@@ -152,7 +152,7 @@ def not_found(pathname: str | None, prefix: str) -> Any:
     """What an address without a page shows."""
     return html.Div(
         [
-            html.H1(f"There is no page {pathname}"),
+            html.H1(say("There is no page {path}", path=pathname)),
             html.A("Overview", href=prefix, className="btn", **hyphened(data_nav="1")),
         ],
         className="lost",

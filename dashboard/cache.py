@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
+from dashboard.words import say
+
 MAX_ENTRIES = 2048
 REST = 4.0
 """An answer lives at least so many times as long as it took to make: what is dear is not made without pause."""
@@ -41,7 +43,7 @@ class Late(Exception):
     """No answer within the deadline; the fetch goes on and its answer serves the next who asks."""
 
     def __init__(self, deadline_s: float) -> None:
-        super().__init__(f"no answer within {deadline_s:g} s")
+        super().__init__(say("no answer within {seconds} s", seconds=f"{deadline_s:g}"))
         self.deadline_s = deadline_s
 
 

@@ -8,6 +8,7 @@ from collector.model.labels import get
 from collector.signals import SIGNALS, Present, Status, SwitchedOff, detect, load_dialects
 from dashboard.source import Source
 from dashboard.view import matcher
+from dashboard.words import said_error
 
 MAX_TARGETS = 24
 """Each costs the source a query."""
@@ -30,7 +31,7 @@ def exposures(source: Source, targets: Sequence[Target]) -> tuple[tuple[Exposure
     asked = {key_of(one): one for one in targets[:MAX_TARGETS]}
     loads = {f"names {key}": (lambda one=one: names_of(source.client, one)) for key, one in asked.items()}
     held = source.kept_all(loads, TTL_S)
-    failed = next((str(one.error) for one in held.values() if one.value is None and one.error), "")
+    failed = next((said_error(one.error) for one in held.values() if one.value is None and one.error), "")
     names = {get(one.labels, "instance"): held[f"names {key}"].value or frozenset() for key, one in asked.items()}
     return grouped(names), failed
 

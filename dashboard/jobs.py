@@ -16,6 +16,7 @@ from threading import Condition, Thread
 from typing import Any, Literal
 
 from dashboard.errors import JobRefused
+from dashboard.words import say
 
 COMMAND = (sys.executable, "-m", "dashboard.job")
 MOST_WAITING = 4
@@ -70,7 +71,7 @@ class Jobs:
             if known is not None and (known.going or known.state == "done"):
                 return known
             if len(self._questions) >= MOST_WAITING:
-                raise JobRefused(f"{MOST_WAITING} computations wait already; try again in a moment", 429)
+                raise JobRefused(say("{n} computations wait already; try again in a moment", n=MOST_WAITING), 429)
             job = self._put(Job(key))
             self._questions[key] = question
             self._changed.notify_all()
@@ -122,7 +123,7 @@ class Jobs:
                 try:
                     child = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, stderr=pipe)
                 except OSError as error:
-                    self._put(Job(key, "failed", error=f"no process could be started: {error}"))
+                    self._put(Job(key, "failed", error=say("no process could be started: {why}", why=error)))
                     continue
                 self._child = (key, child)
                 self._put(Job(key, "running"))
@@ -150,7 +151,11 @@ class Jobs:
             job = self._jobs.get(key)
             if job is not None and job.state == "running":
                 words = [one.decode(errors="replace").strip() for one in said if one.strip()]
-                self._put(replace(job, state="failed", error=words[-1] if words else f"it ended with code {code}"))
+                self._put(
+                    replace(
+                        job, state="failed", error=words[-1] if words else say("it ended with code {code}", code=code)
+                    )
+                )
 
     def _hear(self, key: str, line: bytes) -> None:
         told = json.loads(line)

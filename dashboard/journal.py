@@ -1,6 +1,6 @@
 """Which requests were served, read from the source's spans, and what a page's filters leave of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from collector.model.errors import SourceError
@@ -10,7 +10,7 @@ from dashboard.errors import ViewError
 from dashboard.refresh import Refresh
 from dashboard.served import MODEL, TENANT, Served, slowest
 from dashboard.source import Source
-from dashboard.words import say
+from dashboard.words import said_error, say
 
 LIMIT = 500
 """Newest requests of each pool that are looked at."""
@@ -61,12 +61,16 @@ def sieve(own: Mapping[str, str]) -> Sieve:
     try:
         slow_s = float(slow) / 1000 if slow else 0.0
     except ValueError:
-        raise ViewError(f"slow={slow}: a number of milliseconds, such as 800") from None
+        raise ViewError(say("slow={value}: a number of milliseconds, such as 800", value=slow)) from None
     if kind not in KINDS:
-        raise ViewError(f"only={kind}: one of {', '.join(filter(None, KINDS))}")
+        raise ViewError(_one_of("only", kind, KINDS))
     if order not in ORDERS:
-        raise ViewError(f"sort={order}: one of {', '.join(filter(None, ORDERS))}")
+        raise ViewError(_one_of("sort", order, ORDERS))
     return Sieve(slow_s, kind, own.get("q", "").strip().lower(), order)
+
+
+def _one_of(name: str, value: str, allowed: Iterable[str]) -> str:
+    return say("{given}: one of {allowed}", given=f"{name}={value}", allowed=", ".join(filter(None, allowed)))
 
 
 def read(begun: Refresh, source: Source) -> Held:
@@ -112,9 +116,9 @@ def exemplars(begun: Refresh, source: Source, pool: str | None, most: int = 24) 
 def why_none(held: Held, served: float | None) -> tuple[str, str]:
     """Why there is no request to show, as a lead and a sentence; ``served`` is how many ended in this time."""
     if isinstance(held.error, SourceError) and held.error.kind == "no_spans":
-        return "No requests to show.", say(" {why}.", why=held.error)
+        return "No requests to show.", say(" {why}.", why=said_error(held.error))
     if held.error is not None:
-        return "Requests cannot be read.", say(" {why}.", why=held.error)
+        return "Requests cannot be read.", say(" {why}.", why=said_error(held.error))
     if served:
         told = say(" {n} requests ended in this time, but none of them left a span.", n=f"{served:.0f}")
         return "No spans.", told + " Engines send theirs with --otlp-endpoint ADDRESS-OF-THE-COLLECTOR."

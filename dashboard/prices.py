@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dashboard.errors import SettingsError
+from dashboard.words import say
 from planner.catalog import Api, Catalog, load_catalog
 from planner.cost import Plan
 from planner.errors import CatalogError
@@ -69,9 +70,10 @@ class Prices:
         if entry is None or self.own is None:
             return None
         if entry.usd_per_replica_hour is not None:
-            return Priced(entry.usd_per_replica_hour, entry.gpus, f"price list of {self.own.as_of}")
+            source = say("price list of {date}", date=self.own.as_of)
+            return Priced(entry.usd_per_replica_hour, entry.gpus, source)
         gpu = self.catalog.gpu(entry.gpu or "")
-        source = f"{entry.gpus:g} × {gpu.name}, catalogue of {self.catalog.as_of}"
+        source = say("{n} × {gpu}, catalogue of {date}", n=f"{entry.gpus:g}", gpu=gpu.name, date=self.catalog.as_of)
         return Priced((gpu.usd_per_hour or 0.0) * entry.gpus, entry.gpus, source)
 
     def api(self, name: str | None = None) -> Api:

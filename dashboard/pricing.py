@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from math import nan
 
 from dashboard import quantity
 from dashboard.prices import Prices
+from dashboard.words import say
 from planner.catalog import Api
 from planner.cost import Plan, break_even
 
@@ -40,12 +42,12 @@ def offer_of(own: Mapping[str, str], pool: str, prices: Prices) -> Offer | str:
     try:
         usd = float(typed) if typed else None
     except ValueError:
-        return f"usd={typed[:20]}: must be a number of dollars an hour"
+        usd = nan
     if usd is not None and not 0 <= usd < 1e6:
-        return f"usd={typed[:20]}: must be a number of dollars an hour"
+        return say("usd={value}: must be a number of dollars an hour", value=typed[:20])
     replica = prices.replica(pool, usd)
     if replica is None:
-        return f"What a replica of {pool} costs is not known: type it here, or serve with --prices."
+        return say("What a replica of {pool} costs is not known: type it here, or serve with --prices.", pool=pool)
     return Offer(replica.usd_per_hour, replica.source, prices.api(own.get("api")), prices.catalog.as_of)
 
 
@@ -74,13 +76,16 @@ def against(
     own, api = plans(offer, replica_req_per_s, prompt_tokens + output_tokens, per_token)
     found = break_even(own, api)
     if not found.crossovers:
-        cheaper = "both cost the same" if found.cheaper is None else f"{found.cheaper} cost less at every volume"
-        return Against(f"never: {cheaper}", None, per_token)
+        told = say("never: both cost the same")
+        if found.cheaper is not None:
+            told = say("never: {plan} cost less at every volume", plan=found.cheaper)
+        return Against(told, None, per_token)
     first = float(found.crossovers[0].tokens) / DAYS_PER_MONTH
     change = found.crossovers[0]
-    words = (
-        f"from {quantity.count(first)} tokens a day {change.cheaper_above} cost less, below it {change.cheaper_below}"
-    )
+    words = say(
+        "from {volume} tokens a day {above} cost less, below it {below}",
+        volume=quantity.count(first), above=change.cheaper_above, below=change.cheaper_below,
+    )  # fmt: skip
     return Against(words, first, per_token)
 
 

@@ -36,15 +36,15 @@ def duration_parts(seconds: float | None) -> tuple[str, str]:
         return significant(seconds * 1e3), "ms"
     if size < 99.95:
         return significant(seconds), "s"
-    return ("-" if seconds < 0 else "") + _compound(round(size)), ""
+    return "-" + _compound(round(size)) if seconds < 0 else _compound(round(size)), ""
 
 
 def _compound(seconds: int) -> str:
     if seconds < _HOUR_S:
-        return f"{seconds // _MINUTE_S} m {seconds % _MINUTE_S:02d} s"
+        return say("{minutes} m {seconds} s", minutes=seconds // _MINUTE_S, seconds=f"{seconds % _MINUTE_S:02d}")
     if seconds < _DAY_S:
-        return f"{seconds // _HOUR_S} h {seconds % _HOUR_S // _MINUTE_S:02d} m"
-    return f"{seconds // _DAY_S} d {seconds % _DAY_S // _HOUR_S} h"
+        return say("{hours} h {minutes} m", hours=seconds // _HOUR_S, minutes=f"{seconds % _HOUR_S // _MINUTE_S:02d}")
+    return say("{days} d {hours} h", days=seconds // _DAY_S, hours=seconds % _DAY_S // _HOUR_S)
 
 
 def span(seconds: float | None) -> str:

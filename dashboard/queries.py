@@ -6,7 +6,7 @@ from collector.model.labels import get
 from collector.signals import Present, SignalAbsent, SignalError, Vocabulary
 from dashboard.source import Answer, Question
 from dashboard.view import View, Window, promql_duration
-from dashboard.words import said_reason
+from dashboard.words import said_error, said_reason
 from planner.slo import Slo
 
 QUANTILES = (0.5, 0.95, 0.99)
@@ -26,7 +26,7 @@ def question(build: Callable[[], str]) -> Question:
     except SignalAbsent as absent:
         return Question(absent=said_reason(str(absent.status)), signal=absent.signal)
     except SignalError as error:
-        return Question(absent=str(error))
+        return Question(absent=said_error(error))
 
 
 def quantiles(vocabulary: Vocabulary, signal: str, window: Window, where: str = "") -> dict[str, Question]:

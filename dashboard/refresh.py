@@ -11,6 +11,7 @@ from dashboard.figures.chart import Clock
 from dashboard.scope import Scope
 from dashboard.source import Source
 from dashboard.view import View, Window, fitting, parse
+from dashboard.words import said_error
 
 Stamp = dict[str, Any]
 NOWHERE = Scope((), (), (), ())
@@ -50,15 +51,15 @@ def begin(tick: Mapping[str, Any], source: Source) -> Refresh:
     try:
         view = parse(tick.get("search"))
     except ViewError as failure:
-        view, misread = View(), str(failure)
+        view, misread = View(), said_error(failure)
     now_s = source.clock()
     newest = source.newest()
-    error = str(newest.error) if newest.error is not None else ""
+    error = said_error(newest.error) if newest.error is not None else ""
     vocabulary: Vocabulary | None = None
     try:
         vocabulary = source.vocabulary_of(view.engines)
     except SourceError as failure:
-        error = str(failure)
+        error = said_error(failure)
     since_s = source.since() if vocabulary is not None else None
     view = fitting(view, since_s, now_s)
     window = view.window(now_s)

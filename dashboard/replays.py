@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dashboard.errors import ActionRefused
+from dashboard.words import joined, say
 from planner.errors import RunError
 from planner.replay.runs import RunMeta, RunStore
 
@@ -48,7 +49,7 @@ class Replays:
         """A trace by name. Raises ActionRefused."""
         found = next((one for one in self.traces() if one.name == name), None)
         if found is None:
-            raise ActionRefused(f"there is no trace {name!r}", 404)
+            raise ActionRefused(say("there is no trace {name}", name=repr(name)), 404)
         return found
 
     def runs(self) -> Sequence[RunMeta]:
@@ -58,11 +59,17 @@ class Replays:
     def start(self, trace: str, target: str, options: Mapping[str, str | int | float | None]) -> RunMeta:
         """Play a trace in a process of its own. Raises ActionRefused."""
         if target not in self.targets:
-            allowed = ", ".join(self.targets) or "none: set replay_targets"
-            raise ActionRefused(f"{target or 'no target'} may not be played against; allowed is {allowed}", 403)
+            raise ActionRefused(
+                say(
+                    "{target} may not be played against; allowed is {allowed}",
+                    target=target or "no target", allowed=joined(self.targets) or "none: set replay_targets",
+                ),
+                403,
+            )  # fmt: skip
         going = [run for run in self.runs() if run.going and run.target == target]
         if going:
-            raise ActionRefused(f"run {going[0].id} is playing against {target} already; stop it first", 409)
+            told = say("run {id} is playing against {target} already; stop it first", id=going[0].id, target=target)
+            raise ActionRefused(told, 409)
         try:
             return self.store.start(self.trace(trace).path, target, **options)
         except RunError as error:
@@ -79,8 +86,11 @@ class Replays:
         """Write an upload to disk as it comes; it appears under its name when it is whole. Raises ActionRefused."""
         if not UPLOAD_NAME.fullmatch(name) or not name.endswith(ENDINGS):
             raise ActionRefused(
-                f"a trace cannot be named {name[:100]!r}: letters, digits, dots, - and _, then {', '.join(ENDINGS)}"
-            )
+                say(
+                    "a trace cannot be named {name}: letters, digits, dots, - and _, then {endings}",
+                    name=repr(name[:100]), endings=", ".join(ENDINGS),
+                )
+            )  # fmt: skip
         try:
             self.uploads.mkdir(parents=True, exist_ok=True)
             partial = self.uploads / f".{name}.part"
@@ -90,7 +100,8 @@ class Replays:
                     for chunk in chunks:
                         size += len(chunk)
                         if size > self.max_upload_bytes:
-                            raise ActionRefused(f"a trace may have at most {self.max_upload_bytes:,} bytes", 413)
+                            most = f"{self.max_upload_bytes:,}"
+                            raise ActionRefused(say("a trace may have at most {most} bytes", most=most), 413)
                         file.write(chunk)
                 if not size:
                     raise ActionRefused("the file is empty")
@@ -98,5 +109,5 @@ class Replays:
             finally:
                 partial.unlink(missing_ok=True)
         except OSError as error:
-            raise ActionRefused(f"{name} cannot be kept: {error.strerror}", 507) from error
+            raise ActionRefused(say("{name} cannot be kept: {why}", name=name, why=error.strerror), 507) from error
         return TraceFile(name, path, size, True)

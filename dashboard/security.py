@@ -8,6 +8,7 @@ from secrets import token_urlsafe
 from flask import Flask, Request, Response, g, request
 
 from dashboard.access import Access
+from dashboard.answers import catalogue_of_request
 
 CSRF_COOKIE = "_csrf_token"
 CSRF_HEADER = "X-CSRFToken"
@@ -31,11 +32,10 @@ def protect(server: Flask, *, access: Access, open_path: str, script_hashes: lis
         person = access.who(request.remote_addr or "", request.headers)
         if person is None:
             challenge = {"WWW-Authenticate": 'Basic realm="Loadline", charset="UTF-8"'}
-            return Response("401: a token is needed\n", 401, challenge, mimetype="text/plain")
+            return Response(_said("401: a token is needed"), 401, challenge, mimetype="text/plain")
         if request.method not in ("GET", "HEAD", "OPTIONS") and not _csrf_holds(request):
-            return Response(
-                "403: the request does not come from a page of this dashboard\n", 403, mimetype="text/plain"
-            )
+            why = _said("403: the request does not come from a page of this dashboard")
+            return Response(why, 403, mimetype="text/plain")
         g.person = person
         return None
 
@@ -47,6 +47,10 @@ def protect(server: Flask, *, access: Access, open_path: str, script_hashes: lis
         if response.mimetype == "text/html" and CSRF_COOKIE not in request.cookies:
             response.set_cookie(CSRF_COOKIE, token_urlsafe(24), samesite="Strict", secure=request.is_secure)
         return response
+
+
+def _said(text: str) -> str:
+    return catalogue_of_request().of(text) + "\n"
 
 
 def content_security_policy(script_hashes: list[str]) -> str:

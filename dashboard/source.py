@@ -18,6 +18,7 @@ from collector.signals import Vocabulary, detect
 from dashboard.cache import Cache, Held, Wanted
 from dashboard.scope import Scope, engines_of, read_scope
 from dashboard.view import Window
+from dashboard.words import said_error
 from dashboard.workers import Workers
 from planner.slo import Slo
 
@@ -85,6 +86,19 @@ class Answer:
     def stale(self) -> bool:
         """Whether the lines are those of an earlier refresh."""
         return bool(self.error) and self.fetched_s is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a query answered, on the grid of the ``window`` that it was asked for."""
+
+    series: tuple[Series, ...]
+    window: Window
+    lines: tuple[Line, ...]
+
+    def on(self, window: Window) -> tuple[Line, ...]:
+        """Its lines on the grid of ``window``, which is another where an older answer stands in for a late one."""
+        return self.lines if window == self.window else lines_on(window, self.series)
 
 
 class Source:
@@ -168,7 +182,7 @@ class Source:
             name: Wanted(
                 ("instant", one.text, at_s),
                 ("instant", one.text),
-                lambda text=one.text: _as_series(self.client.query(text, at_s)),  # type: ignore[misc]
+                lambda text=one.text: _fetched(_as_series(self.client.query(text, at_s)), moment),  # type: ignore[misc]
                 LIVE_TTL_S,
             )
             for name, one in questions.items()
@@ -232,7 +246,7 @@ class Source:
         return Wanted(
             ("range", text, window.start_s, window.end_s, window.step_s),
             ("range", text, window.span_s, window.step_s, None if window.live else window.end_s),
-            lambda: self.client.query_range(text, window.start_s, window.end_s, window.step_s),
+            lambda: _fetched(self.client.query_range(text, window.start_s, window.end_s, window.step_s), window),
             ttl_s,
         )
 
@@ -254,11 +268,20 @@ def on_grid(series: Series, window: Window) -> list[float | None]:
     return values
 
 
+def lines_on(window: Window, several: Sequence[Series]) -> tuple[Line, ...]:
+    """Every series on the grid of ``window``."""
+    return tuple(Line(one.labels, on_grid(one, window)) for one in several)
+
+
+def _fetched(several: tuple[Series, ...], window: Window) -> Fetched:
+    return Fetched(several, window, lines_on(window, several))
+
+
 def _answer(question: Question, held: Held | None, window: Window) -> Answer:
     if held is None:
         return Answer(question.text, absent=question.absent, signal=question.signal)
-    lines = tuple(Line(one.labels, on_grid(one, window)) for one in held.value or ())
-    return Answer(question.text, lines, held.fetched_s, str(held.error) if held.error else "")
+    lines = held.value.on(window) if held.value is not None else ()
+    return Answer(question.text, lines, held.fetched_s, said_error(held.error) if held.error else "")
 
 
 def _first(samples: tuple[Sample, ...]) -> float | None:

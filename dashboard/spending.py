@@ -8,6 +8,7 @@ from itertools import combinations
 
 from dashboard.prices import Prices
 from dashboard.pricing import DAYS_PER_MONTH, Offer, api_usd_per_token, plans
+from dashboard.words import joined, say
 from planner.catalog import Api
 from planner.cost import Plan, break_even, tornado
 
@@ -132,12 +133,15 @@ def break_evens(table: Sequence[Plan], today: float, days: Decimal = Decimal(DAY
         answer = break_even(a, b)
         if answer.crossovers:
             first = answer.crossovers[0]
-            crossings.append((float(first.tokens / per_month), f"{first.cheaper_above} below {first.cheaper_below}"))
+            told = say("{cheaper} below {dearer}", cheaper=first.cheaper_above, dearer=first.cheaper_below)
+            crossings.append((float(first.tokens / per_month), told))
         elif answer.cheaper is not None:
             dearer = b.name if answer.cheaper == a.name else a.name
-            never.append(f"{answer.cheaper} costs less than {dearer} at every volume")
+            never.append(
+                say("{cheaper} costs less than {dearer} at every volume", cheaper=answer.cheaper, dearer=dearer)
+            )
         else:
-            never.append(f"{a.name} and {b.name} cost the same")
+            never.append(say("{a} and {b} cost the same", a=a.name, b=b.name))
     a, b = _ends(table)
     rows = tornado(a, b, SWING)
     found = break_even(a, b).crossovers
@@ -153,7 +157,7 @@ def break_evens(table: Sequence[Plan], today: float, days: Decimal = Decimal(DAY
         volumes,
         {plan.name: tuple(float(plan.usd_per_month(Fraction(one) * per_month)) for one in volumes) for plan in table},
         tuple(sorted(crossings)),
-        f"{a.name} and {b.name}",
+        say("{a} and {b}", a=a.name, b=b.name),
         float(found[0].tokens / per_month) if found else None,
         tuple(swings),
         tuple(never),
@@ -171,4 +175,4 @@ def _ends(table: Sequence[Plan]) -> tuple[Plan, Plan]:
 def _moved(what: str) -> str:
     """``own replica_usd_per_month`` as a person says it."""
     plan, _, name = what.rpartition(" ")
-    return f"{plan}, {FIGURES.get(name, name.replace('_', ' '))}"
+    return joined((plan, FIGURES.get(name, name.replace("_", " "))))

@@ -17,7 +17,7 @@ LINE = "rgba(120,130,140,.35)"
 NOW = "rgba(120,130,140,.6)"
 EVENT = "#5B6670"
 BAND = "rgba(47,111,222,.12)"
-FONT_FAMILY = "IBM Plex Sans, system-ui, sans-serif"
+FONT_FAMILY = "IBM Plex Sans, system-ui, PingFang SC, Microsoft YaHei, Noto Sans CJK SC, Noto Sans SC, sans-serif"
 
 PHASES = {"queue": "#A67D96", "prefill": "#93508D", "decode": "#2F6FDE", "other": "#6B7580"}
 """Where a request's time goes: the same colours in the stacked chart and in the waterfall."""

@@ -12,6 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from dashboard.errors import TwinError
+from dashboard.words import said_reason, say
 from planner.slo import Slo
 
 if TYPE_CHECKING:
@@ -46,12 +47,14 @@ class Twin:
         except subprocess.TimeoutExpired as error:
             child.kill()
             child.communicate()
-            raise TwinError(f"the twin gave no answer within {TIMEOUT_S:g} s") from error
+            raise TwinError(say("the twin gave no answer within {seconds} s", seconds=f"{TIMEOUT_S:g}")) from error
         finally:
             self._children.discard(child)
         if child.returncode != 0:
-            lines = said.decode(errors="replace").strip().splitlines() or [f"exit code {child.returncode}"]
-            raise TwinError(f"the twin failed: {lines[-1]}")
+            lines = said.decode(errors="replace").strip().splitlines() or [
+                say("exit code {code}", code=child.returncode)
+            ]
+            raise TwinError(say("the twin failed: {why}", why=said_reason(lines[-1])))
         found: tuple[PoolHeadroom, ...] = pickle.loads(out)
         return found
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dashboard import quantity
 from dashboard.figures.chart import Mark
 from dashboard.judge import Promise, State
-from dashboard.words import say
+from dashboard.words import said_reason, say
 
 if TYPE_CHECKING:
     from collector.client import Target
@@ -247,7 +247,7 @@ def _capacity(pool: str, facts: Facts) -> tuple[Piece, ...]:
             (
                 say(
                     "Load is {load}; no load line: {reason}. ",
-                    load=quantity.per_second(one.load_req_per_s), reason=one.reason or "not known",
+                    load=quantity.per_second(one.load_req_per_s), reason=said_reason(one.reason or "not known"),
                 ),
                 "",
             ),

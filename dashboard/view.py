@@ -7,9 +7,10 @@ any number of times. What is left belongs to the page at hand, such as ``trace``
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs, parse_qsl, urlencode
 
 from dashboard.errors import ViewError
+from dashboard.words import say
 
 RANGES = ("15m", "1h", "6h", "24h", "7d")
 DEFAULT_RANGE = "1h"
@@ -120,6 +121,12 @@ class View:
         return f"?{urlencode(pairs)}" if pairs else ""
 
 
+def replaced(search: str, **changes: str) -> str:
+    """A query string with parameters replaced."""
+    kept = [(name, value) for name, value in parse_qsl(search.lstrip("?")) if name not in changes]
+    return "?" + urlencode([*kept, *changes.items()])
+
+
 def matcher(label: str, values: Sequence[str]) -> str:
     """PromQL matcher for any of ``values``."""
     if len(values) == 1:
@@ -152,7 +159,10 @@ def parse(search: str | None) -> View:
     if "from" in given or "to" in given:
         from_s, to_s = _moment(given, "from"), _moment(given, "to")
         if not _SHORTEST_S <= to_s - from_s <= _LONGEST_S:
-            raise ViewError(f"from={from_s}, to={to_s}: a range is at least 60 s and at most 366 d long")
+            told = say(
+                "from={start}, to={end}: a range is at least 60 s and at most 366 d long", start=from_s, end=to_s
+            )
+            raise ViewError(told)
         return replace(view, range_text="", range_s=to_s - from_s, from_s=from_s, to_s=to_s, chosen=True)
     if "range" not in given:
         return view
@@ -177,7 +187,7 @@ def _values(given: Mapping[str, Sequence[str]], name: str) -> tuple[str, ...]:
 def _trace(given: dict[str, list[str]]) -> str:
     text = given.get("trace", [""])[-1]
     if not re.fullmatch(r"(?:[0-9a-f]{32})?", text):
-        raise ViewError(f"trace={text[:40]}: a trace is named by 32 hexadecimal digits")
+        raise ViewError(say("trace={value}: a trace is named by 32 hexadecimal digits", value=text[:40]))
     return text
 
 
@@ -185,14 +195,15 @@ def _range_s(text: str) -> int:
     match = re.fullmatch(r"(\d{1,6})([smhdw])", text)
     seconds = int(match[1]) * _UNITS_S[match[2]] if match else 0
     if not _SHORTEST_S <= seconds <= _LONGEST_S:
-        raise ViewError(f"range={text}: a range looks like 15m, 1h or 7d, from 1m to 366d")
+        raise ViewError(say("range={value}: a range looks like 15m, 1h or 7d, from 1m to 366d", value=text))
     return seconds
 
 
 def _moment(given: dict[str, list[str]], name: str) -> int:
     text = given.get(name, [""])[-1]
     if not re.fullmatch(r"\d{1,10}", text):
-        raise ViewError(f"{name}={text}: from and to come together, in Unix seconds such as 1795210200")
+        told = "{given}: from and to come together, in Unix seconds such as 1795210200"
+        raise ViewError(say(told, given=f"{name}={text}"))
     return int(text)
 
 

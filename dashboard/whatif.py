@@ -10,6 +10,7 @@ from dashboard.errors import ViewError
 from dashboard.jobs import key_of
 from dashboard.source import Source
 from dashboard.view import View
+from dashboard.words import say
 from planner.slo import Slo, first_fault
 from planner.whatif import Change
 
@@ -62,12 +63,12 @@ def read_whatif(view: View, pools: tuple[str, ...], slo: Slo) -> WhatIfAsked:
     promised = {field: _number(own, name) * unit for name, (field, unit) in PROMISES.items() if own.get(name)}
     at = own.get("at", "")
     if at and not (at.isdecimal() and len(at) <= 10):
-        raise ViewError(f"at={at[:20]}: a moment is in Unix seconds, such as 1795210200")
+        raise ViewError(say("at={value}: a moment is in Unix seconds, such as 1795210200", value=at[:20]))
     try:
         change = Change.model_validate(changes)
         return WhatIfAsked(pool, Slo.model_validate(slo.model_dump() | promised), change, int(at) if at else None)
     except ValidationError as error:
-        raise ViewError(f"what if: {first_fault(error)}") from error
+        raise ViewError(say("what if: {fault}", fault=first_fault(error))) from error
 
 
 def _number(own: Mapping[str, str], name: str) -> float:
@@ -75,7 +76,7 @@ def _number(own: Mapping[str, str], name: str) -> float:
     try:
         value = float(text)
     except ValueError as error:
-        raise ViewError(f"{name}={text[:20]}: must be a number") from error
+        raise ViewError(say("{given}: must be a number", given=f"{name}={text[:20]}")) from error
     if name in WHOLE and not value.is_integer():
-        raise ViewError(f"{name}={text[:20]}: must be a whole number")
+        raise ViewError(say("{given}: must be a whole number", given=f"{name}={text[:20]}"))
     return value

@@ -58,7 +58,7 @@
   /* painting */
   function moment(time_s, beside_s) {  /* the day is left out where it is that of beside_s */
     const d = new Date(time_s * 1000), pad = n => String(n).padStart(2, '0');
-    const day = new Date(beside_s * 1000).toDateString() === d.toDateString() ? '' : `${d.getDate()} ${d.toLocaleString(document.documentElement.lang, { month: 'short' })} `;
+    const day = new Date(beside_s * 1000).toDateString() === d.toDateString() ? '' : `${d.toLocaleDateString(document.documentElement.lang === 'zh' ? 'zh' : 'en-GB', { day: 'numeric', month: 'short' })} `;
     return `${day}${pad(d.getHours())}:${pad(d.getMinutes())}`;
   }
   function paint() {
@@ -128,6 +128,7 @@
     live: () => setRange(stored('loadline-range', '')),
     copy: button => copy(queryBeside(button), 'Query copied'),
     table: button => window.loadline.charts.table(button.closest('.panel'), button),
+    csv: button => window.loadline.charts.csv(button.closest('.panel')),
     explore: button => { const q = kept(); q.set('expr', queryBeside(button)); go(`${shell().prefix}explore`, q); },
     grafana: button => window.loadline.menus.grafana(queryBeside(button), shell(), shown(), fixed() ? null : relative()),
     help: () => window.loadline.menus.help(),

@@ -7,6 +7,7 @@
  */
 (function () {
   'use strict';
+  const words = window.loadline.words, refused = status => words('the server answers {status}', { status });
   const byId = id => document.getElementById(id);
   const token = () => (/(?:^|; )_csrf_token=([^;]*)/.exec(document.cookie) || [])[1] || '';
   const address = name => `${byId('shell').dataset.prefix}do/${name}`;
@@ -23,8 +24,8 @@
   }
   async function send(name, body) {
     const answer = await fetch(address(name), { method: 'POST', credentials: 'same-origin', body: JSON.stringify(body), headers: { 'Content-Type': 'application/json', 'X-CSRFToken': token() } });
-    const told = await answer.json().catch(() => ({ error: `the server answers ${answer.status}` }));
-    if (!answer.ok) throw new Error(told.error || `the server answers ${answer.status}`);
+    const told = await answer.json().catch(() => ({ error: '' }));
+    if (!answer.ok) throw new Error(told.error || refused(answer.status));
     return told;
   }
   function settle(button, told) {
@@ -54,9 +55,9 @@
       asked.upload.onprogress = event => { if (event.lengthComputable) button.lastChild.textContent = `${Math.floor(event.loaded / event.total * 100)} %`; };
       asked.onload = () => {
         done(); let told = {}; try { told = JSON.parse(asked.responseText); } catch (error) { /* not ours: the status says it */ }
-        if (asked.status === 200) settle(button, told); else why(button, told.error || `the server answers ${asked.status}`);
+        if (asked.status === 200) settle(button, told); else why(button, told.error || refused(asked.status));
       };
-      asked.onerror = () => { done(); why(button, 'The upload broke off.'); };
+      asked.onerror = () => { done(); why(button, words('The upload broke off.')); };
       button.disabled = true; asked.send(file);
     });
     chooser.click();

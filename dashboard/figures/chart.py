@@ -5,10 +5,14 @@ Time is ``x0`` and ``dx`` in Unix milliseconds: Plotly writes numbers on a date 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
+
+import numpy as np
 
 from dashboard import theme
 from dashboard.view import Window
+from dashboard.words import say
 
 Figure = dict[str, Any]
 Layout = dict[str, Any]
@@ -34,6 +38,10 @@ class Clock:
         """A moment in the chart's coordinates."""
         return round(time_s * 1000)
 
+
+SIGNIFICANT = 5
+MOST_DIGITS = 300
+"""After the point; a smaller number is nothing."""
 
 ROOM_FOR_WORDS = 0.4
 """Share of the window that the words over an unmeasured stretch need."""
@@ -83,7 +91,7 @@ def layout(clock: Clock, axis: Axis = PLAIN, *, height: int, left: int = 46, rig
         y |= {"range": [0, axis.ceiling], "autorange": False}
     x: dict[str, Any] = {
         **common, "type": "date", "showgrid": False, "ticks": "outside", "ticklen": 3, "nticks": 5, "tickangle": 0,
-        "tickformat": _tick_format(clock.window.span_s), "hoverformat": "%d %b %H:%M:%S", "showline": True,
+        "tickformat": _tick_format(clock.window.span_s), "hoverformat": say("%d %b %H:%M:%S"), "showline": True,
         "range": [clock.ms(clock.window.start_s), clock.ms(clock.window.end_s)], "tickcolor": theme.LINE,
     }  # fmt: skip
     return {
@@ -102,7 +110,7 @@ def _unmeasured(clock: Clock) -> Iterable[dict[str, Any]]:
     if clock.since_s is None or clock.since_s <= window.start_s + max(0.04 * window.span_s, 2 * window.step_s):
         return
     wide = clock.since_s - window.start_s > ROOM_FOR_WORDS * window.span_s
-    words = {"text": "not measured yet", "font": {"size": 10, "color": theme.INK}} if wide else {}
+    words = {"text": say("not measured yet"), "font": {"size": 10, "color": theme.INK}} if wide else {}
     yield {
         "type": "rect", "x0": clock.ms(window.start_s), "x1": clock.ms(min(clock.since_s, window.end_s)),
         "yref": "paper", "y0": 0, "y1": 1, "fillcolor": theme.GRID, "opacity": 0.6, "line": {"width": 0},
@@ -113,7 +121,7 @@ def _unmeasured(clock: Clock) -> Iterable[dict[str, Any]]:
 def _tick_format(span_s: int) -> str:
     if span_s <= 900:
         return "%H:%M"
-    return "%H:%M" if span_s <= 36 * 3600 else "%d %b"
+    return "%H:%M" if span_s <= 36 * 3600 else say("%d %b")
 
 
 def line(
@@ -131,8 +139,15 @@ def line(
 
 
 def rounded(values: Iterable[float | None]) -> list[float | None]:
-    """Values to five significant digits, which no screen exceeds and which halve the bytes."""
-    return [None if value is None else float(f"{value:.5g}") for value in values]
+    """Values to five significant digits, which no screen exceeds and which halve the bytes; None where not finite."""
+    found = np.array(list(values), dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        magnitude = np.floor(np.log10(np.abs(found)))
+        digits = np.where(found == 0, 0.0, np.minimum(SIGNIFICANT - 1 - magnitude, MOST_DIGITS))
+        # powers of ten above one are exact, their reciprocals are not
+        up, down = 10.0 ** np.maximum(digits, 0), 10.0 ** np.maximum(-digits, 0)
+        row: list[float | None] = (np.rint(found * up / down) * down / up).tolist()
+    return row if np.isfinite(found).all() else [value if isfinite(value) else None for value in row]
 
 
 def threshold(drawn: Layout, y: float, color: str = theme.BREACH, *, dash: str = "4px 3px", width: float = 1.4) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from dashboard import theme
 from dashboard.figures import chart
 from dashboard.figures.chart import Axis, Figure, Layout
+from dashboard.words import say
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def against_load(
     crosses: Sequence[Cross],
 ) -> Figure:
     """A latency against load with its band, the limit across and lines of load up the chart."""
-    drawn = layout(axis, height=height, x_title="requests per second")
+    drawn = layout(axis, height=height, x_title=say("requests per second"))
     top = min(max([*high, limit], default=limit) * 1.1, limit * 2.5)
     chart.span_y(drawn, top)
     right = max([*loads, *(cross.x for cross in crosses)], default=1.0) * 1.04
@@ -93,7 +94,7 @@ def bills(
 ) -> Figure:
     """Monthly bills of several plans against daily tokens, both on log axes."""
     axis = Axis(hover="$%{y:,.0f}")
-    drawn = layout(axis, height=height, x_title="tokens per day", log=True)
+    drawn = layout(axis, height=height, x_title=say("tokens per day"), log=True)
     drawn["yaxis"] |= {"tickprefix": "$", "tickformat": "~s", "rangemode": "normal"}
     drawn["xaxis"] |= {"tickformat": "~s", "dtick": 1}
     drawn["yaxis"]["dtick"] = 1
@@ -103,7 +104,8 @@ def bills(
     return {
         "data": [
             {
-                "type": "scatter", "mode": "lines", "name": name, "x": list(volumes), "y": chart.rounded(values),
+                "type": "scatter", "mode": "lines", "name": say("{plan}", plan=name),
+                "x": list(volumes), "y": chart.rounded(values),
                 "line": {"color": theme.SERIES[index % len(theme.SERIES)], "width": 2},
                 "hovertemplate": f"{axis.hover}<extra>%{{fullData.name}}</extra>",
             }
@@ -113,9 +115,9 @@ def bills(
     }  # fmt: skip
 
 
-def tornado(rows: Sequence[tuple[str, float, float]], middle: float, *, height: int, x_title: str) -> Figure:
-    """(what, low, high) as bars around ``middle``, widest on top."""
-    drawn = layout(chart.PLAIN, height=height, x_title=x_title, left=60)
+def tornado(rows: Sequence[tuple[str, float, float]], middle: float, *, height: int) -> Figure:
+    """(what, low, high) as bars of tokens per day around ``middle``, widest on top."""
+    drawn = layout(chart.PLAIN, height=height, x_title=say("tokens per day"), left=60)
     drawn["xaxis"] |= {"tickformat": "~s", "nticks": 5}
     drawn["yaxis"] |= {"autorange": "reversed", "rangemode": "normal", "type": "category", "automargin": True}
     drawn["bargap"] = 0.4
@@ -127,7 +129,8 @@ def tornado(rows: Sequence[tuple[str, float, float]], middle: float, *, height: 
                 "type": "bar", "orientation": "h", "y": names, "x": [max(a, b) - min(a, b) for _, a, b in rows],
                 "base": [min(a, b) for _, a, b in rows], "marker": {"color": theme.BLUE},
                 "customdata": [[low, high] for _, low, high in rows],
-                "hovertemplate": "%{customdata[0]:.3s} to %{customdata[1]:.3s}<extra></extra>",
+                "hovertemplate": say("{low} to {high}", low="%{customdata[0]:.3s}", high="%{customdata[1]:.3s}")
+                + "<extra></extra>",
             }
         ],
         "layout": drawn,

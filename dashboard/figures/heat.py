@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dashboard import quantity
 from dashboard.figures import chart
 from dashboard.figures.chart import Clock, Figure, Mark
+from dashboard.words import say
 
 MAX_ROWS = 24
 NEGLIGIBLE = 1e-5
@@ -93,7 +94,7 @@ def heat(buckets: Buckets, clock: Clock, *, height: int, limit: float | None, ma
         "type": "heatmap", "x0": clock.ms(clock.window.start_s), "dx": clock.window.step_s * 1000, "y0": 0.5, "dy": 1,
         "z": [chart.rounded(row) for row in buckets.rates], "colorscale": SCALE, "showscale": False, "zmin": 0,
         "hoverongaps": False, "ygap": 1,
-        "meta": [f"≤ {_bound(bound)}" if math.isfinite(bound) else "more" for bound in buckets.bounds_s],
+        "meta": [f"≤ {_bound(bound)}" if math.isfinite(bound) else say("more") for bound in buckets.bounds_s],
         "hovertemplate": "%{z:.3~g} req/s<extra></extra>",
     }  # fmt: skip
     if limit is not None and (height_of := place(buckets.bounds_s, limit)) is not None:
@@ -103,4 +104,4 @@ def heat(buckets: Buckets, clock: Clock, *, height: int, limit: float | None, ma
 
 
 def _bound(bound_s: float) -> str:
-    return quantity.threshold_s(bound_s) if math.isfinite(bound_s) else "more"
+    return quantity.threshold_s(bound_s) if math.isfinite(bound_s) else say("more")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from dashboard import quantity, theme
 from dashboard.figures import chart
 from dashboard.figures.chart import Axis, Clock, Figure, Mark
+from dashboard.words import say
 from planner.slo import Slo
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def load_line(
     """``load`` in requests per second on the clock's grid; without ``headroom``, only that is drawn."""
     drawn = chart.layout(clock, LOAD, height=height, right=14)
     drawn["xaxis"]["nticks"] = 9
-    traces = [chart.line(clock, "load", load, theme.BLUE, LOAD, width=2.2)]
+    traces = [chart.line(clock, say("load"), load, theme.BLUE, LOAD, width=2.2)]
     highest = [value for value in load if value is not None]
     if headroom is not None:
         line_at, n2_at = headroom.load_line_req_per_s, headroom.n2_line_req_per_s
@@ -48,7 +49,7 @@ def load_line(
                 traces += _crossing(headroom.crosses_at_s, line_at, clock, ahead["times"][-1])
         if n2_at is not None:
             chart.threshold(drawn, n2_at, theme.WARN, dash="5px 4px")
-            text = f"N+2 line {quantity.per_second(n2_at)}"
+            text = say("N+2 line {rate}", rate=quantity.per_second(n2_at))
             drawn["annotations"].append(chart.label(0.004, n2_at, text, theme.WARN, xref="paper", yanchor="bottom"))
     chart.span_y(drawn, chart.top_of([highest]))
     chart.mark(drawn, clock, marks, words=True)
@@ -59,8 +60,9 @@ def words(bound_by: str, slo: Slo) -> str:
     """What happens at the load line."""
     limits = {"TTFT p95": slo.ttft_p95_s, "ITL p95": slo.itl_p95_s, "E2E p95": slo.e2e_p95_s}
     if bound_by in limits:
-        return f"{bound_by} reaches {quantity.threshold_s(limits[bound_by])} here"
-    return {"KV cache": "the KV cache is full here", "Compute": "compute is used up here"}.get(bound_by, bound_by)
+        return say("{slo} reaches {limit} here", slo=bound_by, limit=quantity.threshold_s(limits[bound_by]))
+    full = {"KV cache": say("the KV cache is full here"), "Compute": say("compute is used up here")}
+    return full.get(bound_by, bound_by)
 
 
 def _ahead(forecast: "Forecast", clock: Clock) -> Mapping[str, list[float]] | None:
@@ -81,9 +83,9 @@ def _forecast(ahead: Mapping[str, list[float]], clock: Clock) -> list[Figure]:
         {**edge, "y": chart.rounded(ahead["high"])},
         {**edge, "y": chart.rounded(ahead["low"]), **band},
         {
-            "type": "scatter", "mode": "lines", "name": "forecast", "x": x, "y": chart.rounded(ahead["median"]),
+            "type": "scatter", "mode": "lines", "name": say("forecast"), "x": x, "y": chart.rounded(ahead["median"]),
             "line": {"color": theme.BLUE, "width": 2, "dash": "3px 3px"},
-            "hovertemplate": "%{y:.3~g} req/s<extra>forecast</extra>",
+            "hovertemplate": f"{LOAD.hover}<extra>%{{fullData.name}}</extra>",
         },
     ]  # fmt: skip
 
@@ -104,7 +106,7 @@ def _line(drawn: chart.Layout, line_at: float, top: float, what: str) -> None:
         }
     )
     chart.threshold(drawn, line_at, dash="", width=2)
-    text = f"<b>Load line {quantity.per_second(line_at)}</b>  {what}"
+    text = "<b>" + say("Load line {rate}", rate=quantity.per_second(line_at)) + "</b>  " + what
     drawn["annotations"].append(chart.label(0.004, line_at, text, theme.BREACH, xref="paper", yanchor="bottom"))
 
 
@@ -114,7 +116,9 @@ def _now(drawn: chart.Layout, clock: Clock) -> None:
         {"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": theme.NOW, "width": 1}}
     )
     if clock.window.live:
-        drawn["annotations"].append(chart.label(x, 0.02, "now", theme.INK, yref="paper", yanchor="bottom", xshift=4))
+        drawn["annotations"].append(
+            chart.label(x, 0.02, say("now"), theme.INK, yref="paper", yanchor="bottom", xshift=4)
+        )
 
 
 def _gap(drawn: chart.Layout, clock: Clock, load: Sequence[float | None], line_at: float) -> None:

@@ -6,6 +6,7 @@ from dashboard import theme
 from dashboard.figures import chart
 from dashboard.figures.chart import Axis, Clock, Figure, Mark
 from dashboard.served import Served
+from dashboard.words import say
 
 SIZE = 6
 
@@ -23,9 +24,9 @@ def points(
         chart.threshold(drawn, limit)
     chart.mark(drawn, clock, marks)
     kinds = (
-        ("served", theme.BLUE, "circle", lambda one: not one.failed and not one.preemptions),
-        ("preempted", theme.WARN, "diamond", lambda one: bool(one.preemptions) and not one.failed),
-        ("failed", theme.BREACH, "x", lambda one: one.failed),
+        (say("served"), theme.BLUE, "circle", lambda one: not one.failed and not one.preemptions),
+        (say("preempted"), theme.WARN, "diamond", lambda one: bool(one.preemptions) and not one.failed),
+        (say("failed"), theme.BREACH, "x", lambda one: one.failed),
     )  # fmt: skip
     traces = [
         _trace(name, [one for one in rows if fits(one)], color, symbol, clock, axis, factor)
@@ -33,7 +34,7 @@ def points(
     ]
     chosen = [one for one in rows if one.trace_id == opened]
     if chosen:
-        ring = _trace("opened", chosen, "rgba(0,0,0,0)", "circle", clock, axis, factor)
+        ring = _trace(say("opened"), chosen, "rgba(0,0,0,0)", "circle", clock, axis, factor)
         ring["marker"] |= {"size": 13, "line": {"color": theme.INK, "width": 2}}
         traces.append(ring)
     return {"data": [one for one in traces if one["x"]], "layout": drawn}
@@ -41,7 +42,7 @@ def points(
 
 def exemplars(rows: Sequence[Served], clock: Clock, axis: Axis, factor: float) -> Figure:
     """Points upon a latency chart, hollow, so that they are not taken for a series."""
-    trace = _trace("a request", rows, "rgba(0,0,0,0)", "diamond", clock, axis, factor)
+    trace = _trace(say("a request"), rows, "rgba(0,0,0,0)", "diamond", clock, axis, factor)
     trace["marker"] |= {"line": {"color": theme.SERIES[1], "width": 1.4}}
     return trace
 
@@ -53,5 +54,5 @@ def _trace(
         "type": "scatter", "mode": "markers", "name": name, "x": [clock.ms(one.at_s) for one in rows],
         "y": chart.rounded(one.wait_s * factor for one in rows), "customdata": [one.trace_id for one in rows],
         "marker": {"size": SIZE, "color": color, "symbol": symbol, "opacity": 0.85},
-        "hovertemplate": f"{axis.hover}<extra>{name}, click for its trace</extra>",
+        "hovertemplate": f"{axis.hover}<extra>" + say("{name}, click for its trace", name=name) + "</extra>",
     }  # fmt: skip

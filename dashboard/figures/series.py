@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dashboard import theme
 from dashboard.figures import chart
 from dashboard.figures.chart import Axis, Clock, Figure, Mark
+from dashboard.words import say
 
 MAX_SERIES = 6
-OTHER = "other"
+OTHER = say("other")
 
 Rows = Mapping[str, Sequence[float | None]]
 
@@ -37,8 +38,7 @@ def highest(rows: Rows) -> dict[str, list[float | None]]:
 
 
 def _weight(values: Sequence[float | None]) -> float:
-    known = [value for value in values if value is not None]
-    return known[-1] if known else float("-inf")
+    return next((value for value in reversed(values) if value is not None), float("-inf"))
 
 
 def _total(values: Sequence[float | None]) -> float | None:

@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from dashboard import theme
 from dashboard.figures import chart
 from dashboard.figures.chart import SECONDS, Axis, Clock, Figure, Mark
+from dashboard.words import say
 
-PHASES = ("queue", "prefill", "decode", "other")
+OTHER = say("other")
+PHASES = (say("queue"), say("prefill"), say("decode"), OTHER)
 
 
 def residual(whole: Sequence[float | None], parts: Sequence[Sequence[float | None]]) -> list[float | None]:
@@ -22,7 +24,7 @@ def phases(
     rows: Mapping[str, Sequence[float | None]], clock: Clock, *, height: int, marks: Sequence[Mark] = ()
 ) -> Figure:
     """Mean seconds per request by phase, stacked; ``rows`` by name of PHASES, those that are known."""
-    present = {name: rows[name] for name in PHASES if name in rows}
+    present: Mapping[str, Sequence[float | None]] = {name: rows[name] for name in PHASES if name in rows}
     return stacked(present, theme.PHASES, clock, SECONDS, height=height, marks=marks)
 
 

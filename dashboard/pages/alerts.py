@@ -20,6 +20,7 @@ from dashboard.parts.icon import Node, hyphened, icon
 from dashboard.refresh import Refresh, begin
 from dashboard.site import Site
 from dashboard.view import Window
+from dashboard.words import said_error, say
 
 Record = Mapping[str, Any]
 
@@ -155,7 +156,7 @@ def expire(fields: Fields, person: Person, site: Site) -> Mapping[str, Any]:
     """End a silence now."""
     name = str(fields.get("id", ""))
     if not alarms.NAME.fullmatch(name):
-        raise ActionRefused(f"{name[:40]!r} is no id of a silence")
+        raise ActionRefused(say("{id} is no id of a silence", id=repr(name[:40])))
     _refusing(lambda: alerting_of(site).expire(name))
     return {"said": "The silence is over"}
 
@@ -164,10 +165,12 @@ def respond(fields: Fields, person: Person, site: Site) -> Mapping[str, Any]:
     """Confirm, dismiss or undo a response."""
     name, wish = str(fields.get("id", "")), str(fields.get("wish", ""))
     if wish not in show.WISHES or not alarms.NAME.fullmatch(name):
-        raise ActionRefused(f"wish is {wish[:40]!r}; allowed are {', '.join(show.WISHES)}")
+        raise ActionRefused(
+            say("wish is {wish}; allowed are {allowed}", wish=repr(wish[:40]), allowed=", ".join(show.WISHES))
+        )
     after = _refusing(lambda: alerting_of(site).decide(name, wish, person.name, str(fields.get("comment", ""))))
-    word = show.STATES.get(after["state"], ("none", after["state"]))[1].lower()
-    return {"said": f"{after['response']}: {word}"}
+    word = show.STATES.get(after["state"], ("none", after["state"]))[1]
+    return {"said": say("{response}: {state}", response=after["response"], state=word)}
 
 
 def _refusing(ask: Callable[[], Any]) -> Any:
@@ -176,7 +179,7 @@ def _refusing(ask: Callable[[], Any]) -> Any:
         return ask()
     except AlertingError as error:
         status = error.status if error.status is not None and 400 <= error.status < 500 else 502
-        raise ActionRefused(str(error), 502 if status in (401, 403) else status) from error
+        raise ActionRefused(said_error(error), 502 if status in (401, 403) else status) from error
 
 
 def answer(begun: Refresh, site: Site) -> list[Any]:
@@ -218,9 +221,10 @@ def _from_source(site: Site) -> Sequence[Record]:
 
 
 def _away(site: Site, held: Held) -> Node:
-    text = (
-        f"{held.error}. Rules below are those that {site.source.address} lists; silences, responses and history wait."
-    )
+    text = say(
+        "{why}. Rules below are those that {address} lists; silences, responses and history wait.",
+        why=said_error(held.error or ""), address=site.source.address,
+    )  # fmt: skip
     return html.P(text, className="note", role="alert")
 
 
@@ -231,7 +235,7 @@ def checked(site: Site, text: str, since: str) -> Node:
     try:
         found = site.services.alerting.check(text, since.strip())
     except AlertingError as error:
-        return section.wrong(str(error))
+        return section.wrong(said_error(error))
     return show.verdict(found, since.strip())
 
 

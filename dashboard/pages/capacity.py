@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
 
 from dash import Dash, Input, Output, dcc, html
 from dash.exceptions import PreventUpdate
@@ -29,8 +28,9 @@ from dashboard.parts.tables import clock_text, simple_table
 from dashboard.pricing import Offer, against, offer_of
 from dashboard.refresh import Refresh, begin
 from dashboard.site import Site
-from dashboard.view import parse
+from dashboard.view import parse, replaced
 from dashboard.whatif import WhatIfAsked, question, read_whatif
+from dashboard.words import counted, said_error, said_reason, say
 from planner.headroom import PoolHeadroom
 from planner.report import Report, to_html
 
@@ -125,7 +125,7 @@ def start(fields: Fields, site: Site, *, renew: bool = False) -> Mapping[str, An
     jobs = jobs_of(site)
     search = str(fields.get("search", ""))
     if renew:
-        search = parse_search(search, at=str(int(site.source.clock())))
+        search = replaced(search, at=str(int(site.source.clock())))
     asked = read(search, site)
     if not asked.pool or asked.at_s is None:
         raise ActionRefused("no pool is measured: there is nothing to ask about")
@@ -154,13 +154,7 @@ def read(search: str, site: Site) -> WhatIfAsked:
         pools = site.source.scope(vocabulary, view.window(site.source.clock())).pools
         return read_whatif(view, pools, site.slo)
     except SourceError as error:
-        raise ActionRefused(f"the source does not answer: {error}", 502) from error
-
-
-def parse_search(search: str, **changes: str) -> str:
-    """A query string with parameters replaced."""
-    kept = [(name, value) for name, value in parse_qsl(search.lstrip("?")) if name not in changes]
-    return "?" + urlencode([*kept, *changes.items()])
+        raise ActionRefused(say("the source does not answer: {why}", why=said_error(error)), 502) from error
 
 
 def download(key: str, kind: str, site: Site) -> Response:
@@ -184,7 +178,8 @@ def answer(begun: Refresh, site: Site) -> list[Any]:
     try:
         asked = read_whatif(begun.view, names, site.slo)
     except ViewError as error:
-        note = html.P(f"The address was not understood ({error}).", className="note", role="alert")
+        said = say("The address was not understood: {why}.", why=said_error(error))
+        note = html.P(said, className="note", role="alert")
         return [note, *live, _chooser(names, ""), None, *_nothing("the address was not understood"), begun.stamp()]
     jobs = site.services.jobs
     job = jobs.get(asked.key) if jobs is not None and asked.at_s is not None else None
@@ -203,8 +198,8 @@ def _live(held: Held, pools: Sequence[PoolHeadroom], begun: Refresh, site: Site)
         return bars(pools, begun.view, site.prefix), "of the load line, sorted by risk"
     if isinstance(held.error, Late):
         return section.none("The twin is being calibrated."), None
-    why = str(held.error) if held.error is not None else begun.error or "no pool is measured"
-    return section.none(f"There is no load line: {why}."), None
+    why = said_error(held.error) if held.error is not None else begun.error or "no pool is measured"
+    return section.none(say("No load line: {why}.", why=why)), None
 
 
 def _chooser(names: Sequence[str], chosen: str) -> Node:
@@ -227,21 +222,22 @@ def _state(job: Job | None, asked: WhatIfAsked, site: Site) -> tuple[Node, str]:
         stop = section.button("Cancel", "x", kind="btn btn-s", data_post="whatif-cancel")
         return section.progress(job, stop), "it is being computed"
     again = section.button("Compute again", "refresh", kind="btn btn-s", data_post="whatif-again")
-    words = "Cancelled." if job.state == "cancelled" else f"It cannot be answered: {job.error}."
+    why = "cancelled" if job.state == "cancelled" else said_reason(job.error)
+    told = say("Cancelled.") if job.state == "cancelled" else say("It cannot be answered: {why}.", why=why)
     return html.Div(
-        [icon("alert-triangle", 16), html.Span(words, className="pg-w"), again], className="pg-r", role="alert"
-    ), words
+        [icon("alert-triangle", 16), html.Span(told, className="pg-w"), again], className="pg-r", role="alert"
+    ), why
 
 
 def _nothing(why: str) -> list[Any]:
-    blank = section.none(f"No answer: {why.rstrip('.')}.")
+    blank = section.none(say("No answer: {why}.", why=why))
     empty = [curve.empty(height=HEIGHT), None, html.Div(html.Span(why), className="n-msg")]
     return [
         blank,
         None,
         section.none("It takes an answer."),
         None,
-        section.none(f"None: {why.rstrip('.')}."),
+        section.none(say("No answer: {why}.", why=why)),
         None,
         *empty,
         *empty,
@@ -255,10 +251,10 @@ def _answered(job: Job, asked: WhatIfAsked, pools: Sequence[PoolHeadroom], begun
     moment = clock_text(asked.at_s or 0, begun.offset_s, begun.now_s)
     return [
         [_facts(found, now, report), _downloads(job.key, site)],
-        f"{asked.pool}, as seen at {moment}",
+        say("{pool}, as seen at {time}", pool=asked.pool, time=moment),
         *_even(found, begun, site),
         _loads(report),
-        f"{len(found['points'])} loads, three plays each",
+        say("{n} loads, three plays each", n=len(found["points"])),
         *_curve(found, "ttft", asked.slo.ttft_p95_s),
         *_curve(found, "itl", asked.slo.itl_p95_s),
     ]
@@ -267,12 +263,12 @@ def _answered(job: Job, asked: WhatIfAsked, pools: Sequence[PoolHeadroom], begun
 def _facts(found: Found, now: PoolHeadroom | None, report: Mapping[str, Any]) -> Node:
     """Now beside what if, the sentences of the report, and what it does not know."""
     rate = quantity.per_second
-    band = f" ({quantity.count(found['line_low_req_per_s'])} to {quantity.count(found['line_high_req_per_s'])})"
+    line = say("{line} ({low} to {high})", line=rate(found["line_req_per_s"]), **_band(found))
     error = report["model_error"]
     rows = [
         ("Load", rate(now.load_req_per_s if now else None), rate(found["load_req_per_s"])),
         ("Replicas", quantity.count(now.replicas if now else None), quantity.count(found["replicas"])),
-        ("Load line", rate(now.load_line_req_per_s if now else None), rate(found["line_req_per_s"]) + band),
+        ("Load line", rate(now.load_line_req_per_s if now else None), line),
         ("Headroom", quantity.percent(now.headroom_ratio if now else None), quantity.percent(found["headroom_ratio"])),
         ("Bound by", now.bound_by if now else quantity.ABSENT, found["bound_by"]),
         ("N+2 line", rate(now.n2_line_req_per_s if now else None), rate(found["n2_line_req_per_s"])),
@@ -282,10 +278,39 @@ def _facts(found: Found, now: PoolHeadroom | None, report: Mapping[str, Any]) ->
             *(quantity.percent(one, 1) for one in (now.model_error_ratio if now else None, error["mean"])),
         ),
     ]
-    said = html.Ul([html.Li(_capital(one)) for one in report["findings"]], className="says")
-    notes = [html.Li(_capital(one)) for one in report["notes"]]
+    said = html.Ul([html.Li(one) for one in _sentences(found)], className="says")
+    notes = [html.Li(said_reason(one)) for one in report["notes"]]
     table = html.Div(simple_table("Now and what if", ("", "now", "what if"), rows, (1, 2)), className="now2")
     return html.Div([said, table, html.Ul(notes, className="says nt") if notes else None])
+
+
+def _band(found: Found) -> dict[str, str]:
+    """What the load line is within the model's error."""
+    return {name: quantity.count(found[f"line_{name}_req_per_s"]) for name in ("low", "high")}
+
+
+def _sentences(found: Found) -> list[str]:
+    """The line, what is left of it, and what is left with two replicas gone."""
+    rate = quantity.per_second
+    told = [
+        counted(
+            found["replicas"],
+            "1 replica carries {line} ({low} to {high} within the model's error); then {constraint} breaks first.",
+            "{n} replicas carry {line} ({low} to {high} within the model's error); then {constraint} breaks first.",
+            line=rate(found["line_req_per_s"]), constraint=found["bound_by"], **_band(found),
+        ),
+        say("At {load}: {left}.", load=rate(found["load_req_per_s"]), left=_left(found["headroom_ratio"])),
+    ]  # fmt: skip
+    if found["n2_headroom_ratio"] is None:
+        return [*told, say("N+2 has no meaning with fewer than three replicas.")]
+    line, left = rate(found["n2_line_req_per_s"]), _left(found["n2_headroom_ratio"])
+    return [*told, say("With two replicas gone the load line is {line}: {left}.", line=line, left=left)]
+
+
+def _left(ratio: float) -> str:
+    if ratio < 0:
+        return say("{share} too much", share=quantity.percent(-ratio))
+    return say("{left} headroom", left=quantity.percent(ratio))
 
 
 def _n2_ratio(pool: PoolHeadroom | None) -> float | None:
@@ -313,7 +338,7 @@ def _loads(report: Mapping[str, Any]) -> Node:
         [*(_seconds(column, cell) for column, cell in zip(table["columns"], row, strict=True))] for row in table["rows"]
     ]
     note = html.P(table["note"], className="none")
-    headings = [column.removesuffix(" s") for column in table["columns"]]
+    headings = [column.removesuffix(" s") for column in table["columns"]]  # the cells have their units
     return [simple_table("Loads simulated", headings, rows, range(len(table["columns"]))), note]
 
 
@@ -335,16 +360,13 @@ def _curve(found: Found, name: str, limit_s: float) -> list[Any]:
         return [curve.empty(height=HEIGHT), None, html.Div(html.Span("no load had any"), className="n-msg")]
     middle, low, high = ([one[f"{name}_{part}_s"] for one in points] for part in ("p95", "low", "high"))
     factor, axis = scale(max(limit_s * 2.5, 0))
+    load, line, n2 = found["load_req_per_s"], found["line_req_per_s"], found["n2_line_req_per_s"]
     crosses = [
-        Cross(found["load_req_per_s"], f"load {quantity.count(found['load_req_per_s'])}", theme.BLUE, "3px 3px"),
-        Cross(found["line_req_per_s"], f"load line {quantity.count(found['line_req_per_s'])}", theme.BREACH),
+        Cross(load, say("load {rate}", rate=quantity.count(load)), theme.BLUE, "3px 3px"),
+        Cross(line, say("load line {rate}", rate=quantity.count(line)), theme.BREACH),
     ]
-    if found["n2_line_req_per_s"]:
-        crosses.append(
-            Cross(
-                found["n2_line_req_per_s"], f"N+2 {quantity.count(found['n2_line_req_per_s'])}", theme.WARN, "5px 4px"
-            )
-        )
+    if n2:
+        crosses.append(Cross(n2, say("N+2 line {rate}", rate=quantity.count(n2)), theme.WARN, "5px 4px"))
     figure = curve.against_load(
         [one["requests_per_s"] for one in points],
         [value * factor for value in middle],
@@ -377,7 +399,7 @@ def _even(found: Found, begun: Refresh, site: Site) -> tuple[Node, Node]:
     )
     if isinstance(offer, str):
         return [controls, section.none(offer)], None
-    return [controls, _even_facts(found, offer)], f"prices of {offer.as_of}"
+    return [controls, _even_facts(found, offer)], say("prices of {date}", date=offer.as_of)
 
 
 def _even_facts(found: Found, offer: Offer) -> Node:
@@ -385,19 +407,17 @@ def _even_facts(found: Found, offer: Offer) -> Node:
     told = against(offer, per_replica, found["prompt_tokens"], found["output_tokens"], found["cached_ratio"])
     day = Fraction(86_400)
     volume = found["load_req_per_s"] * (found["prompt_tokens"] + found["output_tokens"]) * float(day)
+    own, bill = found["replicas"] * offer.usd_per_hour, told.api_usd_per_token * volume / 24
+    price = quantity.money(offer.usd_per_hour)
     return section.facts(
         {
             "Break-even": told.words,
             "Tokens a day at this load": quantity.count(volume),
-            "Own, a month": quantity.money(found["replicas"] * offer.usd_per_hour * told.hours_per_month),
-            f"{offer.api.name}, a month": quantity.money(told.api_usd_per_token * volume * told.hours_per_month / 24),
-            "Replica": f"{quantity.money(offer.usd_per_hour)} an hour, {offer.source}",
+            "Own, a month": quantity.money(own * told.hours_per_month),
+            say("{api}, a month", api=offer.api.name): quantity.money(bill * told.hours_per_month),
+            "Replica": say("{usd} an hour, {source}", usd=price, source=offer.source),
         }
     )
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 PAGE = Page(path="/capacity", title="Capacity", icon="adjustments", key="c", layout=layout, wire=wire)

@@ -20,6 +20,7 @@ from dashboard.pricing import HOURS_PER_MONTH, Offer, offer_of
 from dashboard.queries import question
 from dashboard.source import Question
 from dashboard.spending import Flow
+from dashboard.words import joined, say
 from planner.catalog import Api
 from planner.headroom import PoolHeadroom
 
@@ -109,19 +110,24 @@ def by_pool(scene: Scene) -> tuple[Node, Node]:
     known = [one.usd_per_hour for one in found if one.usd_per_hour is not None]
     unpriced = [one.pool for one in found if one.priced is None]
     headings = ("Pool", "Replicas", "$ a replica hour", "$ an hour", "a day", "a month", "Busy", "$ per 1M tokens",
-                "input", "cached", "output", f"{api.name}, blended", "Price from")  # fmt: skip
+                "input", "cached", "output", say("{api}, blended", api=api.name), "Price from")  # fmt: skip
     table = simple_table("Pools", headings, rows, range(1, 12))
     total = sum(known)
-    month = quantity.money(total * HOURS_PER_MONTH)
-    words = f" an hour, {quantity.money(total * 24)} a day, {month} a month of 30 days"
-    sum_of = html.P([html.Span(quantity.money(total), className="money"), words], className="none")
-    lacks = section.none(
-        f"What a replica costs is not known for {', '.join(unpriced)}: type it above, or serve with --prices FILE."
-    ) if unpriced else None  # fmt: skip
-    note = section.none(
-        f"Input, cached and output tokens are priced in the proportions of {api.name}'s list (catalogue of "
-        f"{prices.catalog.as_of}), so that together they come to what is spent."
+    day, month = quantity.money(total * 24), quantity.money(total * HOURS_PER_MONTH)
+    spent = say(" an hour, {day} a day, {month} a month of 30 days", day=day, month=month)
+    sum_of = html.P([html.Span(quantity.money(total), className="money"), spent], className="none")
+    unknown = say(
+        "What a replica costs is not known for {pools}: type it above, or serve with --prices FILE.",
+        pools=joined(unpriced),
     )
+    lacks = section.none(unknown) if unpriced else None
+    note = section.none(
+        say(
+            "Input, cached and output tokens are priced in the proportions of {api}'s list (catalogue of {date}), so "
+            "that together they come to what is spent.",
+            api=api.name, date=prices.catalog.as_of,
+        )
+    )  # fmt: skip
     return html.Div([sum_of if known else None, table, lacks, note]), "at the end of the range"
 
 
@@ -162,7 +168,7 @@ def draw_spend(panel: Panel, scene: Scene) -> Drawn:
     """$ per hour by pool, and what that came to in the range."""
     spent = spending.spend(_rows(scene, "replicas"), scene.site.services.prices, typed(scene))
     total = sum(spending.hours(row, scene.refresh.window.step_s) for row in spent.values())
-    return _lines(panel, scene, spent, ("replicas",), f"{quantity.money(total)} in this range")
+    return _lines(panel, scene, spent, ("replicas",), say("{usd} in this range", usd=quantity.money(total)))
 
 
 def draw_blended(panel: Panel, scene: Scene) -> Drawn:
@@ -185,9 +191,9 @@ def draw_idle(panel: Panel, scene: Scene) -> Drawn:
         wasted += stood * (priced.usd_per_hour if priced is not None else 0)
     figure = series.lines(series.highest(rows), scene.refresh.clock, scene.palette, chart.PLAIN, height=panel.height,
                           marks=scene.marks, floor_top=1)  # fmt: skip
-    head = f"{quantity.count(round(gpu_hours, 2))} idle GPU hours in this range"
+    head = say("{hours} idle GPU hours in this range", hours=quantity.count(round(gpu_hours, 2)))
     if wasted:
-        head += f", {quantity.money(wasted)}"
+        head = joined((head, quantity.money(wasted)))
     palette = {name: scene.palette.get(name, theme.OTHER) for name in rows}
     table = legend(series.highest(rows), solid(palette), quantity.count)
     return Drawn(figure, head, table, stale([answer], scene.refresh.now_s), texts([answer]))
@@ -206,7 +212,7 @@ def ask_tenants(ask: Ask) -> Questions:
 def by_tenant(scene: Scene) -> tuple[Node, Node]:
     """Each tenant's tokens and what they come to at the API's proportions of the fleet's spend."""
     if not scene.answers:
-        return section.none(f"Tokens by tenant are not exposed: {TENANT_OUTPUT} is not there."), None
+        return section.none(say("Tokens by tenant are not exposed: {metric} is not there.", metric=TENANT_OUTPUT)), None
     rows = {name: queries.by_labels(scene.answers[name], ("tenant",)) for name in ("prompt", "output")}
     api = scene.site.services.prices.api(scene.refresh.view.own.get("api"))
     hours = {name: {tenant: spending.hours(row, scene.refresh.window.step_s) * 3600 for tenant, row in found.items()}
@@ -224,7 +230,7 @@ def by_tenant(scene: Scene) -> tuple[Node, Node]:
         for tenant in sorted(worth, key=lambda one: -worth[one])
     ]  # fmt: skip
     table = simple_table("Tenants", ("Tenant", "Prompt tokens", "Output tokens", "Share of the cost"), body, (1, 2, 3))
-    note = f"weighed as {api.name} weighs input and output"
+    note = say("weighed as {api} weighs input and output", api=api.name)
     return table, note
 
 
@@ -245,7 +251,7 @@ def even(scene: Scene) -> tuple[Node, Node]:
     if prices.own is not None and prices.own.plan and len(prices.own.plan) > 1:
         volume = sum(one.flow.total for one in found if one.flow is not None) * 86_400
         answer = spending.break_evens(prices.own.plan, volume, prices.own.days_per_month)
-        return _even_charts(answer, volume), f"plans of the price list of {prices.own.as_of}"
+        return _even_charts(answer, volume), say("plans of the price list of {date}", date=prices.own.as_of)
     if not found:
         return section.none("No tokens flow: there is nothing to compare."), None
     one = found[0]
@@ -269,18 +275,23 @@ def _derived(one: PoolCost, offer: Offer, scene: Scene) -> tuple[Node, Node]:
     answer = spending.break_evens(spending.derived_plans(offer, carried, prompt, output, cached), volume)
     basis = "its load line" if line else "its present load: there is no load line yet"
     note = section.none(
-        f"A replica of {one.pool} is taken to carry {quantity.per_second(carried)}, {basis}; {offer.source}; "
-        f"{offer.api.name} at list prices of {offer.as_of}. A hybrid plan is drawn where the price list states one."
-    )
-    return html.Div([_even_charts(answer, volume), note]), f"{one.pool} against {offer.api.name}"
+        say(
+            "A replica of {pool} is taken to carry {rate}, {basis}; {source}; {api} at list prices of {date}. A hybrid "
+            "plan is drawn where the price list states one.",
+            pool=one.pool, rate=quantity.per_second(carried), basis=basis, source=offer.source, api=offer.api.name,
+            date=offer.as_of,
+        )
+    )  # fmt: skip
+    return html.Div([_even_charts(answer, volume), note]), say("{a} against {b}", a=one.pool, b=offer.api.name)
 
 
 def _even_charts(answer: spending.BreakEven, today: float) -> Node:
     crosses = [
-        Cross(tokens, f"{quantity.count(tokens)}: {words}", theme.INK, "3px 3px") for tokens, words in answer.crossings
+        Cross(tokens, say("{volume}: {what}", volume=quantity.count(tokens), what=what), theme.INK, "3px 3px")
+        for tokens, what in answer.crossings
     ]
     if today > 0:
-        crosses.append(Cross(today, f"now {quantity.count(today)} a day", theme.BLUE))
+        crosses.append(Cross(today, say("now {volume} a day", volume=quantity.count(today)), theme.BLUE))
     figure = curve.bills(answer.tokens_per_day, answer.bills, height=BOX_HEIGHT, crosses=crosses)
     colors = {name: theme.SERIES[index % len(theme.SERIES)] for index, name in enumerate(answer.bills)}
     keys = [html.Span([html.I(style={"background": color}), name]) for name, color in colors.items()]
@@ -289,9 +300,9 @@ def _even_charts(answer: spending.BreakEven, today: float) -> Node:
         html.Ul([html.Li(one) for one in answer.never], className="says nt") if answer.never else None,
     ]  # fmt: skip
     if answer.middle is not None and answer.swings:
-        title = f"What moves the break-even of {answer.pair}: each figure 20 % lower and higher"
+        title = say("What moves the break-even of {plans}: each figure 20 % lower and higher", plans=answer.pair)
         height = 60 + 36 * len(answer.swings)
-        moved = curve.tornado(answer.swings, answer.middle, height=height, x_title="tokens per day")
+        moved = curve.tornado(answer.swings, answer.middle, height=height)
         rows = [[what, quantity.count(low), quantity.count(high)] for what, low, high in answer.swings]
         parts += [html.H3(title, className="none"), _graph(moved, title),
                   simple_table("Tornado", ("Figure", "at -20 %", "at +20 %"), rows, (1, 2))]  # fmt: skip
@@ -307,9 +318,10 @@ def _graph(figure: chart.Figure, label: str) -> Node:
 def api_control(scene: Scene) -> tuple[Node, Node]:
     """The APIs of the catalogue, and when its prices were those of their sources."""
     prices = scene.site.services.prices
-    own = f"; price list of {prices.own.as_of}" if prices.own is not None else "; no price list (--prices)"
+    listed = say("catalogue of {date}", date=prices.catalog.as_of)
+    own = say("price list of {date}", date=prices.own.as_of) if prices.own is not None else "no price list (--prices)"
     usd = section.field("A replica, $ an hour", section.number("usd", least=0, hint="as listed"))
-    return html.Div([usd, section.api_choice(prices)], className="fm"), f"catalogue of {prices.catalog.as_of}{own}"
+    return html.Div([usd, section.api_choice(prices)], className="fm"), say("{a}; {b}", a=listed, b=own)
 
 
 def _asked_idle(ask: Ask) -> Questions:

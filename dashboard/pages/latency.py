@@ -34,7 +34,7 @@ HEAT = Panel("la-heat", "All TTFTs over time", "req/s by bucket", span=8, height
 STACK = Panel("la-stack", "Where the time goes", "mean per request", span=4, height=168)
 PANELS = (*FANS.values(), HEAT, STACK, *BY_POOL.values())
 
-PHASES = {"queue": "queue_time", "prefill": "prefill_time", "decode": "decode_time"}
+PHASES = {say("queue"): "queue_time", say("prefill"): "prefill_time", say("decode"): "decode_time"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ def _stack(seen: Seen) -> Drawn:
         why = next((judge.why_empty(one, {}) for one in asked[1:]), "no samples in this time")
         return empty(STACK, begun.clock, asked, why, seen.pool)
     if whole is not None:
-        rows["other"] = stack.residual(whole, list(rows.values()))
+        rows[stack.OTHER] = stack.residual(whole, list(rows.values()))
     figure = stack.phases(rows, begun.clock, height=STACK.height, marks=seen.marks)
     missing = [phase for phase in PHASES if phase not in rows]
     sub = say("{what}, without {parts}", what=seen.pool, parts=joined(missing)) if missing else seen.pool

@@ -24,7 +24,7 @@ from dashboard.parts.tile import tile
 from dashboard.refresh import Refresh, begin
 from dashboard.site import Site
 from dashboard.source import Answer, Source
-from dashboard.words import say
+from dashboard.words import said_error, said_reason, say
 from planner.slo import Slo
 
 if TYPE_CHECKING:
@@ -237,7 +237,9 @@ def _bars(seen: Seen, prefix: str) -> Node:
 def _headroom_note(seen: Seen) -> str:
     if isinstance(seen.headroom_error, Late):
         return "The load line is being worked out."
-    return say("No load line: {why}.", why=seen.headroom_error) if seen.headroom_error else "No pool is measured."
+    if seen.headroom_error:
+        return say("No load line: {why}.", why=said_error(seen.headroom_error))
+    return "No pool is measured."
 
 
 def _hero(seen: Seen, slo: Slo) -> Drawn:
@@ -266,7 +268,7 @@ def _hero_chips(pool: str, headroom: "PoolHeadroom | None", seen: Seen) -> Node:
     counted = "{pool}, 1 replica" if headroom.replicas == 1 else "{pool}, {n} replicas"
     chips: list[Node] = [html.Span(say(counted, pool=pool, n=headroom.replicas))]
     if headroom.headroom_ratio is None:
-        why = headroom.reason or "not known"
+        why = said_reason(headroom.reason or "not known")
         return [*chips, html.Span(say(", no load line: {why}", why=why), title=why)]
     kind = {"ok": "hd-o", "warn": "hd-w", "breach": "hd-b", "none": "hd-o"}[bars.state_of(headroom)]
     chips.append(html.Strong(verdict.headroom_text(headroom.headroom_ratio), className=kind))
@@ -326,7 +328,9 @@ def _by_pool(
 def _alerts(seen: Seen) -> tuple[Node, Node]:
     held = seen.alerts
     if held.value is None:
-        return html.P(say("This source has no list of alerts: {why}", why=held.error), className="none"), None
+        return html.P(
+            say("This source has no list of alerts: {why}", why=said_error(held.error or "")), className="none"
+        ), None
     active = [alert for alert in held.value if alert.get("state") in ("firing", "pending")]
     firing = sum(alert.get("state") == "firing" for alert in active)
     if not active:

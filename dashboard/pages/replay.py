@@ -5,6 +5,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 from dash import Dash, Input, Output, dcc, html
@@ -13,7 +14,7 @@ from flask import Response, request
 
 from dashboard import quantity, theme
 from dashboard.access import Person, Role
-from dashboard.actions import BELOW, Fields, add_action, audit, person_of_request, refused
+from dashboard.actions import BELOW, Fields, add_action, answered, audit, no_role, person_of_request, refused
 from dashboard.board import stamped, told
 from dashboard.cache import Late
 from dashboard.errors import ActionRefused
@@ -27,7 +28,8 @@ from dashboard.parts.tables import clock_text, simple_table
 from dashboard.refresh import Refresh, begin
 from dashboard.replays import Replays
 from dashboard.site import Site
-from dashboard.view import parse
+from dashboard.view import parse, replaced
+from dashboard.words import counted, joined, said_error, said_reason, say
 from planner.replay.runs import RunMeta
 from planner.significance import Compared, Difference, differences
 
@@ -131,7 +133,7 @@ def start(site: Site, fields: Fields, person: Person) -> Mapping[str, Any]:
     replays = replays_of(site)
     trace, target = chosen(own, replays)
     run = replays.start(trace, target, options(own))
-    return {"said": f"Playing {run.id}"}
+    return {"said": say("Playing {run}", run=run.id)}
 
 
 def options(own: Mapping[str, str]) -> dict[str, str | int | float | None]:
@@ -146,7 +148,9 @@ def options(own: Mapping[str, str]) -> dict[str, str | int | float | None]:
         except ValueError:
             value = None
         if value is None or not least <= value <= most:
-            raise ActionRefused(f"{name} is {text[:20]!r}; it is a number from {least:g} to {most:g}")
+            allowed = {"least": f"{least:g}", "most": f"{most:g}"}
+            told = say("{given} is not a number from {least} to {most}", given=f"{name}={text[:20]}", **allowed)
+            raise ActionRefused(told)
         found[name] = value
     return found
 
@@ -186,16 +190,16 @@ def upload(site: Site) -> Response:
     person, name = person_of_request(), request.args.get("name", "")
     what = "do/trace-upload"
     if not person.may(Role.OPERATOR):
-        return refused(what, person, f"this needs the role {Role.OPERATOR}; {person.name} is {person.role}", 403)
+        return refused(what, person, no_role(Role.OPERATOR, person), 403)
     try:
         replays = replays_of(site)
         request.max_content_length = replays.max_upload_bytes + 1
         found = replays.receive(name, iter(partial(request.stream.read, CHUNK_BYTES), b""))
     except ActionRefused as error:
-        return refused(what, person, str(error), error.status)
+        return refused(what, person, said_error(error), error.status)
     audit(what, person, 200, {"name": found.name, "bytes": found.size_bytes})
-    said = {"said": f"{found.name} is here", "search": f"?trace_file={found.name}"}
-    return Response(orjson.dumps(said), 200, mimetype="application/json")
+    search = replaced(urlsplit(request.referrer or "").query, trace_file=found.name)
+    return answered({"said": say("{trace} is here", trace=found.name), "search": search}, 200)
 
 
 def answer(begun: Refresh, site: Site) -> list[Any]:
@@ -211,8 +215,8 @@ def answer(begun: Refresh, site: Site) -> list[Any]:
     soon = reading or any(run.going for run in runs)
     return [
         note,
-        _select("trace_file", [one.name for one in traces], name, "no trace is there"),
-        _select("target", replays.targets, target, "none is allowed: set --replay-targets"),
+        _select("trace_file", "Trace", [one.name for one in traces], name, "no trace is there"),
+        _select("target", "Against", replays.targets, target, "none is allowed: set --replay-targets"),
         trace, trace_sub,
         *_runs(runs, begun),
         *_compare(runs, begun, site, replays),
@@ -220,10 +224,10 @@ def answer(begun: Refresh, site: Site) -> list[Any]:
     ]  # fmt: skip
 
 
-def _select(name: str, values: Sequence[str], shown: str, nothing: str) -> Node:
+def _select(name: str, label: str, values: Sequence[str], shown: str, nothing: str) -> Node:
     options = [html.Option(value, value=value) for value in values] or [html.Option(nothing, value="")]
     return html.Div(
-        html.Select(options, id=f"param-{name}", className="in", **hyphened(aria_label=name.replace("_", " "))),
+        html.Select(options, id=f"param-{name}", className="in", **hyphened(aria_label=label)),
         **hyphened(data_usual=values[0] if values else ""),
     )
 
@@ -237,20 +241,20 @@ def _trace(name: str, site: Site, replays: Replays) -> tuple[Node, Node, bool]:
     jobs = site.services.jobs
     if jobs is None:
         return section.none("This dashboard is served without a job table: traces are not read."), None, False
-    size = f"{quantity.count(found.size_bytes)}B{', uploaded' if found.uploaded else ''}"
+    size = say("{size}, uploaded" if found.uploaded else "{size}", size=f"{quantity.count(found.size_bytes)}B")
     job = jobs.get(key_of(inspection(found.path)))
     if job is None:
         return html.Div(html.Div(**hyphened(data_auto="trace-inspect")), className="pg-r"), size, True
     if job.going:
         return section.progress(job), size, True
     if job.result is None:
-        return section.wrong(f"It cannot be read: {job.error or 'cancelled'}."), size, False
+        return section.wrong(say("It cannot be read: {why}.", why=said_reason(job.error) or "cancelled")), size, False
     return _inspected(job), size, False
 
 
 def _inspected(job: Job) -> Node:
     report = job.result or {}
-    said = html.Ul([html.Li(one) for one in report["findings"]], className="says")
+    said = html.Ul([html.Li(said_reason(one)) for one in report["findings"]], className="says")
     lengths = next((table for table in report["tables"] if table["title"] == "Lengths"), None)
     parts: list[Node] = [said]
     if lengths is not None:
@@ -264,15 +268,16 @@ def _inspected(job: Job) -> Node:
 
 def _bars(course: Mapping[str, Any]) -> Node:
     series = course["series"][0]
-    drawn = curve.layout(chart.PLAIN, height=150, x_title=course["x_title"])
+    title = said_reason(course["title"])
+    drawn = curve.layout(chart.PLAIN, height=150, x_title=said_reason(course["x_title"]))
     drawn["bargap"] = 0
     bars = {
         "type": "bar", "x": series["x"], "y": series["y"], "marker": {"color": theme.BLUE},
         "hovertemplate": "%{y:.3~g}/s<extra></extra>",
     }  # fmt: skip
     graph = dcc.Graph(figure={"data": [bars], "layout": drawn}, config=chart.CONFIG, style={"height": 150})
-    drawn_in = html.Div(graph, className="p-g", role="img", **hyphened(aria_label=course["title"]))
-    return html.Div([html.P(course["title"], className="none"), drawn_in])
+    drawn_in = html.Div(graph, className="p-g", role="img", **hyphened(aria_label=title))
+    return html.Div([html.P(title, className="none"), drawn_in])
 
 
 def _runs(runs: Sequence[RunMeta], begun: Refresh) -> tuple[Node, Node]:
@@ -282,8 +287,8 @@ def _runs(runs: Sequence[RunMeta], begun: Refresh) -> tuple[Node, Node]:
                 "Goodput", "Compare", html.Span("Actions", className="vh"))  # fmt: skip
     rows = [_run(run, begun) for run in runs[:MOST_RUNS]]
     going = sum(run.going for run in runs)
-    sub = f"{len(runs)} runs" + (f", {going} going" if going else "")
-    return simple_table("Runs", headings, rows, (5, 6, 7, 8, 9)), sub
+    told = [counted(len(runs), "1 run", "{n} runs")] + ([say("{n} going", n=going)] if going else [])
+    return simple_table("Runs", headings, rows, (5, 6, 7, 8, 9)), joined(told)
 
 
 def _run(run: RunMeta, begun: Refresh) -> list[Node]:
@@ -291,10 +296,8 @@ def _run(run: RunMeta, begun: Refresh) -> list[Node]:
     latency = (run.summary or {}).get("latency", {})
     share = run.ended / run.planned if run.planned else 0.0
     progress: Node = section.bar(share, quantity.span(run.elapsed_s)) if run.going else quantity.span(run.elapsed_s)
-    why = run.error or ("; ".join(run.reasons) if run.valid is False else "")
-    state: Node = [tag(kind, word)]
-    if why:
-        state.append(html.Div(why, className="wn wrap"))
+    whys = [run.error] if run.error else run.reasons if run.valid is False else ()
+    state: Node = [tag(kind, word), *(html.Div(said_reason(why), className="wn wrap") for why in whys)]
     stop_it = section.button(
         "Stop",
         "player-stop",
@@ -306,7 +309,8 @@ def _run(run: RunMeta, begun: Refresh) -> list[Node]:
     return [
         state, clock_text(datetime.fromisoformat(run.started_at).timestamp(), begun.offset_s, begun.now_s),
         html.Span(Path(run.trace).name, className="tb-n", title=_told_options(run)), run.target, progress,
-        f"{run.ended} of {run.planned}" if run.going else quantity.count(run.ended), quantity.count(run.failed),
+        say("{n} of {all}", n=run.ended, all=run.planned) if run.going else quantity.count(run.ended),
+        quantity.count(run.failed),
         quantity.duration(_p95(latency, "ttft_due_s")), quantity.duration(_p95(latency, "itl_s")),
         quantity.percent((run.summary or {}).get("goodput_ratio"), 1), html.Span(choices, className="acts"),
         stop_it if run.going else None,
@@ -314,14 +318,14 @@ def _run(run: RunMeta, begun: Refresh) -> list[Node]:
 
 
 def _told_options(run: RunMeta) -> str:
-    return ", ".join(f"{name} {value}" for name, value in run.options.items()) or "as it is"
+    return ", ".join(f"{name} {value}" for name, value in run.options.items()) or say("as it is")
 
 
 def _choice(name: str, run: RunMeta, begun: Refresh) -> Node:
     own = {key: value for key, value in begun.view.own.items() if key != name}
     pressed = begun.view.own.get(name) == run.id
     href = f"replay{begun.view.search(**own, **({} if pressed else {name: run.id}))}"
-    spoken = f"Compare as {name.upper()}: {run.id}"
+    spoken = say("Compare as {side}: {run}", side=name.upper(), run=run.id)
     kind = "btn btn-s btn-p" if pressed else "btn btn-s"
     return html.A(name.upper(), href=href, className=kind, title=spoken, **hyphened(data_nav="1", aria_label=spoken))
 
@@ -337,15 +341,14 @@ def _compare(runs: Sequence[RunMeta], begun: Refresh, site: Site, replays: Repla
     a, b = picked["a"], picked["b"]
     if a is None or b is None:
         unknown = [own[name] for name in ("a", "b") if own.get(name) and picked[name] is None]
-        return section.none(
-            f"No run is named {unknown[0]}." if unknown else "Choose a run as A and another as B."
-        ), None
+        why = say("No run is named {run}.", run=unknown[0]) if unknown else "Choose a run as A and another as B."
+        return section.none(why), None
     key = f"runs {a.id} {a.updated_at} {b.id} {b.updated_at}"
     held = site.source.kept(key, lambda: differences(replays.store.load(a.id), replays.store.load(b.id)), KEPT_S, 3.0)
     if held.value is None:
         if isinstance(held.error, Late):
             return section.none("The runs are being read."), None
-        return section.wrong(str(held.error)), None
+        return section.wrong(said_error(held.error or "")), None
     found: Compared = held.value
     how = (
         "request by request"
@@ -369,15 +372,17 @@ def _difference(one: Difference) -> list[Node]:
     }  # fmt: skip
     interval = quantity.ABSENT
     if one.low_s is not None and one.high_s is not None:
-        interval = f"{_signed(one.low_s)} to {_signed(one.high_s)}"
+        interval = say("{low} to {high}", low=_signed(one.low_s), high=_signed(one.high_s))
+    latency = say("{latency} p{quantile}", latency=LATENCIES[one.metric], quantile=f"{one.quantile * 100:.0f}")
     return [
-        f"{LATENCIES[one.metric]} p{one.quantile * 100:.0f}", quantity.count(one.n), quantity.duration(one.a_s),
-        quantity.duration(one.b_s), _signed(one.difference_s), interval, verdicts[one.differs],
+        latency, quantity.count(one.n), quantity.duration(one.a_s), quantity.duration(one.b_s),
+        _signed(one.difference_s), interval, verdicts[one.differs],
     ]  # fmt: skip
 
 
 def _signed(seconds: float) -> str:
-    return f"{'+' if seconds > 0 else '-' if seconds < 0 else ''}{quantity.duration(abs(seconds))}"
+    sign = "+" if seconds > 0 else "-" if seconds < 0 else ""
+    return sign + quantity.duration(abs(seconds))
 
 
 PAGE = Page(path="/replay", title="Replay", icon="player-play", key="y", layout=layout, wire=wire)

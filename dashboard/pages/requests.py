@@ -24,7 +24,7 @@ from dashboard.served import Served, gaps_s, slowest
 from dashboard.site import Site
 from dashboard.source import Source
 from dashboard.view import promql_duration
-from dashboard.words import joined, say
+from dashboard.words import counted, joined, said_error, say
 from planner.slo import Slo
 
 SHOWN = 40
@@ -92,10 +92,9 @@ def answer(begun: Refresh, site: Site) -> list[Any]:
     held = journal.read(begun, site.source)
     if not held.value:
         lead, rest = journal.why_none(held, _ended(begun, site))
-        state = (lead + rest).strip()
-        box = html.P(state, className="none", role="alert" if held.error else None)
+        box = html.P([lead, rest], className="none", role="alert" if held.error else None)
         return [
-            _band(lead, rest),
+            _band("v-none", lead, rest),
             None,
             _opened_alone(begun, site),
             box,
@@ -104,7 +103,7 @@ def answer(begun: Refresh, site: Site) -> list[Any]:
     try:
         sieve, misread = journal.sieve(begun.view.own), ""
     except ViewError as failure:
-        sieve, misread = journal.Sieve(), str(failure)
+        sieve, misread = journal.Sieve(), said_error(failure)
     rows = slowest(held.value)
     kept = sieve.apply(rows)
     opened = _opened(kept or rows, begun, site.source)
@@ -137,7 +136,8 @@ def _note(held: Held, begun: Refresh, misread: str) -> Node:
         return None
     age = quantity.span(begun.now_s - (held.fetched_s or begun.now_s))
     return html.Div(
-        say("Requests cannot be read now: {why}. These are {age} old.", why=held.error, age=age), className="v-2"
+        say("Requests cannot be read now: {why}. These are {age} old.", why=said_error(held.error), age=age),
+        className="v-2",
     )
 
 
@@ -176,25 +176,25 @@ def _lost(begun: Refresh) -> Node:
     )
 
 
-def _summary(rows: Sequence[Served], slo: Slo) -> tuple[str, str]:
+def _summary(rows: Sequence[Served], slo: Slo) -> tuple[str, str, str]:
+    """The band's class, lead and rest."""
     late = [one for one in rows if one.ttft_s is not None and one.ttft_s > slo.ttft_p95_s]
     shares = [one.queue_s / one.ttft_s for one in late or rows if one.ttft_s and one.queue_s is not None]
     queue = say(" Median queue share of their TTFT: {share}.", share=quantity.percent(median(shares))) if shares else ""
     total = say("the newest {n}", n=len(rows)) if len(rows) >= journal.LIMIT else str(len(rows))
     if not late:
-        return "No request above the TTFT SLO", say(
-            " of {limit}, of {total}.", limit=quantity.threshold_s(slo.ttft_p95_s), total=total
-        )
+        rest = say(" of {limit}; {total} were looked at.", limit=quantity.threshold_s(slo.ttft_p95_s), total=total)
+        return "v-ok", "No request above the TTFT SLO", rest
     pools = [one.pool for one in late]
     worst = max(set(pools), key=pools.count)
     share = quantity.percent(pools.count(worst) / len(late))
     where = say(", {share} of them on {pool}", share=share, pool=worst) if len(set(pools)) > 1 else ""
-    rest = say(" of {total}{where}.{queue}", total=total, where=where, queue=queue)
-    return say("{n} requests above the TTFT SLO", n=len(late)), rest
+    rest = say(", of {total} looked at{where}.{queue}", total=total, where=where, queue=queue)
+    lead = counted(len(late), "1 request above the TTFT SLO", "{n} requests above the TTFT SLO")
+    return "v-breach-edge", lead, rest
 
 
-def _band(lead: str, rest: str, below: Node = None) -> Node:
-    kind = "v-ok" if lead.startswith("No request above") else "v-breach-edge" if "above" in lead else "v-none"
+def _band(kind: str, lead: str, rest: str, below: Node = None) -> Node:
     words = html.Div([html.Div([html.B(lead), rest], className="v-1"), below])
     return html.Div(words, className=f"verdict v-short {kind}", role="status")
 

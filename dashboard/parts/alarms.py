@@ -17,6 +17,7 @@ from dashboard.parts.tables import clock_text, simple_table, since_s
 from dashboard.refresh import Refresh
 from dashboard.site import Site
 from dashboard.source import Question
+from dashboard.words import counted, joined, said_error, say
 
 Record = Mapping[str, Any]
 
@@ -48,26 +49,28 @@ def active(rules: Sequence[Rule], silences: Sequence[Record], begun: Refresh) ->
             )
     if not rows:
         quiet = "No alert is active." if rules else "No alerting rule is known."
-        return section.none([icon("circle-check", 16), f" {quiet}"]), None
+        return section.none([icon("circle-check", 16), say(" {quiet}", quiet=quiet)]), None
     cells = [row for _, _, row in sorted(rows, key=lambda one: one[:2])]
     headings = ("State", "Alert", "Labels", "Summary", "Since", "Value", html.Span("Actions", className="vh"))
-    return simple_table(
-        "Active alerts", headings, cells, (5,)
-    ), f"{counts['firing']} firing, {counts['pending']} pending"
+    told = say("{firing} firing, {pending} pending", firing=counts["firing"], pending=counts["pending"])
+    return simple_table("Active alerts", headings, cells, (5,)), told
 
 
 def _alert(rule: Rule, alert: Record, silences: Sequence[Record], begun: Refresh) -> list[Node]:
     labels: Mapping[str, str] = alert.get("labels", {})
     since = since_s(alert, begun.now_s)
     firing = alert.get("state") == "firing"
-    clock = quantity.span(since) if firing else f"{quantity.span(since)} of {quantity.span(rule.for_s)}"
+    clock = quantity.span(since)
+    if not firing:
+        clock = say("{span} of {whole}", span=clock, whole=quantity.span(rule.for_s))
     hushed = alarms.silencing(silences, labels)
     act: Node = section.button(
         "Silence", "bell-off", kind="btn btn-s", data_fill="al-matchers", data_text=alarms.for_labels(labels)
     )
     if hushed is not None:
         act = html.Span(
-            [icon("bell-off", 14), f" until {_moment(hushed.get('endsAt'), begun)}"], title=hushed.get("comment")
+            [icon("bell-off", 14), say(" until {time}", time=_moment(hushed.get("endsAt"), begun))],
+            title=hushed.get("comment"),
         )
     return [
         _tag(str(alert.get("state", ""))),
@@ -100,7 +103,8 @@ def timeline(begun: Refresh, site: Site) -> tuple[Node, Node]:
     strips = [_strip(name, drawn[name], begun) for name in busiest[:MOST_ROWS]]
     ends = [clock_text(time_s, begun.offset_s, begun.now_s) for time_s in (begun.window.start_s, begun.window.end_s)]
     axis = html.Div([html.Span(), html.Div([html.Span(one) for one in ends], className="tl-ax")], className="tl-r")
-    return html.Div([*strips, axis], className="tl"), f"{len(rows)} alerts; solid: firing, hatched: pending"
+    told = say("{n} alerts; solid: firing, hatched: pending", n=len(rows))
+    return html.Div([*strips, axis], className="tl"), told
 
 
 def _strip(name: str, found: Sequence[alarms.Stretch], begun: Refresh) -> Node:
@@ -113,7 +117,7 @@ def _strip(name: str, found: Sequence[alarms.Stretch], begun: Refresh) -> Node:
         for one in found
     ]
     seconds = sum(one.end - one.start for one in found if one.state == "firing") * begun.window.step_s
-    spoken = f"{name}: fired for {quantity.span(seconds)} in this range"
+    spoken = say("{alert}: fired for {span} in this range", alert=name, span=quantity.span(seconds))
     track = html.Div(bars, className="tl-k", title=spoken, role="img", **hyphened(aria_label=spoken))
     return html.Div([html.Span(name, className="tl-n", title=name), track], className="tl-r")
 
@@ -121,7 +125,7 @@ def _strip(name: str, found: Sequence[alarms.Stretch], begun: Refresh) -> Node:
 def history(held: Held, begun: Refresh) -> tuple[Node, Node]:
     """Changes of state in the range, latest first."""
     if held.value is None:
-        return section.none(f"No history: {held.error}."), None
+        return section.none(say("No history: {why}.", why=said_error(held.error or ""))), None
     if not held.value:
         return section.none("Nothing changed in this range."), None
     items = [
@@ -135,7 +139,7 @@ def history(held: Held, begun: Refresh) -> tuple[Node, Node]:
         )
         for one in held.value[:MOST_CHANGES]
     ]
-    return html.Ol(items, className="ch ch-al"), f"{len(held.value)} changes"
+    return html.Ol(items, className="ch ch-al"), counted(len(held.value), "1 change", "{n} changes")
 
 
 def about(rules: Sequence[Rule], begun: Refresh, site: Site) -> tuple[Node, Node]:
@@ -145,13 +149,13 @@ def about(rules: Sequence[Rule], begun: Refresh, site: Site) -> tuple[Node, Node
         return section.none("Choose an alert by its name: why it fires, what to ask first, what to do."), None
     found = [one for one in rules if asked in (f"{one.group}/{one.name}", one.name)]
     if not found:
-        return section.none(f"No rule is named {asked}."), None
+        return section.none(say("No rule is named {name}.", name=asked)), None
     name, groups = found[0].name, ", ".join(dict.fromkeys(one.group for one in found))
     parts: list[Node] = [_one_rule(one, begun, site) for one in found]
     page = alarms.runbook(name)
     if page is not None:
-        parts.append(html.Div([html.H3("Runbook"), dcc.Markdown(page)], className="rb"))
-    return html.Div(parts), f"{name}, group {groups}"
+        parts.append(html.Div([html.H3("Runbook"), html.Div(dcc.Markdown(page), lang="en")], className="rb"))
+    return html.Div(parts), say("{rule}, group {group}", rule=name, group=groups)
 
 
 def _one_rule(rule: Rule, begun: Refresh, site: Site) -> Node:
@@ -185,9 +189,13 @@ def _one_rule(rule: Rule, begun: Refresh, site: Site) -> Node:
 def responses(held: Held, begun: Refresh) -> tuple[Node, Node]:
     """What was or may be done about alerts, with what is allowed now."""
     if held.value is None:
-        return section.none(f"No responses: {held.error}."), None
+        return section.none(say("No responses: {why}.", why=said_error(held.error or ""))), None
     found, gateway = held.value.get("responses", ()), held.value.get("gateway")
-    sub = f"through {gateway}" if gateway else "no gateway is configured: nothing can be done automatically"
+    sub = (
+        say("through {gateway}", gateway=gateway)
+        if gateway
+        else "no gateway is configured: nothing can be done automatically"
+    )
     if not found:
         return section.none("No response was asked for."), sub
     headings = ("State", "Response", "Alert", "Targets", "Since", "What", html.Span("Actions", className="vh"))
@@ -206,13 +214,15 @@ def _response(one: Record, begun: Refresh) -> list[Node]:
         )
         for wish in one.get("allowed", ()) if wish in WISHES
     ]  # fmt: skip
-    by = f" by {one['by']}" if one.get("by") else ""
+    since: Node = _moment(one["changedAt"], begun)
+    if one.get("by"):
+        since = say("{time} by {who}", time=since, who=one["by"])
     return [
         _tag(one["state"]),
-        [html.Span(one["response"], className="tb-n"), f" ({one['mode']})"],
+        [html.Span(one["response"], className="tb-n"), say(" ({mode})", mode=one["mode"])],
         _link(one["alertname"], one.get("group", ""), begun),
         ", ".join(one.get("targets", ())) or "all",
-        f"{_moment(one['changedAt'], begun)}{by}",
+        since,
         html.Span(what, className="wrap tb-e" if one.get("error") else "wrap"),
         html.Span(buttons, className="acts"),
     ]
@@ -221,7 +231,7 @@ def _response(one: Record, begun: Refresh) -> list[Node]:
 def silenced(held: Held, begun: Refresh) -> tuple[Node, Node]:
     """Silences, those in force first."""
     if held.value is None:
-        return section.none(f"No silences: {held.error}."), None
+        return section.none(say("No silences: {why}.", why=said_error(held.error or ""))), None
     order = {"active": 0, "pending": 1, "expired": 2}
     found = sorted(held.value, key=lambda one: (order.get(one["status"]["state"], 3), one["endsAt"]))
     in_force = sum(one["status"]["state"] == "active" for one in found)
@@ -242,7 +252,7 @@ def silenced(held: Held, begun: Refresh) -> tuple[Node, Node]:
             _moment(one["startsAt"], begun), _moment(one["endsAt"], begun), end if state != "expired" else None,
         ])  # fmt: skip
     headings = ("State", "Alerts with", "Author", "Comment", "From", "Until", html.Span("Actions", className="vh"))
-    return simple_table("Silences", headings, rows), f"{in_force} in force"
+    return simple_table("Silences", headings, rows), say("{n} in force", n=in_force)
 
 
 def every_rule(rules: Sequence[Rule], begun: Refresh) -> tuple[Node, Node]:
@@ -258,19 +268,20 @@ def every_rule(rules: Sequence[Rule], begun: Refresh) -> tuple[Node, Node]:
         for rule in rules
     ]  # fmt: skip
     failing = sum(rule.health == "err" for rule in rules)
-    sub = f"{len(rules)} rules" + (f", {failing} fail" if failing else "")
-    return simple_table("All rules", ("State", "Rule", "Group", "For", "Severity", "Health"), rows), sub
+    told = [counted(len(rules), "1 rule", "{n} rules")] + ([say("{n} failing", n=failing)] if failing else [])
+    return simple_table("All rules", ("State", "Rule", "Group", "For", "Severity", "Health"), rows), joined(told)
 
 
 def verdict(found: Record, since: str) -> Node:
     """What the alerts process says of a rule file, and how often its rules would have fired."""
     word = tag("ok", "Valid") if found["valid"] else tag("breach", "Not valid")
-    parts: list[Node] = [html.P([word, f" {found['rules']} rules" if found["valid"] else ""], className="none")]
+    rules = counted(found["rules"], "1 rule", "{n} rules") if found["valid"] else ""
+    parts: list[Node] = [html.P([word, " ", rules], className="none")]
     parts += [html.P(f"{one['line']}:{one['column']}: {one['message']}", className="pr") for one in found["problems"]]
     parts += [html.P(one, className="wn") for one in found["warnings"]]
     parts += [_finding(one) for one in found["findings"]]
     if found["previewError"]:
-        parts.append(section.wrong(f"No preview: {found['previewError']}"))
+        parts.append(section.wrong(say("No preview: {why}", why=found["previewError"])))
     if found["preview"] is not None:
         parts.append(_preview(found["preview"], since))
     return html.Div(parts)
@@ -292,7 +303,7 @@ def _preview(found: Sequence[Record], since: str) -> Node:
     ]  # fmt: skip
     if not rows:
         return section.none("There is no alerting rule to play.")
-    headings = ("Rule", f"would have fired, last {since}", "pending only", "for", "")
+    headings = ("Rule", say("would have fired, last {span}", span=since), "pending only", "for", "")
     return simple_table("Preview", headings, rows, (1, 2, 3))
 
 

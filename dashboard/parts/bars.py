@@ -9,7 +9,7 @@ from dashboard import quantity
 from dashboard.judge import State
 from dashboard.parts.icon import Node, hyphened
 from dashboard.view import View
-from dashboard.words import joined, say
+from dashboard.words import joined, said_reason, say
 
 if TYPE_CHECKING:
     from planner.headroom import PoolHeadroom
@@ -53,8 +53,10 @@ def _row(pool: "PoolHeadroom", href: str) -> Node:
     name = html.Span(pool.pool, className="b-n", title=pool.pool)
     line = pool.load_line_req_per_s
     if line is None or pool.headroom_ratio is None:
-        why = html.Span(pool.reason or "no load line", className="b-x", title=pool.reason)
-        return html.A([name, why], href=href, className="b-r", **hyphened(data_nav="1"))
+        why = said_reason(pool.reason or "no load line")
+        return html.A(
+            [name, html.Span(why, className="b-x", title=why)], href=href, className="b-r", **hyphened(data_nav="1")
+        )
     n2 = pool.n2_line_req_per_s
     filled = html.Span(className="b-f", style={"width": f"{pool.load_req_per_s / line * 100 / ROOM:.1f}%"})
     marks = [html.Span(className="b-c", style={"left": f"{100 / ROOM:.1f}%"})]

@@ -11,6 +11,7 @@ from dashboard.jobs import Job
 from dashboard.parts.icon import Node, hyphened, icon
 from dashboard.parts.panel import loading
 from dashboard.prices import Prices
+from dashboard.words import said_reason, say
 
 
 def box(key: str, title: str, span: int = 12, *, body: Node = None) -> Node:
@@ -30,7 +31,12 @@ def plot(key: str, title: str, unit: str, span: int, height: int) -> Node:
     graph = dcc.Graph(
         id=f"{key}-graph", figure=curve.empty(height=height), config=chart.CONFIG, style={"height": height}
     )
-    drawn = html.Div(graph, className="p-g", role="img", **hyphened(aria_label=f"{title}; its values are in a table"))
+    drawn = html.Div(
+        graph,
+        className="p-g",
+        role="img",
+        **hyphened(aria_label=say("{title}; its values are in a table", title=title)),
+    )
     body = html.Div([drawn, html.Div(id=f"{key}-note", className="p-n")], className="p-b")
     return html.Section([head(key, name), body], className=f"panel c{span}", **hyphened(aria_label=title))
 
@@ -67,7 +73,7 @@ def button(text: str, symbol: str = "", *, kind: str = "btn", **attributes: str)
 def progress(job: Job, cancel: Node = None) -> Node:
     """A bar that fills, with what is done now."""
     share = job.done / job.total if job.total else 0.0
-    return bar(share, "waiting for its turn" if job.state == "waiting" else job.words, cancel)
+    return bar(share, "waiting for its turn" if job.state == "waiting" else said_reason(job.words), cancel)
 
 
 def bar(share: float, words: str, beside: Node = None) -> Node:

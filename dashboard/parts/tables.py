@@ -16,6 +16,7 @@ ICONS = {
     "deploy": "rocket", "scale": "stack-2", "target": "plug-connected-x", "restart": "refresh", "alert": "bell",
     "resolved": "circle-check", "back": "plug-connected",
 }  # fmt: skip
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 HEADINGS = ("State", "Rule", "Pool", "Value", "For", "Severity")
 
 
@@ -23,7 +24,9 @@ def clock_text(time_s: float, offset_s: int, now_s: float) -> str:
     """A moment on the viewer's clock: the time of day, with the date where it is not today's."""
     moment = datetime.fromtimestamp(time_s + offset_s, UTC)
     today = datetime.fromtimestamp(now_s + offset_s, UTC).date() == moment.date()
-    return f"{moment:%H:%M}" if today else f"{moment:%d %b %H:%M}"
+    if today:
+        return f"{moment:%H:%M}"
+    return say("{day} {month} {time}", day=f"{moment:%d}", month=MONTHS[moment.month - 1], time=f"{moment:%H:%M}")
 
 
 def alert_rows(alerts: Sequence[Mapping[str, Any]], now_s: float) -> Node:

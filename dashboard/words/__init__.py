@@ -1,8 +1,8 @@
 """The dashboard's texts in several languages: written in English where they belong, said in another at the rim."""
 
 from dashboard.words.catalogue import ENGLISH, LANGUAGES, Catalogue, catalogues, chosen, texts_of_scripts
-from dashboard.words.reasons import said_reason
-from dashboard.words.said import Said, joined, say
+from dashboard.words.reasons import said_error, said_reason
+from dashboard.words.said import Said, counted, joined, say
 
 __all__ = [
     "ENGLISH",
@@ -11,7 +11,9 @@ __all__ = [
     "Said",
     "catalogues",
     "chosen",
+    "counted",
     "joined",
+    "said_error",
     "said_reason",
     "say",
     "texts_of_scripts",

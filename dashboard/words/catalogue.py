@@ -6,6 +6,7 @@ English is what the code is written in; every other language is a file beside th
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -27,6 +28,8 @@ class Catalogue:
 
     def of(self, text: str) -> str:
         """``text`` in this language: a composed one by its sentence, any other by its whole."""
+        if not self.texts:
+            return str(text)
         if not isinstance(text, Said):
             return self.texts.get(text, text)
         parts = {name: self.of(part) if isinstance(part, str) else part for name, part in text.parts.items()}
@@ -40,6 +43,7 @@ class Catalogue:
 ENGLISH = Catalogue("en")
 
 
+@cache
 def catalogues() -> dict[str, Catalogue]:
     """Every language by its code."""
     folder = Path(__file__).parent

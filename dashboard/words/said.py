@@ -40,3 +40,8 @@ def say(template: str, **parts: object) -> Said:
     """``template`` is a whole sentence or label in English with ``{names}`` for its ``parts``, which are numbers as
     they are to be read, names, or texts made likewise."""
     return Said(template, parts)
+
+
+def counted(n: int, one: str, many: str, **parts: object) -> Said:
+    """``one`` or ``many``, as English counts; both may name ``n``."""
+    return Said(one if n == 1 else many, {"n": n, **parts})

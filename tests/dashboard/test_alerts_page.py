@@ -147,7 +147,7 @@ def test_what_is_active_stands_with_its_clock_summary_and_value(boxes_of, read, 
 def test_every_rule_stands_with_its_health(boxes_of, read):
     boxes = boxes_of()
     assert "Quiet Broken service at once – unknown function" in read(boxes["al-rules"]["children"])
-    assert read(boxes["al-rules-sub"]["children"]) == "5 rules, 1 fail"
+    assert read(boxes["al-rules-sub"]["children"]) == "5 rules, 1 failing"
 
 
 def test_an_alert_is_explained_with_its_first_query_and_its_runbook(boxes_of, read):
@@ -260,7 +260,7 @@ def test_operators_silence_and_viewers_do_not(source, alerting, alerts_process):
 def test_a_response_is_confirmed_once(source, alerting, alerts_process):
     wish = {"id": RESPONSE["id"], "wish": "confirm"}
     assert acting(source, alerting, Access("", "change"), OPERATOR, "respond", **wish).get_json() == {
-        "said": "tighten_limits: in force"
+        "said": "tighten_limits: In force"
     }
     assert alerts_process.response["by"] == "operator"
     again = acting(source, alerting, Access("", "change"), OPERATOR, "respond", **wish)
@@ -292,7 +292,7 @@ def test_an_alert_is_silenced_a_response_confirmed_and_a_rule_tried(page, troubl
     assert process.silences[0]["createdBy"] == "ada"
 
     page.locator("[data-post=respond]", has_text="Confirm").click()
-    expect(page.locator("#said")).to_have_text("tighten_limits: in force")
+    expect(page.locator("#said")).to_have_text("tighten_limits: In force")
 
     row.get_by_role("link", name="HighTTFT").click()
     expect(page.locator("#al-rule .rb h1")).to_have_text("HighTTFT")
