@@ -60,7 +60,7 @@ class Replica:
     counted in the log. ``noise`` are factors to multiply a step's time with, drawn from ``generator`` in stretches of
     ``noise_stretch`` that follow each other; empty for none. ``prompt_noise`` are those of steps with prompts.
     ``settled`` is the tick from which gaps between tokens are logged. Times are ticks (``planner.sim.pace``).
-    ``watch``, where it is set, is told each run's first step as it begins.
+    ``watch``, where it is set, is told each run's first step as it begins. ``counted``: no two requests share content.
     """
 
     def __init__(
@@ -76,8 +76,9 @@ class Replica:
         skip: bool = True,
         settled: int = 0,
         token_times: bool = False,
+        counted: bool = False,
     ) -> None:
-        self.scheduler = Scheduler(config, counted=not config.prefix_cache)
+        self.scheduler = Scheduler(config, counted=counted)
         self.log = StepLog()
         self.output: SchedulerOutput | None = None
         self.load = 0

@@ -191,8 +191,7 @@ class Stage:
         self._settled = to_ticks(float(self.due_s[int(rows * warm_up_ratio)])) if rows and warm_up_ratio else 0
         self._made = 0
         self._done = 0
-        cache = twin.scheduler.prefix_cache and trace.column("prefix_hashes") is not None
-        self._config = replace(twin.scheduler, prefix_cache=cache)  # where nothing is known to be shared, none is kept
+        self._own = 0
         self._prefix = trace.column("prefix_hashes")
         self._block_tokens = trace.column("block_tokens")
         tenants = trace.column("tenant")
@@ -205,7 +204,7 @@ class Stage:
         self._made += 1
         twin = self._twin
         return Replica(
-            self._config,
+            twin.scheduler,
             twin.model,
             noise=twin.noise,
             noise_stretch=twin.noise_stretch,
@@ -215,6 +214,7 @@ class Stage:
             skip=self._skip,
             settled=self._settled,
             token_times=self._times is not None,
+            counted=not (isinstance(self._prefix, Ragged) and twin.scheduler.prefix_cache),
         )
 
     def arrivals(self) -> Iterator[Arrival]:
@@ -284,12 +284,7 @@ class Stage:
         )
 
     def _request(self, row: int, tick: int) -> Request:
-        prompt = int(self._trace.input_tokens[row])
-        hashes: list[int] = []
-        sizes = self._block_tokens
-        if isinstance(self._prefix, Ragged) and sizes is not None and not isinstance(sizes, Ragged):
-            blocks = self._prefix.row(row).tolist()
-            hashes = split_blocks(blocks, int(sizes[row]), self._twin.scheduler.block_size, prompt)
+        prompt, output = int(self._trace.input_tokens[row]), int(self._trace.output_tokens[row])
         arrival_s = to_s(tick)
         patience_s = self._twin.deadline_s
         deadline_s = None if patience_s is None else arrival_s + patience_s
@@ -297,15 +292,31 @@ class Stage:
         request = Request(
             str(row),
             prompt,
-            int(self._trace.output_tokens[row]),
+            output,
             arrival_s,
-            hashes,
+            self._hashes(row, prompt, output),
             tenant=tenant,
             deadline_s=deadline_s,
         )
         if self._times is not None:
             request.timeline.token_times = self._times[row]
         return request
+
+    def _hashes(self, row: int, prompt: int, output: int) -> list[int]:
+        """Content of every full block that a request will have: what the trace tells, then what only it has.
+
+        None where the trace tells nothing of what is shared.
+        """
+        sizes, size = self._block_tokens, self._twin.scheduler.block_size
+        hashes: list[int] = []
+        if not isinstance(self._prefix, Ragged):
+            return hashes
+        if sizes is not None and not isinstance(sizes, Ragged):
+            hashes = split_blocks(self._prefix.row(row).tolist(), int(sizes[row]), size, prompt)
+        before = self._own  # ids below 0: no trace has any
+        self._own -= max((prompt + output) // size - len(hashes), 0)
+        hashes += range(before - 1, self._own - 1, -1)
+        return hashes
 
     def _tick(self) -> None:
         self._done += 1

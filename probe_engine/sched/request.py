@@ -44,7 +44,7 @@ class Request:
 
     prompt_tokens, max_tokens: counts. arrival_s: on the driver's clock.
     block_hashes: chained hashes of the full blocks of the prompt; the engine appends those of blocks that generated
-    tokens fill, the twin leaves them out.
+    tokens fill, the twin gives them all at once, since it knows how long the output will be.
     priority: class, a lower number is more urgent. tenant: who it is for; None is a tenant too.
     deadline_s: when its first token must be there, on the driver's clock; if it still waits to be admitted for the
     first time then, it is dropped.
@@ -103,6 +103,12 @@ class Request:
             timeline.first_token_s = now
         timeline.last_token_s = now
         timeline.tokens = self._output
+
+    def cut(self, output_tokens: int) -> None:
+        """After its end, for a driver that schedules ahead: only so many of its tokens count."""
+        self._output = self.timeline.tokens = output_tokens
+        if not output_tokens:
+            self.timeline.first_token_s = self.timeline.last_token_s = None
 
     def begin_decode(self, clock: DecodeClock) -> None:
         """Scheduler only: from now on one token comes with each step of ``clock``."""

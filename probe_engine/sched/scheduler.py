@@ -34,21 +34,17 @@ class Scheduler:
     """One replica's queue, running set and KV blocks. Deterministic; not thread-safe.
 
     Counters (all cumulative): ``steps``, ``preemptions``, ``prefix_queries_tokens`` and ``prefix_hits_tokens`` (first
-    admissions only). With ``counted`` blocks are numbers without ids, for drivers that keep no keys; every decision is
-    the same. Raises ``ConfigError`` where they would have to be shared.
+    admissions only). With ``counted`` blocks are numbers without ids, for drivers that keep no keys and whose requests
+    share none; every decision is the same.
     """
 
     def __init__(self, config: SchedulerConfig, *, counted: bool = False) -> None:
-        if counted and config.prefix_cache:
-            raise ConfigError("blocks that are only counted cannot be shared: set prefix_cache to false")
         self.config = config
         self.steps = 0
         self.preemptions = 0
         self.prefix_queries_tokens = 0
         self.prefix_hits_tokens = 0
-        self.pool: Blocks = (
-            CountedBlocks(config.num_blocks) if counted else BlockPool(config.num_blocks, config.prefix_cache)
-        )
+        self.pool: Blocks = (CountedBlocks if counted else BlockPool)(config.num_blocks, config.prefix_cache)
         self._requests: dict[str, Request] = {}
         self._running: dict[Request, None] = {}  # in order of admission: the last is the latest
         self._prefilling: dict[Request, None] = {}
@@ -247,14 +243,18 @@ class Scheduler:
         """
         self.steps += steps
         for request, blocks in self._decoding.pass_over(steps, times_s):
-            request.block_table += self.pool.acquire((), blocks) or ()
+            table, last = request.block_table, len(request.block_table) - 1
+            table += self.pool.acquire(blocks) or ()
+            if last < len(request.block_hashes):
+                contents = request.block_hashes[last : last + blocks]
+                self.pool.publish(contents, table[last : last + len(contents)])
 
     def _grow_decodes(self) -> list[Request]:
         """Give a block to each decode that starts one; returns those preempted for want of blocks."""
         preempted: list[Request] = []
         pool, growing = self.pool, self._decoding.growing()
         if len(growing) <= pool.free:
-            for request, free in zip(growing, pool.acquire((), len(growing)) or (), strict=True):
+            for request, free in zip(growing, pool.acquire(len(growing)) or (), strict=True):
                 table = request.block_table
                 if len(table) <= len(request.block_hashes):
                     self._publish_filled(request)
@@ -294,13 +294,13 @@ class Scheduler:
                 return
             total = request.total_tokens
             # the last token is always computed: its logits are what the first sample needs
-            shared = pool.match(request.block_hashes, (total - 1) // config.block_size)
-            table = pool.acquire(shared, config.blocks_for(total) - len(shared))
-            if table is None:
+            admitted = pool.admit(request, config.blocks_for(total), (total - 1) // config.block_size)
+            if admitted is None:
                 self._blocked = (request, pool.version)
                 queue.blocked(request)
                 return
-            cached = len(shared) * config.block_size
+            table, shared = admitted
+            cached = shared * config.block_size
             if request.timeline.scheduled_s is None:
                 request.timeline.scheduled_s = now
                 request.cached_tokens = cached
@@ -318,7 +318,7 @@ class Scheduler:
 
     def _preempt(self) -> Request:
         victim = self._queue.victim(self._running)
-        self._withdraw(victim)
+        self._withdraw(victim, ended=False)
         victim.set_computed(0)
         victim.status = RequestStatus.WAITING
         victim.preemptions += 1
@@ -395,14 +395,14 @@ class Scheduler:
 
     def _finish(self, request: Request, reason: FinishReason, now: float) -> Request:
         if request.status is not RequestStatus.WAITING:
-            self._withdraw(request)
+            self._withdraw(request, ended=True)
         request.status = RequestStatus.FINISHED
         request.finish_reason = reason
         request.timeline.finished_s = now
         del self._requests[request.request_id]
         return request
 
-    def _withdraw(self, request: Request) -> None:
+    def _withdraw(self, request: Request, *, ended: bool) -> None:
         """Take a running request out of every structure and free its blocks."""
         del self._running[request]
         if request.status is RequestStatus.DECODE:
@@ -411,7 +411,7 @@ class Scheduler:
             self._decoding.leave(request)
         else:
             del self._prefilling[request]
-        self.pool.release(request.block_table, len(request.block_hashes))
+        self.pool.release(request, request.computed_tokens // self.config.block_size, ended=ended)
         request.block_table = []
 
     def _publish_last(self, request: Request) -> None:

@@ -107,16 +107,26 @@ def test_pooled_gaps_are_those_of_the_single_tokens() -> None:
     kv_s=st.sampled_from([0.0, 1e-7, 3e-6]),
     noise=st.sampled_from([(), (0.5, 1.0, 1.5)]),
     grid_s=st.sampled_from([0.0, 1e-3]),
+    told=st.booleans(),
 )
 def test_passing_over_uniform_steps_changes_nothing(
-    seed: int, rate: float, blocks: int, seats: int, replicas: int, kv_s: float, noise: tuple[float, ...], grid_s: float
+    seed: int,
+    rate: float,
+    blocks: int,
+    seats: int,
+    replicas: int,
+    kv_s: float,
+    noise: tuple[float, ...],
+    grid_s: float,
+    told: bool,
 ) -> None:
     draw = np.random.default_rng(seed)
     at = np.cumsum(draw.exponential(1 / rate, 24))
     arrivals = np.round(at / grid_s) * grid_s if grid_s else at
     trace = from_lengths(arrivals, draw.integers(1, 250, 24), draw.geometric(1 / 40, 24).clip(max=300))
     shared = Ragged(np.tile(np.arange(3, dtype=np.uint64), 24), np.arange(25) * 3)
-    trace = replace(trace, columns={"prefix_hashes": shared, "block_tokens": np.full(24, 32)})
+    if told:
+        trace = replace(trace, columns={"prefix_hashes": shared, "block_tokens": np.full(24, 32)})
     config = SchedulerConfig(num_blocks=blocks, max_num_batched_tokens=128, max_num_seqs=seats)
     hull = MappingProxyType({"decode_kv_tokens": 900.0})
     twin = Twin(config, LinearModel(1e-3, 1e-5, 1e-9, 1e-4, kv_s), replicas=replicas, noise=noise, hull=hull)

@@ -1,16 +1,15 @@
 """Blocks that are only counted: the same decisions as blocks with ids, whatever comes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probe_engine.sched import ConfigError, Request, Scheduler, SchedulerConfig
+from probe_engine.sched import Policy, Request, Scheduler, SchedulerConfig
+from probe_engine.sched.block_pool import CountedBlocks
 
-CONFIG = SchedulerConfig(
-    num_blocks=24, block_size=4, max_num_batched_tokens=24, max_num_seqs=6, max_model_len=80, prefix_cache=False
-)
+CONFIG = SchedulerConfig(num_blocks=24, block_size=4, max_num_batched_tokens=24, max_num_seqs=6, max_model_len=80)
+POLICIES = ("fcfs", "priority", "fair", "slo", "static", "dynamic")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,8 @@ def decisions(scheduler: Scheduler, coming: list[Coming], passing: bool) -> list
     for step in range(4000):
         while waiting and waiting[0][1].step <= step:
             number, one = waiting.pop(0)
-            scheduler.add(Request(str(number), one.prompt_tokens, one.max_tokens, float(step)))
+            hashes = [-100 * number - block for block in range((one.prompt_tokens + one.max_tokens) // 4)]
+            scheduler.add(Request(str(number), one.prompt_tokens, one.max_tokens, float(step), hashes))
         output = scheduler.schedule(float(step))
         if output is None:
             if not waiting:
@@ -52,15 +52,43 @@ def decisions(scheduler: Scheduler, coming: list[Coming], passing: bool) -> list
     raise AssertionError("never idle")
 
 
-@given(st.lists(COMING, max_size=20), st.booleans())
-@settings(max_examples=100, deadline=None)
-def test_counted_blocks_lead_to_the_same_decisions_as_blocks_with_ids(coming: list[Coming], passing: bool) -> None:
-    counted, held = Scheduler(CONFIG, counted=True), Scheduler(CONFIG)
+@given(st.lists(COMING, max_size=20), st.booleans(), st.booleans(), st.sampled_from(POLICIES))
+@settings(max_examples=200, deadline=None)
+def test_counted_blocks_lead_to_the_same_decisions_as_blocks_with_ids(
+    coming: list[Coming], passing: bool, prefix_cache: bool, policy: Policy
+) -> None:
+    config = replace(CONFIG, prefix_cache=prefix_cache, policy=policy)
+    counted, held = Scheduler(config, counted=True), Scheduler(config)
     assert decisions(counted, coming, passing) == decisions(held, coming, passing)
     assert counted.free_blocks == held.free_blocks == CONFIG.num_blocks
+    assert counted.pool.cached == held.pool.cached
     assert counted.preemptions == held.preemptions
 
 
-def test_blocks_that_are_only_counted_cannot_be_shared() -> None:
-    with pytest.raises(ConfigError, match="cannot be shared"):
-        Scheduler(SchedulerConfig(num_blocks=8), counted=True)
+@given(st.lists(COMING, max_size=20), st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_steps_that_are_passed_over_publish_what_single_steps_publish(coming: list[Coming], counted: bool) -> None:
+    at_once = [replace(one, step=0) for one in coming]
+    passing, stepping = (Scheduler(CONFIG, counted=counted) for _ in range(2))
+    assert ended(decisions(passing, at_once, True)) == ended(decisions(stepping, at_once, False))
+    assert passing.pool.cached == stepping.pool.cached
+    assert (passing.steps, passing.preemptions) == (stepping.steps, stepping.preemptions)
+
+
+def ended(told: list[object]) -> list[object]:
+    """The requests that ended together, in their order."""
+    return [one for one in told if isinstance(one, list) and one]
+
+
+def test_a_request_that_lost_its_blocks_finds_those_that_nobody_took_since() -> None:
+    pool = CountedBlocks(10, prefix_cache=True)
+    first, second, third = (Request(name, 4, 4, 0.0) for name in "abc")
+    for request, blocks in ((first, 4), (second, 3)):
+        request.block_table = pool.acquire(blocks) or []
+    pool.release(first, 3, ended=False)
+    pool.release(second, 3, ended=False)
+    assert pool.acquire(5)  # four that hold nothing, and the last of the first that let go
+    assert pool.admit(first, 3, 9) == ([0] * 3, 2)
+    assert pool.admit(second, 3, 9) is None
+    assert pool.admit(second, 2, 9) == ([0] * 2, 2)
+    assert pool.admit(third, 1, 9) is None
