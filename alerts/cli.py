@@ -48,7 +48,7 @@ def serve(
         typer.Option(help="File with the bearer token of the source.", envvar="LOADLINE_ALERTS_SOURCE_TOKEN_FILE"),
     ] = None,
     rules: Annotated[
-        list[str] | None,
+        list[Path] | None,
         typer.Option(help="Rule file; may be repeated (default: the packs).", envvar="LOADLINE_ALERTS_RULES"),
     ] = None,
     webhook: Annotated[

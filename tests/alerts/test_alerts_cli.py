@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import signal
 import subprocess
@@ -78,6 +79,13 @@ def test_serve_refuses_what_it_cannot_use_in_one_line(arguments: list[str], reas
     assert done.exit_code == 2
     assert reason in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_several_rule_files_may_come_from_the_environment(files: dict[str, Path], tmp_path: Path):
+    (tmp_path / "a b.yml").write_text(GOOD)
+    paths = os.pathsep.join(map(str, (tmp_path / "a b.yml", files["good"], files["absent"])))
+    done = CliRunner(env={"LOADLINE_ALERTS_RULES": paths}).invoke(app, ["serve", "--port", "0"])
+    assert (done.exit_code, done.stderr.splitlines()[-1][: len(str(files["absent"]))]) == (2, str(files["absent"]))
 
 
 class Server:
