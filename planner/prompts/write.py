@@ -30,3 +30,9 @@ def text_prompts(
     for one in pieces(trace, seed, spare, only):
         opener = int(draw(keys(openers, one.streams[:1]), np.ones(1, dtype=np.int64), len(pool.first))[0])
         yield pool.text(opener, draw(one.streams, one.counts, len(pool.words))[1:], table)
+
+
+def own_words(trace: Trace, pool: WordPool, seed: int, row: int, count: int) -> str:
+    """``count`` words of the request at ``row`` that no other has, one token each after other words."""
+    stream = keys(base_key(seed, "row"), trace.row_id[row : row + 1].astype(np.uint64))
+    return pool.joiner.join(pool.words[i] for i in draw(stream, np.array([count]), len(pool.words)).tolist())

@@ -57,6 +57,8 @@ class EventReader:
             going = choice.get("finish_reason") is None
             if _is_token(choice, going=going):
                 exchange.token_times_s.append(now)
+            if exchange.answer is not None:
+                exchange.answer.append(choice.get("text") or (choice.get("delta") or {}).get("content") or "")
             if not going:
                 self._finished = True
         if usage := event.get("usage"):

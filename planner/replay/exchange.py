@@ -4,7 +4,7 @@ Speaks OpenAI's ``/v1/completions`` (a prompt of token ids, as vLLM, SGLang and 
 and ``/v1/chat/completions``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,6 +14,8 @@ from planner.trace import IntArray
 
 Clock = Callable[[], float]
 Endpoint = Literal["completions", "chat"]
+Message = Mapping[str, str]
+"""A chat's message: role and content."""
 PATHS: Mapping[str, str] = {"completions": "/v1/completions", "chat": "/v1/chat/completions"}
 
 
@@ -23,8 +25,6 @@ class Planned:
 
     row_id: int
     due_s: float
-    input_tokens: int
-    output_tokens: int
     request_id: str
     body: bytes
 
@@ -34,7 +34,8 @@ class Exchange:
     """What became of one request; times on the run's clock, None where the event never came.
 
     ``sent_s`` is when the last byte of the request was handed to the socket. ``status`` is one of
-    ``planner.result.STATUSES``. Token counts are the server's own, None where it did not say.
+    ``planner.result.STATUSES``. Token counts are the server's own, None where it did not say. ``answer``
+    gathers the text that came, where it is a list.
     """
 
     row_id: int
@@ -47,12 +48,21 @@ class Exchange:
     cached_tokens: int | None = None
     status: str = "unfinished"
     error: str | None = None
+    answer: list[str] | None = None
 
 
 def body_of(
-    endpoint: Endpoint, model: str, prompt: IntArray | str, output_tokens: int, *, ignore_eos: bool = True
+    endpoint: Endpoint,
+    model: str,
+    prompt: IntArray | str | Sequence[Message],
+    output_tokens: int,
+    *,
+    ignore_eos: bool = True,
 ) -> bytes:
-    """JSON body of a streamed greedy completion of ``output_tokens`` tokens; exactly so many under ``ignore_eos``."""
+    """JSON body of a streamed greedy completion of ``output_tokens`` tokens; exactly so many under ``ignore_eos``.
+
+    A chat's prompt is its one message, or all of them.
+    """
     asked: dict[str, Any] = {
         "model": model,
         "temperature": 0.0,
@@ -62,7 +72,8 @@ def body_of(
     if ignore_eos:
         asked["ignore_eos"] = True
     if endpoint == "chat":
-        asked |= {"messages": [{"role": "user", "content": prompt}], "max_completion_tokens": output_tokens}
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        asked |= {"messages": messages, "max_completion_tokens": output_tokens}
     else:
         asked |= {"prompt": prompt, "max_tokens": output_tokens}
     return orjson.dumps(asked, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -1,12 +1,12 @@
-"""Every request with its body, encoded before the clock starts."""
+"""Requests of a trace with their bodies, written one by one as they are asked for."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from planner.prompts import WordPool, prompt_lengths, text_prompts, token_prompts
-from planner.replay.exchange import Endpoint, Planned, body_of
+from planner.prompts import WordPool, text_prompts, token_prompts
+from planner.replay.exchange import Endpoint, Message, Planned, body_of
 from planner.replay.target import Target
 from planner.trace import IntArray, Trace
 
@@ -21,34 +21,31 @@ class Wording:
     ignore_eos: bool = True
 
 
-def lay_out(
-    trace: Trace, target: Target, seed: int, run_id: str, wording: Wording | None = None, only: IntArray | None = None
-) -> list[Planned]:
-    """The requests at the places ``only`` of the trace (all by default); at least one token is asked for."""
-    wording = wording or Wording()
-    rows = np.arange(len(trace)) if only is None else only
-    lengths = prompt_lengths(trace)
-    prompts: Iterator[IntArray | str] = _prompts(trace, target, seed, wording, rows)
-    return [
-        Planned(
-            row_id=int(trace.row_id[row]),
-            due_s=float(trace.arrival_ns[row]) / 1e9,
-            input_tokens=int(lengths[row]),
-            output_tokens=int(trace.output_tokens[row]),
-            request_id=f"{run_id}-{int(trace.row_id[row])}",
-            body=body_of(
-                wording.endpoint,
-                target.model,
-                prompt,
-                max(int(trace.output_tokens[row]), 1),
-                ignore_eos=wording.ignore_eos,
-            ),
-        )
-        for row, prompt in zip(rows.tolist(), prompts, strict=True)
-    ]
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What turns rows of a trace into requests. Ids of requests begin with ``run_id``."""
 
+    trace: Trace
+    target: Target
+    seed: int
+    run_id: str
+    wording: Wording = Wording()
 
-def _prompts(trace: Trace, target: Target, seed: int, wording: Wording, rows: IntArray) -> Iterator[IntArray | str]:
-    if wording.pool is None:
-        return token_prompts(trace, *target.token_ids, seed=seed, only=rows)
-    return text_prompts(trace, wording.pool, seed, wording.spare, rows)
+    def requests(self, rows: IntArray | None = None) -> Iterator[Planned]:
+        """The requests at the places ``rows`` of the trace (all by default), each when it is due by the trace."""
+        rows = np.arange(len(self.trace)) if rows is None else rows
+        for row, prompt in zip(rows.tolist(), self.prompts(rows), strict=True):
+            yield self.request(row, float(self.trace.arrival_ns[row]) / 1e9, prompt)
+
+    def prompts(self, rows: IntArray) -> Iterator[IntArray | str]:
+        """The prompts at the places ``rows``."""
+        if self.wording.pool is None:
+            return token_prompts(self.trace, *self.target.token_ids, seed=self.seed, only=rows)
+        return text_prompts(self.trace, self.wording.pool, self.seed, self.wording.spare, rows)
+
+    def request(self, row: int, due_s: float, prompt: IntArray | str | list[Message]) -> Planned:
+        """One request; at least one token is asked for."""
+        asked, row_id = int(self.trace.output_tokens[row]), int(self.trace.row_id[row])
+        wording = self.wording
+        body = body_of(wording.endpoint, self.target.model, prompt, max(asked, 1), ignore_eos=wording.ignore_eos)
+        return Planned(row_id, due_s, f"{self.run_id}-{row_id}", body)

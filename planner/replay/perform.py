@@ -34,7 +34,7 @@ class Keeping:
     resume: str | None = None
     keep: bool = True
 
-    def recorder(self, trace: Path, playing: Playing) -> "AbstractContextManager[Recorder | None]":
+    def recorder(self, trace: str, playing: Playing) -> "AbstractContextManager[Recorder | None]":
         """What writes the run's folder. Raises RunError when the name is taken or there is nothing to resume."""
         if not self.keep:
             return nullcontext()
@@ -51,7 +51,7 @@ class Keeping:
                 raise RunError(f"{store.folder(self.run_id)}: there is a run of this name")
             meta = meta.model_copy(update={"options": playing.told()})
         else:
-            meta = store.create(str(trace), playing.url, playing.told(), self.run_id)
+            meta = store.create(trace, playing.url, playing.told(), self.run_id)
         return Recorder(store, meta)
 
 
@@ -87,6 +87,8 @@ def _simulate(trace: Trace, playing: Playing, recorder: Recorder | None) -> Run:
     from planner.latency import read_model
     from planner.sim import Twin, simulate
 
+    if playing.sessions == "closed":
+        raise ReplayError("the twin answers without text: it plays sessions open only")
     fitted = read_model(Path(playing.url[len(TWIN) :]))
     if recorder is not None:
         recorder.started(len(trace), trace.duration_s, str(fitted.engine.get("model", "")))

@@ -9,15 +9,17 @@ from planner.slo import Slo
 from planner.workload import Shaping
 
 PromptMode = Literal["ids", "text"]
+SessionMode = Literal["open", "closed"]
 
 
 @dataclass(frozen=True, slots=True)
 class Playing:
     """The server, the shaping, and what to do beside.
 
-    ``prompts`` of None are token ids for completions and text for chats. ``warm_up_s``: what is due before is played
-    and left out of the figures. ``max_errors``: so many requests that failed end the run. ``name`` begins
-    the ids of the requests, one made up by default.
+    ``prompts`` of None are token ids for completions, text for chats and closed sessions. ``sessions``: turns go out by
+    the trace's clock (open), or each after the answer before, which it holds (closed). ``warm_up_s``: what is due
+    before is played and left out of the figures. ``max_errors``: so many requests that failed end the run. ``name``
+    begins the ids of the requests, one made up by default.
     """
 
     url: str
@@ -30,6 +32,7 @@ class Playing:
     watch_server: bool = True
     endpoint: Endpoint = "completions"
     prompts: PromptMode | None = None
+    sessions: SessionMode = "open"
     tokenizer: Path | None = None
     ignore_eos: bool = True
     processes: int = 1
@@ -41,18 +44,20 @@ class Playing:
     @property
     def as_text(self) -> bool:
         """Whether prompts are texts."""
-        return (self.prompts or ("text" if self.endpoint == "chat" else "ids")) == "text"
+        text = self.endpoint == "chat" or self.sessions == "closed"
+        return (self.prompts or ("text" if text else "ids")) == "text"
 
     def told(self) -> dict[str, Any]:
         """The options that make a run what it is, as a list of runs shows them."""
         beside = {
             "endpoint": self.endpoint,
             "prompts": "text" if self.as_text else "ids",
+            "sessions": self.sessions,
             "processes": self.processes,
             "warm_up_s": self.warm_up_s,
             "max_duration_s": self.max_duration_s,
             "max_errors": self.max_errors,
         }
-        usual = {"endpoint": "completions", "prompts": "ids", "processes": 1, "warm_up_s": 0.0}
+        usual = {"endpoint": "completions", "prompts": "ids", "sessions": "open", "processes": 1, "warm_up_s": 0.0}
         changed = {name: value for name, value in beside.items() if value is not None and value != usual.get(name)}
         return {**self.shaping.model_dump(exclude_defaults=True, mode="json"), "seed": self.seed, **changed}

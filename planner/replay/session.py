@@ -12,6 +12,7 @@ import aiohttp
 import numpy as np
 
 from collector.signals import load_dialects
+from planner.errors import ReplayError
 from planner.prompts import prompt_lengths
 from planner.replay.crew import play_shares
 from planner.replay.exchange import Exchange
@@ -20,6 +21,7 @@ from planner.replay.layout import Wording
 from planner.replay.playing import Playing
 from planner.replay.share import Share, Told
 from planner.replay.target import Target, discover, tokens_around, word_pool
+from planner.replay.turns import successors, values_of
 from planner.replay.watch import Watch
 from planner.result import Observation, Requests, Run, RunHeader
 from planner.trace import IntArray, Trace
@@ -67,7 +69,9 @@ async def replay(
     what ended is kept, the rest is played, from where it broke off on. Raises ReplayError when the server cannot be
     played against at all.
     """
-    kept = [exchange for exchange in before if exchange.status not in UNDONE]
+    if playing.sessions == "closed" and not playing.as_text:
+        raise ReplayError("closed sessions hold the server's answers, which come as text: they need --prompts text")
+    kept = _kept(trace, playing, before)
     wanted, rows = _rows(trace, playing, kept)
     lengths = prompt_lengths(trace)
     headers = {"Authorization": f"Bearer {playing.token}"} if playing.token else {}
@@ -113,10 +117,11 @@ async def replay(
         **verdict(run.measured().requests, len(wanted) - len(requests), [*faults, *errors.reasons]),
         "planned": len(wanted),
         "overlong": outline.overlong,
-        "prompt_token_error": _length_error(requests, trace, lengths),
+        "prompt_token_error": _length_error(requests, _exact(trace, playing, lengths)),
         "asked_input_tokens": int(asked.sum()),
         "scheduler": target.scheduler,
         "processes": playing.processes,
+        "sessions": playing.sessions,
         "request_ids": share.run_id,
         **({"resumed_after": len(kept)} if kept else {}),
     }
@@ -173,6 +178,16 @@ class _Errors:
             self._stop.set()
 
 
+def _kept(trace: Trace, playing: Playing, before: Sequence[Exchange]) -> list[Exchange]:
+    """What need not be played again: what ended, and of closed sessions those that ended whole."""
+    ended = [one for one in {one.row_id: one for one in before}.values() if one.status not in UNDONE]
+    if playing.sessions == "open":
+        return ended
+    session = dict(zip(trace.row_id.tolist(), values_of(trace, "session_id"), strict=True))
+    broken = {session[row] for row in session.keys() - {one.row_id for one in ended}} - {None}
+    return [one for one in ended if session[one.row_id] not in broken]
+
+
 def _rows(trace: Trace, playing: Playing, kept: Sequence[Exchange]) -> tuple[IntArray, IntArray]:
     """Places in the trace of what the run is to hold, and of those that are still to be played."""
     wanted = np.arange(len(trace))
@@ -197,11 +212,20 @@ def _outline(trace: Trace, lengths: IntArray, wanted: IntArray, target: Target, 
     return Outline(len(wanted), planned_s, overlong, done)
 
 
-def _length_error(requests: Requests, trace: Trace, lengths: IntArray) -> int:
+def _exact(trace: Trace, playing: Playing, lengths: IntArray) -> dict[int, int]:
+    """By row id, the lengths of the prompts that hold no answer of the server."""
+    asked = dict(enumerate(lengths.tolist()))
+    if playing.sessions == "closed":
+        for turns in successors(trace, np.arange(len(trace))).values():
+            for turn in turns:
+                del asked[turn]
+    return {int(trace.row_id[row]): length for row, length in asked.items()}
+
+
+def _length_error(requests: Requests, asked: dict[int, int]) -> int:
     """Summed difference between the prompt tokens that the server counted and those asked for, over what ended well."""
-    asked = dict(zip(trace.row_id.tolist(), lengths.tolist(), strict=True))
-    planned = np.array([asked[row] for row in requests.row_id.tolist()], dtype=np.int64)
-    return int(np.abs(requests.input_tokens - planned)[requests.status == "ok"].sum())
+    counted = zip(requests.row_id.tolist(), requests.input_tokens.tolist(), requests.status.tolist(), strict=True)
+    return sum(abs(tokens - asked[row]) for row, tokens, status in counted if status == "ok" and row in asked)
 
 
 class _Watching:

@@ -1,4 +1,4 @@
-"""The part of a replay that one process plays: its requests laid out, its connections opened, then played."""
+"""The part of a replay that one process plays: its requests written out, its connections opened, then played."""
 
 import asyncio
 import resource
@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from planner.replay.exchange import Exchange
-from planner.replay.layout import Wording, lay_out
+from planner.replay.layout import Layout, Wording
 from planner.replay.player import Player
 from planner.replay.playing import Playing
+from planner.replay.script import Script
 from planner.replay.target import Target
+from planner.replay.turns import Turns, values_of
 from planner.replay.wire import Wire
 from planner.trace import IntArray, Trace
 
@@ -39,8 +41,23 @@ class Share:
     rows: IntArray
 
     def split(self, count: int) -> "list[Share]":
-        """``count`` shares of every ``count``-th request each."""
-        return [replace(self, rows=self.rows[first::count]) for first in range(count)]
+        """``count`` shares of every ``count``-th request each, or of every ``count``-th closed session."""
+        places = np.arange(len(self.rows))
+        if self.playing.sessions == "closed":
+            sessions = values_of(self.trace, "session_id")
+            begun: dict[object, int] = {}
+            names = (sessions[row] if sessions[row] is not None else (row,) for row in self.rows.tolist())
+            places = np.array([begun.setdefault(name, len(begun)) for name in names], dtype=np.int64)
+        return [replace(self, rows=self.rows[places % count == first]) for first in range(count)]
+
+    def script(self) -> Script:
+        """What is sent when."""
+        playing, wording = self.playing, self.wording
+        layout = Layout(self.trace, self.target, playing.seed, self.run_id, wording)
+        if playing.sessions == "open" or wording.pool is None:
+            return Script(layout.requests(self.rows))
+        turns = Turns(layout, wording.pool, self.rows, playing.shaping.speed)
+        return Script(turns.openings(), turns.follow)
 
 
 class Stage:
@@ -48,8 +65,16 @@ class Stage:
 
     def __init__(self, share: Share) -> None:
         playing = share.playing
-        self._wire = Wire(playing.url, playing.endpoint, token=playing.token, timeout_s=playing.timeout_s)
-        self._plan = lay_out(share.trace, share.target, share.playing.seed, share.run_id, share.wording, share.rows)
+        self._wire = Wire(
+            playing.url,
+            playing.endpoint,
+            token=playing.token,
+            timeout_s=playing.timeout_s,
+            answers=playing.sessions == "closed",
+        )
+        self._script = share.script()
+        while self._script.write_on():
+            pass
         self._busiest = _busiest_second(share.trace.arrival_ns[share.rows])
 
     async def open(self) -> None:
@@ -60,7 +85,7 @@ class Stage:
     async def play(self, zero_s: float, told: Told, stop: asyncio.Event) -> list[Exchange]:
         """Play the share on the clock that starts at the monotonic time ``zero_s``."""
         self._wire.zero_s = zero_s
-        player = Player(self._plan, self._wire.start, self._wire.cancel, zero_s, lambda: told.sent(1), told.ended)
+        player = Player(self._script, self._wire.start, self._wire.cancel, zero_s, lambda: told.sent(1), told.ended)
         try:
             return await player.play(stop)
         finally:

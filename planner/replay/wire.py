@@ -21,9 +21,20 @@ REJECTIONS = (429, 503)
 
 
 class Wire:
-    """Connections to one server. ``zero_s`` is the monotonic time that the exchanges' times count from."""
+    """Connections to one server. ``zero_s`` is the monotonic time that the exchanges' times count from.
 
-    def __init__(self, url: str, endpoint: Endpoint = "completions", *, token: str | None, timeout_s: float) -> None:
+    Texts of answers are kept if ``answers``.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        endpoint: Endpoint = "completions",
+        *,
+        token: str | None,
+        timeout_s: float,
+        answers: bool = False,
+    ) -> None:
         split = urlsplit(url)
         if split.scheme not in ("http", "https") or not split.hostname:
             raise ReplayError(f"{url!r}: is no address of a server, such as http://127.0.0.1:8000")
@@ -31,6 +42,7 @@ class Wire:
             raise ReplayError("the token holds characters that no header may hold")
         self.zero_s = 0.0
         self.timeout_s = timeout_s
+        self._answers = answers
         self.host = split.hostname
         self.port = split.port or (443 if split.scheme == "https" else 80)
         self._ssl = ssl.create_default_context() if split.scheme == "https" else None
@@ -49,7 +61,7 @@ class Wire:
 
     def start(self, planned: Planned, on_end: OnEnd) -> Exchange:
         """Send a request now. Every failure ends in the exchange's status and error; ``on_end`` is called once."""
-        exchange = Exchange(planned.row_id, planned.due_s)
+        exchange = Exchange(planned.row_id, planned.due_s, answer=[] if self._answers else None)
         head = self._head + f"{planned.request_id}\r\nContent-Length: {len(planned.body)}\r\n\r\n".encode()
         message = head + planned.body
         if self._idle:

@@ -14,6 +14,7 @@ from planner.errors import ReplayError
 from planner.replay.exchange import Exchange, Planned, body_of
 from planner.replay.lag import verdict
 from planner.replay.player import Player
+from planner.replay.script import Script
 from planner.replay.session import Playing, replay, tabulate
 from planner.replay.wire import Wire
 from planner.trace import from_lengths
@@ -61,7 +62,7 @@ async def serving(handler: Handler):
 
 def planned(row: int, due_s: float, output_tokens: int = 3) -> Planned:
     body = body_of("completions", "tiny", np.arange(5), output_tokens)
-    return Planned(row, due_s, 5, output_tokens, f"r-{row}", body)
+    return Planned(row, due_s, f"r-{row}", body)
 
 
 async def exchange_with(handler: Handler, timeout_s: float = 30.0) -> Exchange:
@@ -138,7 +139,7 @@ def test_a_server_that_is_gone_is_an_error_and_no_exception():
 
 
 async def played(plan: list[Planned], start, cancel=lambda: None, stop: asyncio.Event | None = None):
-    return await Player(plan, start, cancel, time.monotonic()).play(stop or asyncio.Event())
+    return await Player(Script(plan), start, cancel, time.monotonic()).play(stop or asyncio.Event())
 
 
 def test_nothing_waits_for_an_answer_before_sending():
@@ -171,7 +172,8 @@ def test_nothing_is_sent_before_it_is_due():
             asyncio.get_running_loop().call_soon(on_end, exchange)
             return exchange
 
-        await Player([planned(row, row * 0.0037) for row in range(30)], start, lambda: None, zero).play(asyncio.Event())
+        script = Script(planned(row, row * 0.0037) for row in range(30))
+        await Player(script, start, lambda: None, zero).play(asyncio.Event())
         return early
 
     assert max(asyncio.run(scenario())) <= 0

@@ -153,7 +153,7 @@ def test_an_interrupted_run_goes_on_where_it_broke_off(tmp_path: Path):
     async def part(url: str, stop_after: int | None, **keeping) -> Run:
         stop = asyncio.Event()
         playing = Playing(url, watch_server=False)
-        with Keeping(tmp_path, **keeping).recorder(Path("t.csv"), playing) as recorder:
+        with Keeping(tmp_path, **keeping).recorder("t.csv", playing) as recorder:
             assert isinstance(recorder, Recorder)
             before = recorder.begin(trace.sha256())
 
@@ -183,14 +183,14 @@ def test_an_interrupted_run_goes_on_where_it_broke_off(tmp_path: Path):
 
 
 def test_only_the_same_trace_and_options_are_gone_on_with(tmp_path: Path):
-    with Keeping(tmp_path, run_id="a").recorder(Path("t.csv"), Playing("http://x")) as recorder:
+    with Keeping(tmp_path, run_id="a").recorder("t.csv", Playing("http://x")) as recorder:
         assert recorder is not None
         recorder.begin("one")
     with pytest.raises(RunError, match="was played with"):
-        Keeping(tmp_path, resume="a").recorder(Path("t.csv"), Playing("http://x", seed=9))
+        Keeping(tmp_path, resume="a").recorder("t.csv", Playing("http://x", seed=9))
     with (
         pytest.raises(RunError, match="played another trace"),
-        Keeping(tmp_path, resume="a").recorder(Path("t.csv"), Playing("http://x")) as recorder,
+        Keeping(tmp_path, resume="a").recorder("t.csv", Playing("http://x")) as recorder,
     ):
         assert recorder is not None
         recorder.begin("other")
