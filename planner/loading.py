@@ -12,8 +12,8 @@ from planner.readers.stream import OutOfReach, TraceStream
 from planner.shaping.lengths import lengths_from
 from planner.shaping.piecewise import shaped
 from planner.shaping.repeat import merge
-from planner.trace import Trace, TraceHeader
-from planner.workload import Shaping
+from planner.trace import Trace, TraceHeader, concatenate
+from planner.workload import Shaping, check_playable
 
 Note = Callable[[str], None]
 
@@ -118,3 +118,16 @@ def load(wanted: Wanted, use: Callable[[Loading], None], note: Note) -> Loading:
         break
     loading.tell(note)
     return loading
+
+
+def load_whole(wanted: Wanted, note: Note) -> Trace:
+    """The shaped requests as one trace, to be played. Raises PlannerError, also for one that cannot be."""
+    pieces: list[Trace] = []
+
+    def take(loading: Loading) -> None:
+        pieces[:] = loading.pieces()
+
+    loading = load(wanted, take, note)
+    trace = concatenate(pieces, loading.header())
+    check_playable(trace)
+    return trace

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from planner.errors import ReplayError
-from planner.options import AsJson, HtmlPath, TracePath, deliver, note, one_line_errors, read_told
-from planner.options import shaping as shaping_of
+from planner.options import AsJson, HtmlPath, deliver, note, one_line_errors
 from planner.trace_cli import convert, inspect
-from planner.trace_options import MaxRequests, Speed, TokenScale, Window
+from planner.trace_options import takes_traces
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from planner.loading import Wanted
     from planner.replay.significance import Shift
     from planner.result import Run
 
@@ -37,8 +37,9 @@ app.command()(convert)
 
 
 @app.command()
+@takes_traces
 def run(
-    trace: TracePath,
+    wanted: "Wanted",
     target: Annotated[
         str,
         typer.Option(
@@ -53,18 +54,16 @@ def run(
     prompts: Annotated[
         str | None, typer.Option(help="ids or text; ids for completions, text for chat.", envvar=_env("PROMPTS"))
     ] = None,
-    tokenizer: Annotated[
-        Path | None,
-        typer.Option(help="tokenizer.json for text; the server's /tokenize by default.", envvar=_env("TOKENIZER")),
-    ] = None,
+    sessions: Annotated[
+        str,
+        typer.Option(
+            help="Turns go out by the trace's clock (open), or hold the answer before and wait for it (closed).",
+            envvar=_env("SESSIONS"),
+        ),
+    ] = "open",
     ignore_eos: Annotated[
         bool, typer.Option(help="Ask for answers of exactly the trace's lengths.", envvar=_env("IGNORE_EOS"))
     ] = True,
-    window: Window = None,
-    speed: Speed = 1.0,
-    token_scale: TokenScale = 1.0,
-    max_requests: MaxRequests = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the prompts.", envvar=_env("SEED"))] = 0,
     slo: Annotated[
         Path | None, typer.Option(help="TOML file with the promises, for goodput.", envvar=_env("SLO"))
     ] = None,
@@ -106,12 +105,15 @@ def run(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Play a trace open loop: every request at its time, whatever became of those before it.
+    """Play traces open loop: every request at its time, whatever became of those before it.
+
+    Prompts as text are counted by --tokenizer, or by the server's /tokenize.
 
     The run is kept in a folder of its own under --runs, where `replay list` and the dashboard find it. Ctrl-C writes
     what there is; --resume goes on from there.
     """
     with one_line_errors():
+        from planner.loading import load_whole
         from planner.replay.gate import parse_gate
         from planner.replay.perform import Keeping, perform, read_token
         from planner.replay.playing import Playing
@@ -119,19 +121,19 @@ def run(
 
         for text in fail_if or ():
             parse_gate(text)
-        shaping = shaping_of(window, speed, token_scale, max_requests)
         playing = Playing(
             url=target.rstrip("/"),
             model=model,
-            shaping=shaping,
-            seed=seed,
+            shaping=wanted.shaping,
+            seed=wanted.shaping.seed,
             slo=load_slo(slo) if slo else Slo(),
             token=read_token(token_file),
             timeout_s=timeout_s,
             watch_server=not forever,
             endpoint=_one_of("--endpoint", endpoint, ("completions", "chat")),
             prompts=_one_of("--prompts", prompts, ("ids", "text")),
-            tokenizer=tokenizer,
+            sessions=_one_of("--sessions", sessions, ("open", "closed")),
+            tokenizer=wanted.tokenizer,
             ignore_eos=ignore_eos,
             processes=processes,
             warm_up_s=warm_up_s,
@@ -139,8 +141,9 @@ def run(
             max_errors=max_errors,
         )
         keep = not forever and (out is None or runs is not None or resume is not None)
-        with Keeping(runs, run_id, resume, keep).recorder(trace, playing) as recorder:
-            result, stopped = perform(shaping.apply(read_told(trace)), playing, recorder, forever=forever)
+        names = ", ".join(str(path) for path in wanted.paths)
+        with Keeping(runs, run_id, resume, keep).recorder(names, playing) as recorder:
+            result, stopped = perform(load_whole(wanted, note), playing, recorder, forever=forever)
             if recorder is not None:
                 note(f"wrote {recorder.finished(result, stopped=stopped)}")
         if not forever:

@@ -218,7 +218,7 @@ def test_an_inspection_is_drawn_as_a_page_that_needs_nothing_else(tmp_path: Path
         (["convert", SAMPLE, "-o", "x.jsonl", "--to", "parquet"], "is not one of loadline, mooncake"),
         (["inspect", SAMPLE, "--format", "csv"], "format 'csv' is not one of loadline, azure"),
         (["inspect", SAMPLE, "--window", "9000:9001"], "no request is left of window_start_s 9000"),
-        (["inspect", SAMPLE, "--model", "gpt"], "no request is left of models"),
+        (["inspect", SAMPLE, "--only-model", "gpt"], "no request is left of models"),
         (["inspect", SAMPLE, "--align", "end"], "must be start or clock"),
         (["inspect", SAMPLE, "--share", "2"], "share"),
         (["inspect", "/nowhere.csv"], "/nowhere.csv: cannot be opened"),
