@@ -3,7 +3,8 @@
 Two formats: the bench of LLMServingSim (``requests.jsonl`` with ``meta.json`` beside it) and vLLM's OpenTelemetry
 spans (one ``resourceSpans`` object a line, limits in ``exp-config.yaml`` beside it). Neither times single steps, but a
 request that decodes gets a token with every step, so its decode is a sum of steps whose sizes the other requests tell:
-``observations`` has one such sum per request, tokens of the others taken as spread evenly over their own decode.
+``observations`` has one such sum per request, tokens of the others taken as spread evenly over their own decode. What
+prompts cost is told best by those that were computed while no other was: each is a sum of its chunks.
 """
 
 import re
@@ -34,7 +35,8 @@ _UNTOLD = {"max_model_len": 131_072, "num_blocks": 1_000_000}
 class Timed:
     """Requests of a measured run in the order in which they were queued; times are seconds, arrays (rows,).
 
-    ``cached_ratio`` is the share of prompt tokens that were found in the prefix cache.
+    ``cached`` are those prompt tokens that were found in the prefix cache, ``budget_tokens`` the most that a step
+    computes; None where it is not known.
     """
 
     queued_s: FloatArray
@@ -43,7 +45,13 @@ class Timed:
     last_s: FloatArray
     prompt: IntArray
     output: IntArray
-    cached_ratio: float = 0.0
+    cached: IntArray | None = None
+    budget_tokens: int | None = None
+
+    @property
+    def found(self) -> IntArray:
+        """``cached``, and nothing where it is not known."""
+        return np.zeros_like(self.prompt) if self.cached is None else self.cached
 
 
 def sniff_measured(head: bytes) -> bool:
@@ -88,35 +96,81 @@ def read_measured(path: Path) -> Run:
     header = _header(path, limits, model, tuple(name for name in untold if name not in logged), unended)
     queued, scheduled, first, last = table[:, :4].T
     prompt, output = table[:, 4:].T.astype(np.int64)
-    timed = Timed(queued, scheduled, first, last, prompt, output, cached_ratio)
+    cached = common_prefix(prompt, cached_ratio, limits.get("block_size", BLOCK))
+    timed = Timed(queued, scheduled, first, last, prompt, output, cached, limits.get("max_num_batched_tokens"))
     return Run(header, _requests(timed), tuple(observations(timed)))
 
 
 def observations(timed: Timed) -> Iterator[Observation]:
-    """One sum of steps per request with at least 16 tokens, in the order of the requests."""
+    """A sum of steps per request with at least 16 tokens, and one per prompt computed alone, in the requests' order."""
+    for row in range(len(timed.queued_s)):
+        if (alone := _prompt_alone(timed, row)) is not None:
+            yield alone
+        if timed.output[row] >= LEAST_TOKENS:
+            yield _decode(timed, row)
+
+
+def common_prefix(prompt: IntArray, ratio: float, block_size: int) -> IntArray:
+    """Prompt tokens that were found cached, (rows,), where in all a share ``ratio`` of them was.
+
+    As if all prompts began with the same whole blocks, so many that the share comes out, which the first request has
+    to compute: what prompts of different lengths share is a beginning, not a part in proportion.
+    """
+    whole = np.maximum(prompt - 1, 0) // block_size * block_size
+    whole[:1] = 0
+    lengths = np.arange(0, int(whole.max(initial=0)) + 1, block_size)
+    sums = np.array([int(np.minimum(whole, length).sum()) for length in lengths])
+    return np.asarray(np.minimum(whole, lengths[np.abs(sums - ratio * prompt.sum()).argmin()]), dtype=np.int64)
+
+
+def _decode(timed: Timed, row: int) -> Observation:
+    """The steps from a request's first token to its last."""
     starts, ends = timed.first_s, timed.last_s
     gaps = np.maximum(timed.output - 1, 0)
+    begin, end = starts[row], ends[row]
+    decodes, context = _decoding(timed, begin, end)
+    tokens = decodes * gaps
+    prefill_span = np.maximum(starts - timed.scheduled_s, 1e-9)
+    inside = np.minimum(starts, end) - np.maximum(timed.scheduled_s, begin)
+    prefill = np.clip(inside / prefill_span, 0.0, 1.0) * (timed.prompt - timed.found)
+    return Observation(
+        steps=float(gaps[row]),
+        wall_s=float(end - begin),
+        prefill_tokens=float(prefill.sum()),
+        prefill_attention=float((prefill * (timed.found + timed.prompt + 1) / 2).sum()),
+        decode_seqs=float(tokens.sum()),
+        decode_kv_tokens=float((tokens * context).sum()),
+        start_s=float(timed.queued_s[row]),
+        end_s=float(end),
+    )
+
+
+def _decoding(timed: Timed, begin: float, end: float) -> tuple[FloatArray, FloatArray]:
+    """Share of its own decode that each request does between two times, and its mean context then."""
+    starts, ends = timed.first_s, timed.last_s
     spans = np.maximum(ends - starts, 1e-9)
-    for row in np.nonzero(timed.output >= LEAST_TOKENS)[0]:
-        begin, end = starts[row], ends[row]
-        low, high = np.maximum(starts, begin), np.minimum(ends, end)
-        shared = np.maximum(high - low, 0.0) / spans
-        tokens = shared * gaps
-        middle = np.clip(((low + high) / 2 - starts) / spans, 0.0, 1.0)
-        context = timed.prompt + middle * gaps
-        prefill_span = np.maximum(starts - timed.scheduled_s, 1e-9)
-        inside = np.minimum(starts, end) - np.maximum(timed.scheduled_s, begin)
-        prefill = np.clip(inside / prefill_span, 0.0, 1.0) * timed.prompt * (1 - timed.cached_ratio)
-        yield Observation(
-            steps=float(gaps[row]),
-            wall_s=float(end - begin),
-            prefill_tokens=float(prefill.sum()),
-            prefill_attention=float((prefill * (timed.prompt + 1) / 2).sum()),
-            decode_seqs=float(tokens.sum()),
-            decode_kv_tokens=float((tokens * context).sum()),
-            start_s=float(timed.queued_s[row]),
-            end_s=float(end),
-        )
+    low, high = np.maximum(starts, begin), np.minimum(ends, end)
+    middle = np.clip(((low + high) / 2 - starts) / spans, 0.0, 1.0)
+    return np.maximum(high - low, 0.0) / spans, timed.prompt + middle * np.maximum(timed.output - 1, 0)
+
+
+def _prompt_alone(timed: Timed, row: int) -> Observation | None:
+    """The steps that computed a prompt, if no other prompt was computed meanwhile and nobody decoded."""
+    begin, end = timed.scheduled_s[row], timed.first_s[row]
+    busy = (timed.scheduled_s < end) & (timed.last_s > begin)
+    if timed.budget_tokens is None or busy.sum() > 1 or end <= begin:
+        return None
+    prompt, found = int(timed.prompt[row]), int(timed.found[row])
+    return Observation(
+        steps=float(-(-(prompt - found) // timed.budget_tokens)),
+        wall_s=float(end - begin),
+        prefill_tokens=float(prompt - found),
+        prefill_attention=float(prompt * (prompt + 1) // 2 - found * (found + 1) // 2),
+        decode_seqs=0.0,
+        decode_kv_tokens=0.0,
+        start_s=float(timed.queued_s[row]),
+        end_s=float(end),
+    )
 
 
 def _rows(document: Any) -> Iterator[tuple[float, ...]]:
@@ -195,7 +249,7 @@ def _requests(timed: Timed) -> Requests:
         end_s=timed.last_s,
         input_tokens=timed.prompt,
         output_tokens=timed.output,
-        cached_tokens=np.floor(timed.prompt * timed.cached_ratio),
+        cached_tokens=timed.found.astype(np.float64),
         status=np.full(rows, "ok", dtype="<U10"),
         error=(None,) * rows,
     )

@@ -6,7 +6,7 @@ import pytest
 
 from planner.errors import RunError
 from planner.latency import LinearModel
-from planner.measured import Timed, observations, read_any, read_measured
+from planner.measured import Timed, common_prefix, observations, read_any, read_measured
 from planner.sim import Twin, play
 from planner.trace import from_lengths
 from planner.validate import validate
@@ -16,7 +16,7 @@ RUNS = {
     "llmservingsim/bench/examples/RTX4090/Llama-3.1-8B/vllm/requests.jsonl": 0.13,
     "llmservingsim/bench/examples/RTXPRO6000/Llama-3.1-8B/vllm/requests.jsonl": 0.03,
     "vllm_otel/jan20-codellama-prefill-1/traces.json": 0.22,
-    "vllm_otel/jan21-llama7b-train-1/traces.json": 0.23,
+    "vllm_otel/jan21-llama7b-train-1/traces.json": 0.07,
 }
 
 
@@ -44,6 +44,26 @@ def test_sums_of_a_requests_decode_are_sums_of_its_steps() -> None:
     for seen in observations(timed):
         told = 20e-3 * seen.steps + 1e-4 * seen.prefill_tokens + 1e-3 * seen.decode_seqs + 1e-6 * seen.decode_kv_tokens
         assert told == pytest.approx(seen.wall_s, rel=0.1)
+
+
+def test_a_prompt_that_was_computed_alone_is_the_sum_of_its_chunks() -> None:
+    at = np.array([0.0, 10.0, 10.001, 20.0])  # the two in the middle meet
+    prompt = np.array([1000, 300, 300, 700])
+    config = SchedulerConfig(num_blocks=4000, max_num_batched_tokens=512, max_num_seqs=64)
+    played = play(from_lengths(at, prompt, [4, 4, 4, 4]), Twin(config, LinearModel(20e-3, 1e-4, 1e-7, 1e-3, 1e-6)))
+    timed = Timed(at, at, played.first_token_s, played.last_token_s, prompt, np.full(4, 4), budget_tokens=512)
+    alone = list(observations(timed))
+    assert [one.prefill_tokens for one in alone] == [1000, 700]
+    assert [one.steps for one in alone] == [2, 2]
+    for seen in alone:
+        told = 20e-3 * seen.steps + 1e-4 * seen.prefill_tokens + 1e-7 * seen.prefill_attention
+        assert told == pytest.approx(seen.wall_s, rel=1e-5)
+
+
+def test_prompts_share_a_beginning_of_whole_blocks_that_the_first_has_to_compute() -> None:
+    prompt = np.array([400, 200, 40, 400])
+    assert common_prefix(prompt, 0.0, 16).tolist() == [0, 0, 0, 0]
+    assert common_prefix(prompt, (96 + 32 + 96) / 1040, 16).tolist() == [0, 96, 32, 96]
 
 
 def test_limits_that_nobody_tells_are_noted(tmp_path: Path) -> None:
