@@ -1,14 +1,17 @@
 """What the ranks of one model do together: sum what each computed, and gather the vocabulary's parts on rank 0."""
 
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Protocol
 
 import torch
 from torch import distributed
 
+from probe_engine.errors import ModelError
 from probe_engine.model.linear import Linear, Prepare
 
 LOOPBACK = "127.0.0.1"
+BACKENDS = {"cpu": "gloo", "cuda": "nccl"}  # by type of device
 TIMEOUT = timedelta(minutes=10)  # of one operation; a rank that dies is seen at once, by its closed connection
 
 
@@ -23,14 +26,16 @@ class Collective(Protocol):
 
 
 class ProcessCollective:
-    """Over a process group, met through ``store`` (torch.distributed's): gloo on the CPU, NCCL on CUDA.
+    """Over a process group of ``device``'s backend, met through ``store`` (torch.distributed's).
 
-    Several may live in one process. Raises RuntimeError from its operations when another rank has gone.
+    Several may live in one process. Raises ``ModelError`` for a device that has none, and RuntimeError from its
+    operations when another rank has gone.
     """
 
     def __init__(self, store: Any, rank: int, ranks: int, device: torch.device) -> None:
         self._rank, self._ranks = rank, ranks
-        self._group: Any = _nccl(store, rank, ranks) if device.type == "cuda" else _gloo(store, rank, ranks)
+        self.backend = backend_of(device)
+        self._group: Any = GROUPS[self.backend](store, rank, ranks)
 
     def sum(self, part: torch.Tensor) -> torch.Tensor:
         """The sum of all ranks' ``part``, in place."""
@@ -76,6 +81,14 @@ class _GatheredHead:
         return part if parts is None else torch.cat(parts, dim=-1)[:, : self._vocab_size]
 
 
+def backend_of(device: torch.device) -> str:
+    """What carries the ranks' messages: ``gloo`` on the CPU, ``nccl`` on CUDA; raises ``ModelError`` elsewhere."""
+    backend = BACKENDS.get(device.type)
+    if backend is None:
+        raise ModelError(f"tensor parallel on {device.type!r}; allowed: {', '.join(BACKENDS)}")
+    return backend
+
+
 def summed(prepare: Prepare, collective: Collective) -> Prepare:
     """Linears whose products are summed over the ranks; they have no bias, which would be added by each rank."""
 
@@ -105,3 +118,6 @@ def _gloo(store: Any, rank: int, ranks: int) -> Any:
 def _nccl(store: Any, rank: int, ranks: int) -> Any:
     nccl: Any = distributed.ProcessGroupNCCL
     return nccl(store, rank, ranks, nccl.Options())
+
+
+GROUPS: Mapping[str, Callable[[Any, int, int], Any]] = {"gloo": _gloo, "nccl": _nccl}

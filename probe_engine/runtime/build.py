@@ -11,8 +11,9 @@ import torch
 from probe_engine.errors import SettingsError
 from probe_engine.model.loading import LoadedModel
 from probe_engine.model.sampling import SamplingParams
-from probe_engine.runtime.engine import Engine, ModelRunner
+from probe_engine.runtime.engine import Engine
 from probe_engine.runtime.parallel import load
+from probe_engine.runtime.promises import ModelRunner
 from probe_engine.runtime.runner import Runner, fit_num_blocks
 from probe_engine.runtime.startup import process_age_s
 from probe_engine.sched import ConfigError, Request, RequestRefused, Scheduler, SchedulerConfig
@@ -45,7 +46,14 @@ def build_engine(settings: EngineSettings, metrics: EngineMetrics) -> tuple[Load
     began = time.perf_counter()
     config = scheduler_config(settings, loaded)
     runner = Runner(loaded, config, seed=settings.seed)
-    engine = Engine(runner, loaded.tokenizer, config, metrics, record_tokens=settings.otlp_endpoint is not None)
+    engine = Engine(
+        runner,
+        loaded.tokenizer,
+        config,
+        metrics,
+        record_tokens=settings.otlp_endpoint is not None,
+        launch=runner.launch if loaded.model.device.type == "cuda" else None,
+    )
     filled = time.perf_counter()
     warm_up(runner, config, loaded.config.vocab_size)
     phases_s = {"base": base_s, **loaded.phases_s, "kv_cache": filled - began, "warm_up": time.perf_counter() - filled}

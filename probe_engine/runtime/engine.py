@@ -5,67 +5,27 @@ Synchronous and single-threaded; ``async_engine`` runs it in a thread.
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from probe_engine.errors import WorkerLost
-from probe_engine.model.logprobs import TokenLogprobs
-from probe_engine.model.sampling import SamplingParams
+from probe_engine.runtime.flight import Flight, Launch, Lengths, close, cut, put_right
 from probe_engine.runtime.generation import Generation, TokenOutput
+from probe_engine.runtime.promises import Detokeniser, ModelRunner, TextStream
 from probe_engine.runtime.stop import StopText
 from probe_engine.sched import Chunk, FinishReason, Request, Scheduler, SchedulerConfig, SchedulerOutput, hash_blocks
 from probe_engine.sched.block_hash import ROOT
-from probe_engine.sched.moments import Moments, Population
+from probe_engine.sched.moments import Moments
 from probe_engine.telemetry.metrics import EngineMetrics, Gauges
 from probe_engine.telemetry.steps import StepRecord, StepRing
 
 log = logging.getLogger(__name__)
 
 
-class ModelRunner(Protocol):
-    """Carries out a step; keeps each request's token ids and appends what it samples.
-
-    ``logprobs``: of the last step's tokens, by request id, for the requests whose sampling asks for them.
-    """
-
-    logprobs: dict[str, TokenLogprobs]
-
-    def add(self, request_id: str, prompt_ids: list[int], sampling: SamplingParams) -> None:
-        """Take in a request before its first step."""
-
-    def execute(self, output: SchedulerOutput) -> Mapping[str, int]:
-        """Compute one step; the sampled token of every chunk that yields one, by request id."""
-
-    def remove(self, request_id: str) -> None:
-        """Forget a request."""
-
-
-class TextStream(Protocol):
-    """Turns one output's tokens into text as they come."""
-
-    def push(self, token_id: int) -> str:
-        """Text that became complete with ``token_id``."""
-
-    def flush(self) -> str:
-        """What is still held back when no more tokens come."""
-
-
-class Detokeniser(Protocol):
-    """The side of a tokenizer that the engine needs."""
-
-    @property
-    def eos_ids(self) -> Collection[int]:
-        """Tokens that end an output."""
-
-    def stream(self) -> TextStream:
-        """A fresh decoder for one output."""
-
-
 class _Active:
     """One request being served."""
 
-    __slots__ = ("generation", "open_ids", "parent", "request", "stop", "stream")
+    __slots__ = ("came_s", "generation", "open_ids", "parent", "request", "stop", "stream", "tokens")
 
     def __init__(self, generation: Generation, request: Request, stream: TextStream) -> None:
         self.generation = generation
@@ -74,12 +34,17 @@ class _Active:
         self.stop = StopText(generation.stop) if generation.stop else None
         self.parent = ROOT  # hash of the last full block
         self.open_ids: list[int] = []  # tokens after it
+        self.tokens = 0  # that have come, ...
+        self.came_s = 0.0  # ... and when the last of them did
 
 
 class Engine:
     """One model replica: a scheduler and a runner, driven step by step.
 
     ``clock`` gives seconds (monotonic). ``record_tokens`` keeps each token's time in the request's timeline.
+    ``launch`` starts a step of ``runner`` without waiting for its tokens: each step is then scheduled and launched
+    while the one before it runs, whose tokens need not be known for that. A request that its token ends has one more
+    under way, which is dropped. None: a step is executed before the next is scheduled.
     """
 
     def __init__(
@@ -91,6 +56,7 @@ class Engine:
         *,
         clock: Callable[[], float] = time.monotonic,
         record_tokens: bool = False,
+        launch: Launch | None = None,
     ) -> None:
         self.scheduler = Scheduler(config)
         self.metrics = metrics
@@ -103,6 +69,8 @@ class Engine:
         self._active: dict[str, _Active] = {}
         self._followers: dict[str, list[Generation]] = {}  # by the id whose prompt they share, until it is computed
         self.stalled = False  # the last step found requests but nothing to run: see ``pause_s``
+        self._launch = launch
+        self._flight: Flight | None = None  # the step that runs, where steps overlap
         self._resumed_s: float | None = None  # end of the last step, while steps follow each other
         self._token_s = 0.0  # when the last step's tokens came
 
@@ -140,7 +108,7 @@ class Engine:
         request = self.scheduler.abort(request_id, self.clock())
         if request is None:
             return self._abort_follower(request_id)
-        self._forget(request_id)
+        cut(request, self._forget(request_id).tokens)
         with self.metrics.lock:
             self.metrics.finished(request)
         return TokenOutput(request_id, None, "", FinishReason.ABORT, request)
@@ -178,34 +146,91 @@ class Engine:
         self._resumed_s = None
 
     def step(self) -> list[TokenOutput]:
-        """One step: what it gave, per request. A step that raises fails the requests in it and nothing else."""
-        start_s = self.clock() if self._resumed_s is None else self._resumed_s
-        output = self.scheduler.schedule(self.clock())
-        lengths = (self.scheduler.decoding.variance, self.scheduler.queued, self.scheduler.put_back)
-        dropped = self._drop()
-        if output is None:
+        """One step: what it gave, per request. A step that raises fails the requests in it and nothing else.
+
+        Where steps overlap it begins one and gives what the one before gave.
+        """
+        start_s = self.clock()
+        output = self.scheduler.schedule(start_s)
+        outputs = self._drop()
+        begun = None
+        if output is not None:
+            scheduler = self.scheduler
+            lengths = (scheduler.decoding.variance, scheduler.queued, scheduler.put_back)
+            begun = self._begin(output, start_s, lengths, outputs)
+        landing, self._flight = (begun, None) if self._launch is None else (self._flight, begun)
+        self.stalled = output is None and landing is None and self.has_work
+        if landing is not None:
+            outputs += self._land(landing)
+        if begun is None:
             self.idle()
-            self.stalled = self.has_work
-            return dropped
-        self.stalled = False
+        return outputs
+
+    def _begin(
+        self, output: SchedulerOutput, start_s: float, lengths: Lengths, outputs: list[TokenOutput]
+    ) -> Flight | None:
+        """Execute or launch a step; None where that fails, and ``outputs`` then tells whose end it is."""
         try:
-            sampled = self._runner.execute(output)
+            if self._launch is None:
+                sampled = self._runner.execute(output)
+                return Flight(output, lambda: sampled, start_s, lengths)
+            flight = Flight(output, self._launch(output), start_s, lengths)
         except WorkerLost:
             raise  # nothing can be computed any more: not this step's fault
         except Exception as error:
-            log.exception("step %d failed; %d requests in it end with an error", output.step, len(output.requests))
-            self.idle()
-            return dropped + self._fail(output.requests, "step_failed", f"the engine's step failed: {error}")
+            outputs += self._failed(output, error)
+            return None
+        flight.ended = self.scheduler.update(output, {}, self.clock())
+        return flight
+
+    def _land(self, flight: Flight) -> list[TokenOutput]:
+        """A step's tokens are there: what they gave."""
+        output = flight.output
+        try:
+            sampled = flight.landed()
+        except WorkerLost:
+            raise
+        except Exception as error:
+            return self._failed(output, error)
         now = self.clock()
-        resumed = [chunk.request for chunk in output.prefills if chunk.samples and chunk.request.output_tokens]
-        late = [now - (request.timeline.last_token_s or now) for request in resumed]
-        outputs, finished = self._take(sampled)
-        ended = self.scheduler.update(output, finished, now)
-        self._end(ended, finished, outputs)
+        resumed = [chunk.request.request_id for chunk in output.prefills if chunk.samples and chunk.request.preemptions]
+        late = [now - self._active[name].came_s for name in resumed if name in sampled and self._active[name].tokens]
+        outputs, finished = self._take(sampled, now)
+        if self._launch is None:
+            ended = self.scheduler.update(output, finished, now)
+        else:
+            ended = self._catch_up(flight, sampled, finished, now)
+        self._end(ended, outputs)
         for leader_id in [leader_id for leader_id in self._followers if leader_id in sampled]:
             self._release(leader_id)
-        self._record(output, ended, late, now, start_s, lengths)
-        return [*dropped, *outputs.values()]
+        self._record(flight, ended, late, now, len(outputs))
+        return list(outputs.values())
+
+    def _catch_up(
+        self, flight: Flight, sampled: Mapping[str, int], finished: Mapping[str, FinishReason], now: float
+    ) -> list[Request]:
+        """Tell the scheduler, which was told of the step when it began, whom its tokens end; all who end with it."""
+        for request_id in sampled:
+            put_right(self._active[request_id].request, self._active[request_id].tokens, now)
+        ended = [request for request in flight.ended if request.request_id not in flight.gone]
+        for request_id, reason in finished.items():
+            request = self._active[request_id].request
+            if self.scheduler.abort(request_id, now) is not None or request not in ended:
+                ended.append(request)
+            request.finish_reason = reason
+        for request in ended:
+            close(request, self._active[request.request_id].tokens, now)
+        return ended
+
+    def _failed(self, output: SchedulerOutput, error: Exception) -> list[TokenOutput]:
+        requests = [request for request in output.requests if self._is_here(request)]
+        log.exception("step %d failed; %d requests in it end with an error", output.step, len(requests), exc_info=error)
+        self.idle()
+        return self._fail(requests, "step_failed", f"the engine's step failed: {error}")
+
+    def _is_here(self, request: Request) -> bool:
+        active = self._active.get(request.request_id)
+        return active is not None and active.request is request
 
     def _drop(self) -> list[TokenOutput]:
         """Tell of the requests whose deadline passed while they waited."""
@@ -223,7 +248,7 @@ class Engine:
             self.metrics.failed("deadline", len(dropped))
         return outputs
 
-    def _take(self, sampled: Mapping[str, int]) -> tuple[dict[str, TokenOutput], dict[str, FinishReason]]:
+    def _take(self, sampled: Mapping[str, int], now: float) -> tuple[dict[str, TokenOutput], dict[str, FinishReason]]:
         """Each token's text, and who stops at it."""
         outputs: dict[str, TokenOutput] = {}
         finished: dict[str, FinishReason] = {}
@@ -234,7 +259,9 @@ class Engine:
             output = outputs[request_id] = TokenOutput(request_id, token, "")
             if logprobs:
                 output.logprobs = logprobs.get(request_id)
-            early = active.request.output_tokens < active.generation.min_tokens
+            early = active.tokens < active.generation.min_tokens
+            active.tokens += 1
+            active.came_s = now
             if token in eos_ids and not (early or active.generation.ignore_eos):
                 finished[request_id] = FinishReason.STOP
                 continue
@@ -256,9 +283,7 @@ class Engine:
                     self._hash(active, ids)
         return outputs, finished
 
-    def _end(
-        self, ended: Sequence[Request], finished: Mapping[str, FinishReason], outputs: Mapping[str, TokenOutput]
-    ) -> None:
+    def _end(self, ended: Sequence[Request], outputs: Mapping[str, TokenOutput]) -> None:
         for request in ended:
             active = self._forget(request.request_id)
             output = outputs[request.request_id]
@@ -273,29 +298,22 @@ class Engine:
         text = active.stream.flush()
         return text if active.stop is None else active.stop.push(text) + active.stop.flush()
 
-    def _record(
-        self,
-        output: SchedulerOutput,
-        ended: Sequence[Request],
-        late: Sequence[float],
-        now: float,
-        start_s: float,
-        lengths: tuple[float, Population, Population],
-    ) -> None:
-        metrics, scheduler, stats = self.metrics, self.scheduler, output.stats
-        preempted = len(output.preempted)
+    def _record(self, flight: Flight, ended: Sequence[Request], late: Sequence[float], now: float, tokens: int) -> None:
+        metrics, scheduler, output, lengths = self.metrics, self.scheduler, flight.output, flight.lengths
+        stats, preempted = output.stats, len(output.preempted)
+        start_s = flight.start_s if self._resumed_s is None else self._resumed_s
         with metrics.lock:
             firsts = 0
             for chunk in output.prefills:
-                if chunk.samples:
+                if chunk.samples and chunk.request.request_id not in flight.gone:
                     firsts += 1
                     if chunk.request.timeline.first_token_s == now:
                         metrics.first_token(chunk.request)
-            if stats.decode_seqs:
-                metrics.gap(now - self._token_s, stats.decode_seqs)
+            if tokens > firsts:
+                metrics.gap(now - self._token_s, tokens - firsts)
             for gap_s in late:
                 metrics.gap(gap_s, 1)
-            metrics.tokens(firsts + stats.decode_seqs)
+            metrics.tokens(tokens)
             metrics.prefix_cache(scheduler.prefix_queries_tokens, scheduler.prefix_hits_tokens)
             for request in ended:
                 metrics.finished(request)
@@ -334,6 +352,10 @@ class Engine:
     def _forget(self, request_id: str) -> _Active:
         self._runner.remove(request_id)
         forgotten = self._active.pop(request_id)
+        if self._flight is not None:
+            self._flight.gone.add(request_id)
+            if not self._active:
+                self._flight = None  # what it computes is nobody's
         self._release(request_id)
         return forgotten
 

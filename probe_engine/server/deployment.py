@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 from probe_engine.errors import ApiError
 from probe_engine.runtime.async_engine import AsyncEngine
-from probe_engine.runtime.engine import Detokeniser, Engine
+from probe_engine.runtime.engine import Engine
 from probe_engine.runtime.generation import Generation, TokenOutput
+from probe_engine.runtime.promises import Detokeniser
 from probe_engine.telemetry.metrics import EngineMetrics
 
 RETRY_WHILE_LOADING_S = 2

@@ -56,13 +56,16 @@ def continued(prompt_ids: list[int], count: int) -> list[int]:
     return ids[len(prompt_ids) :]
 
 
+@pytest.mark.parametrize("overlaps", [False, True], ids=["one after the other", "overlapping"])
 @pytest.mark.parametrize("policy", sorted(POLICIES))
 @settings(max_examples=30, deadline=None)
 @given(CONFIGS, st.lists(ASKED, min_size=1, max_size=9))
-def test_every_request_gets_its_own_tokens_in_order_under_every_policy(engine_of, policy, config, asked):
+def test_every_request_gets_its_own_tokens_in_order_under_every_policy(
+    engine_of, overlapping_engine_of, policy, overlaps, config, asked
+):
     config = replace(config, policy=policy)
     now = [0.0]
-    engine, runner = engine_of(config, clock=lambda: now[0])
+    engine, runner = (overlapping_engine_of if overlaps else engine_of)(config, clock=lambda: now[0])
     asked = {f"r{index}": dict(one) for index, one in enumerate(asked)}
     got: dict[str, list[int]] = {name: [] for name in asked}
     ends: dict[str, FinishReason] = {}

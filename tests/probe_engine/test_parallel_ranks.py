@@ -18,6 +18,7 @@ import tokenizers
 import torch
 
 from probe_engine.errors import ModelError, Stopping, WorkerLost
+from probe_engine.model.collective import ProcessCollective, backend_of
 from probe_engine.model.config import ModelConfig
 from probe_engine.model.loading import LoadedModel, Share, load_model, whole_config
 from probe_engine.model.sampling import SamplingParams
@@ -223,3 +224,15 @@ def alive(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
+
+
+def test_the_device_chooses_what_carries_the_messages() -> None:
+    assert backend_of(torch.device("cuda", 1)) == "nccl"
+    with pytest.raises(ModelError, match="tensor parallel on 'meta'; allowed: cpu, cuda"):
+        backend_of(torch.device("meta"))
+    alone = ProcessCollective(torch.distributed.HashStore(), 0, 1, torch.device("cpu"))
+    assert alone.backend == "gloo"
+    assert alone.sum(torch.ones(3)).tolist() == [1.0, 1.0, 1.0]
+    parts = alone.gather(torch.arange(2.0))
+    assert parts is not None
+    assert [part.tolist() for part in parts] == [[0.0, 1.0]]
