@@ -93,6 +93,8 @@ def _alerts(lines: Sequence[Line], window: Window) -> Iterator[Mark]:
 
 def _steps(values: Sequence[float | None]) -> Iterator[tuple[int, float, float]]:
     """(step, before, after) wherever a value differs from the last one known."""
+    if len({*values} - {None}) < 2:  # as with nearly every line, which this tells sooner
+        return
     before: float | None = None
     for step, value in enumerate(values):
         if value is None:

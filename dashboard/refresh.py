@@ -21,7 +21,7 @@ NOWHERE = Scope((), (), (), ())
 class Refresh:
     """``clock`` places charts in the viewer's time; ``vocabulary`` is None where the source has never answered, and
     ``error`` then says why. ``scope`` is what filters can choose among. ``offset_s`` is the viewer's offset from UTC,
-    for times in text. ``misread`` says what of the address could not be read."""
+    for times in text. ``misread`` says what of the address could not be read. ``firing`` counts alerts that fire."""
 
     view: View
     window: Window
@@ -33,6 +33,7 @@ class Refresh:
     offset_s: int = 0
     misread: str = ""
     scope: Scope = NOWHERE
+    firing: int = 0
 
     def stamp(self, pools: Iterable[str] = (), *, soon: bool = False) -> Stamp:
         """What the browser is told of this refresh: how fresh it is, the ``range`` shown where the address names none,
@@ -42,6 +43,7 @@ class Refresh:
             "now_s": self.now_s, "newest_s": self.newest_s, "error": self.error, "soon": soon,
             "range": "" if self.view.chosen else self.view.range_text, "pools": sorted({*self.scope.pools, *pools}),
             "engines": self.scope.engines, "replicas": self.scope.replicas, "tenants": self.scope.tenants,
+            "firing": self.firing,
         }  # fmt: skip
 
 
@@ -65,6 +67,8 @@ def begin(tick: Mapping[str, Any], source: Source) -> Refresh:
     window = view.window(now_s)
     scope = source.scope(source.vocabulary(), window) if vocabulary is not None else NOWHERE
     clock = Clock(window, since_s)
+    firing = sum(alert.get("state") == "firing" for alert in source.alerts().value or ())
     return Refresh(
-        view, window, clock, now_s, newest.value, vocabulary, error, int(tick.get("offset_s", 0)), misread, scope
+        view, window, clock, now_s, newest.value, vocabulary, error, int(tick.get("offset_s", 0)), misread, scope,
+        firing,
     )  # fmt: skip

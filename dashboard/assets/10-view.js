@@ -70,8 +70,10 @@
     document.querySelectorAll('.side a[data-path], a.brand').forEach(a => {
       const path = a.dataset.path || a.pathname, text = keep.toString();
       a.setAttribute('href', path + (text ? '?' + text : ''));
-      if (a.dataset.path === location.pathname) { a.setAttribute('aria-current', 'page'); reveal(a); document.title = `${a.textContent} – Loadline`; } else a.removeAttribute('aria-current');
+      if (a.dataset.path === location.pathname) { a.setAttribute('aria-current', 'page'); reveal(a); document.title = `${a.children[1].textContent} – Loadline`; } else a.removeAttribute('aria-current');
     });
+    const firing = byId('firing'), count = (stamp && stamp.firing) || 0;
+    if (firing) { firing.textContent = count || ''; firing.title = words('{n} firing', { n: count }); }
     const select = byId('refresh');
     if (select) select.value = stored('loadline-refresh', '10');
     window.loadline.menus.paint(stamp, params());

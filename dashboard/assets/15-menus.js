@@ -83,7 +83,7 @@
     document.querySelectorAll('[id^="param-"]').forEach(control => {
       const value = query.get(control.id.slice(6)) ?? usual(control);
       if (control === document.activeElement || control.value === value) return;
-      if (control.tagName === 'SELECT') control.value = value; else dash_clientside.set_props(control.id, { value });
+      if (control.tagName === 'SELECT') { if ([...control.options].some(one => one.value === value)) control.value = value; } else dash_clientside.set_props(control.id, { value });
     });
   }
   document.addEventListener('change', event => {

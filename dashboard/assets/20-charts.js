@@ -97,5 +97,15 @@
     if (on && plot) fill(panel, plot); else panel.querySelector('.p-t').replaceChildren();
     panel.querySelector('details').open = false;
   }
-  window.loadline.charts = { bind, table };
+  /* the same as a file: moments in UTC, values as they were drawn */
+  function csv(panel) {
+    const plot = panel.querySelector('.js-plotly-plot'), series = plot ? columns(plot) : [], first = series[0]; if (!first) return;
+    const field = text => /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+    const rows = [['time', ...series.map(one => one.name)].map(field)];
+    for (let i = 0; i < first.y.length; i++) rows.push([new Date(first.x0 + i * first.dx).toISOString(), ...series.map(one => one.y[i] ?? '')]);
+    const address = URL.createObjectURL(new Blob([rows.map(row => row.join(',')).join('\n') + '\n'], { type: 'text/csv' }));
+    Object.assign(document.createElement('a'), { href: address, download: `${panel.getAttribute('aria-label')}.csv` }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 10000);
+  }
+  window.loadline.charts = { bind, table, csv };
 })();

@@ -213,8 +213,17 @@ def _verdict(seen: Seen, source: Source, prefix: str) -> Node:
     actions = []
     if said.pool:
         search = begun.view.search(pool=said.pool)
-        actions = [("Slow requests", f"{prefix}requests{search}"), ("Latency", f"{prefix}latency{search}")]
+        actions = [("Slow requests", f"{prefix}requests{search}"), _remedy(said.pool, search, seen, prefix)]
     return verdict_part.band(said, actions)
+
+
+def _remedy(pool: str, search: str, seen: Seen, prefix: str) -> tuple[str, str]:
+    """What the twin says of more replicas, where it knows the pool; else where its time goes."""
+    known = next((one for one in seen.headroom if one.pool == pool), None)
+    if known is None or not seen.refresh.window.live:
+        return "Latency", f"{prefix}latency{search}"
+    more = seen.refresh.view.search(of=pool, replicas=str(known.replicas + 2))
+    return "What if +2 replicas", f"{prefix}capacity{more}"
 
 
 def _tiles(seen: Seen, prefix: str) -> Node:

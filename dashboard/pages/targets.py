@@ -10,6 +10,7 @@ from collector.signals import SIGNALS, Present, Status, SwitchedOff
 from dashboard import board, exposure, plots, quantity, queries
 from dashboard.board import Ask, Board, Box, Scene
 from dashboard.exposure import Exposure
+from dashboard.figures import chart
 from dashboard.parts.icon import Node, icon
 from dashboard.parts.panel import Panel
 from dashboard.parts.state import tag
@@ -131,7 +132,8 @@ BOARD = Board(
         Box("ta-list", "Targets", listed, ask=samples),
         plots.lines(UP, plots.gauge("target_up", "min", plots.REPLICA), by=plots.REPLICA, floor_top=1),
         plots.lines(
-            TOOK, plots.gauge("scrape_duration", "max", plots.REPLICA), by=plots.REPLICA, write=quantity.duration
+            TOOK, plots.gauge("scrape_duration", "max", plots.REPLICA), by=plots.REPLICA, write=quantity.duration,
+            axis=chart.SECONDS,
         ),
         plots.lines(SAMPLES, plots.gauge("scrape_samples", "max", plots.REPLICA), by=plots.REPLICA),
         Box("ta-signals", "What they expose", signals),

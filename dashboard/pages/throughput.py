@@ -1,6 +1,9 @@
-"""Throughput and scheduler: tokens per second, what runs and waits, how full the steps are, how requests end."""
+"""Throughput and scheduler: tokens per second, what runs and waits, how full the steps are, how requests end.
 
-from dashboard import board, plots, quantity, theme
+And what people and judges said of the answers.
+"""
+
+from dashboard import board, plots, quantity, ratings, theme
 from dashboard.board import Ask, Board
 from dashboard.parts.panel import Panel
 
@@ -21,6 +24,10 @@ TENANT_PROMPTS = Panel("th-tenant-prompts", "Prompts, by tenant", "tok/s", span=
 TENANT_TOKENS = Panel("th-tenant-tokens", "Generated, by tenant", "tok/s", span=4)
 TENANT = ("tenant",)
 FAILED = Panel("th-failed", "Errors and rejections by reason", "req/s", span=6)
+GOOD = Panel("th-good", "Good ratings", "%")
+MADE_UP = Panel("th-made-up", "Hallucination score, mean")
+RETRIED = Panel("th-retried", "Asked again", "/h")
+TRUNCATED = Panel("th-truncated", "Said to be cut short", "/h")
 
 
 def prefill(ask: Ask) -> str:
@@ -70,10 +77,14 @@ BOARD = Board(
             FINISHED, plots.rate("finished_by_reason", ("finished_reason",)), by=("finished_reason",), sub="by reason",
             summed=True,
         ),
+        plots.lines(FAILED, failures, by=("kind", "reason"), sub="by reason", floor_top=0.01, summed=True),
         plots.lines(TENANTS, plots.rate("tenant_requests", TENANT), by=TENANT, summed=True),
         plots.lines(TENANT_PROMPTS, plots.rate("tenant_prompt_tokens", TENANT), by=TENANT, summed=True),
         plots.lines(TENANT_TOKENS, plots.rate("tenant_generated_tokens", TENANT), by=TENANT, summed=True),
-        plots.lines(FAILED, failures, by=("kind", "reason"), sub="by reason", floor_top=0.01, summed=True),
+        plots.shares(GOOD, ratings.good),
+        plots.lines(MADE_UP, ratings.made_up, floor_top=1),
+        plots.lines(RETRIED, ratings.retried, floor_top=1, summed=True),
+        plots.lines(TRUNCATED, ratings.truncated, floor_top=1, summed=True),
     ),
 )  # fmt: skip
 

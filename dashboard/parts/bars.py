@@ -18,16 +18,18 @@ ROOM = 1.15
 """A bar is this much longer than the load line is far."""
 FEW = 4
 LEAST_FOR_N2 = 3
+AT_RISK = 0.2
+"""Headroom below which a pool is at risk, as the rule HeadroomBelowAFifth has it."""
 
 
 def state_of(pool: "PoolHeadroom") -> State:
-    """Breach beyond the load line, at risk beyond the N+2 line or with less than a tenth left."""
+    """Breach beyond the load line, at risk beyond the N+2 line or with less left than is warned of."""
     if pool.headroom_ratio is None:
         return "none"
     if pool.headroom_ratio < 0:
         return "breach"
     beyond = pool.n2_line_req_per_s is not None and pool.load_req_per_s > pool.n2_line_req_per_s
-    return "warn" if beyond or pool.headroom_ratio < 0.1 else "ok"
+    return "warn" if beyond or pool.headroom_ratio < AT_RISK else "ok"
 
 
 def by_risk(pools: Sequence["PoolHeadroom"]) -> list["PoolHeadroom"]:

@@ -12,6 +12,7 @@ from dash import Output, dcc, html
 from dashboard import quantity
 from dashboard.figures import chart
 from dashboard.figures.chart import Clock, Figure
+from dashboard.parts.element import Element
 from dashboard.parts.icon import Node, hyphened, icon
 from dashboard.source import Answer
 from dashboard.view import Window
@@ -76,6 +77,9 @@ class Panel:
                 html.Div(
                     [
                         html.Button([icon("table", 15), "View as table"], **hyphened(data_act="table"), type="button"),
+                        html.Button(
+                            [icon("download", 15), "Download as CSV"], **hyphened(data_act="csv"), type="button"
+                        ),
                         html.Div(id=f"{self.key}-queries"),
                     ],
                     className="menu",
@@ -141,7 +145,7 @@ def stale(answers: Sequence[Answer], now_s: float) -> Node:
 
 def query_list(queries: Sequence[str]) -> Node:
     """PromQL, one row each; the browser puts the buttons beside it when the menu opens."""
-    return [html.Div([html.Code(query)], className="m-q") for query in queries]
+    return [Element("Div", [Element("Code", query)], className="m-q") for query in queries]
 
 
 def chip(text: str, kind: str) -> Node:
@@ -153,28 +157,17 @@ def legend(
     rows: Mapping[str, Sequence[float | None]], swatches: Mapping[str, dict[str, str]], write: quantity.Formatter
 ) -> Node:
     """The table under a chart: series, its last value and its greatest."""
-    head = html.Tr(
-        [
-            html.Th(html.Span("series", className="vh"), scope="col"),
-            html.Th("last", scope="col"),
-            html.Th("max", scope="col"),
-        ]
-    )
     body = []
     for name, values in rows.items():
         known = [value for value in values if value is not None]
-        cells = [
-            values[-1] if values and values[-1] is not None else (known[-1] if known else None),
-            max(known, default=None),
-        ]
-        swatch = html.I(style=swatches.get(name, {}))
-        body.append(
-            html.Tr(
-                [html.Th([swatch, html.Span(name)], scope="row"), *(html.Td(write(cell)) for cell in cells)],
-                **hyphened(data_series=name),
-            )
-        )
-    return html.Table([html.Thead(head), html.Tbody(body)], className="lg")
+        named = [Element("I", style=swatches.get(name, {})), Element("Span", name)]
+        cells = [Element("Td", write(known[-1] if known else None)), Element("Td", write(max(known, default=None)))]
+        head = Element("Th", named, scope="row")
+        body.append(Element("Tr", [head, *cells], **hyphened(data_series=name)))
+    titles = [Element("Th", Element("Span", "series", className="vh"), scope="col")]
+    titles += [Element("Th", title, scope="col") for title in ("last", "max")]
+    parts = [Element("Thead", Element("Tr", titles)), Element("Tbody", body)]
+    return Element("Table", parts, className="lg")
 
 
 def solid(colors: Mapping[str, str]) -> dict[str, dict[str, str]]:

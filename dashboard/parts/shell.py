@@ -136,12 +136,13 @@ def _button(name: str, act: str, label: str) -> Node:
 
 
 def _navigation(groups: Sequence[Group], prefix: str) -> Node:
+    beside = {"/alerts": (html.Span(id="firing", className="n-c"),)}
     parts: list[Node] = []
     for group in groups:
         parts.append(html.Div(group.title, className="n-g", **hyphened(aria_hidden="true")))
         parts += [
             html.A(
-                [icon(page.icon, 18), html.Span(page.title)],
+                [icon(page.icon, 18), html.Span(page.title), *beside.get(page.path, ())],
                 href=prefix + page.path.lstrip("/"),
                 className="n",
                 **hyphened(data_nav="1", data_path=prefix + page.path.lstrip("/"), data_key=page.key),
