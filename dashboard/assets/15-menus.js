@@ -50,7 +50,7 @@
   }
   function absolute(setFixed, setRange) {
     const length = byId('abs-len').value.trim(), why = text => { byId('abs-why').textContent = text; };
-    if (length) { if (!/^\d{1,6}[smhdw]$/.test(length)) { why(words('A length looks like 90m, 36h or 7d.')); return; } setRange(length); }
+    if (length) { if (!/^\d{1,6}[smhdw]$/.test(length)) { why(words('A duration looks like 90m, 36h or 7d.')); return; } setRange(length); }
     else {
       const from = new Date(byId('abs-from').value).getTime() / 1000, to = new Date(byId('abs-to').value).getTime() / 1000;
       if (!(to > from)) { why(words('From must lie before To.')); return; }

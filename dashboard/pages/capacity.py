@@ -223,7 +223,7 @@ def _state(job: Job | None, asked: WhatIfAsked, site: Site) -> tuple[Node, str]:
         return section.progress(job, stop), "it is being computed"
     again = section.button("Compute again", "refresh", kind="btn btn-s", data_post="whatif-again")
     why = "cancelled" if job.state == "cancelled" else said_reason(job.error)
-    told = say("Cancelled.") if job.state == "cancelled" else say("It cannot be answered: {why}.", why=why)
+    told = say("Cancelled.") if job.state == "cancelled" else say("The what-if failed: {why}.", why=why)
     return html.Div(
         [icon("alert-triangle", 16), html.Span(told, className="pg-w"), again], className="pg-r", role="alert"
     ), why
@@ -235,7 +235,7 @@ def _nothing(why: str) -> list[Any]:
     return [
         blank,
         None,
-        section.none("It takes an answer."),
+        section.none("Run a what-if first."),
         None,
         section.none(say("No answer: {why}.", why=why)),
         None,
@@ -254,7 +254,7 @@ def _answered(job: Job, asked: WhatIfAsked, pools: Sequence[PoolHeadroom], begun
         say("{pool}, as seen at {time}", pool=asked.pool, time=moment),
         *_even(found, begun, site),
         _loads(report),
-        say("{n} loads, three plays each", n=len(found["points"])),
+        say("{n} loads, three simulations each", n=len(found["points"])),
         *_curve(found, "ttft", asked.slo.ttft_p95_s),
         *_curve(found, "itl", asked.slo.itl_p95_s),
     ]
@@ -272,7 +272,7 @@ def _facts(found: Found, now: PoolHeadroom | None, report: Mapping[str, Any]) ->
         ("Headroom", quantity.percent(now.headroom_ratio if now else None), quantity.percent(found["headroom_ratio"])),
         ("Bound by", now.bound_by if now else quantity.ABSENT, found["bound_by"]),
         ("N+2 line", rate(now.n2_line_req_per_s if now else None), rate(found["n2_line_req_per_s"])),
-        ("Headroom, two gone", quantity.percent(_n2_ratio(now)), quantity.percent(found["n2_headroom_ratio"])),
+        ("Headroom, N+2", quantity.percent(_n2_ratio(now)), quantity.percent(found["n2_headroom_ratio"])),
         (
             "Step-time error",
             *(quantity.percent(one, 1) for one in (now.model_error_ratio if now else None, error["mean"])),
@@ -357,7 +357,11 @@ def _curve(found: Found, name: str, limit_s: float) -> list[Any]:
         if None not in (one[f"{name}_p95_s"], one[f"{name}_low_s"], one[f"{name}_high_s"])
     ]
     if not points:
-        return [curve.empty(height=HEIGHT), None, html.Div(html.Span("no load had any"), className="n-msg")]
+        return [
+            curve.empty(height=HEIGHT),
+            None,
+            html.Div(html.Span("no request ended at any of the loads"), className="n-msg"),
+        ]
     middle, low, high = ([one[f"{name}_{part}_s"] for one in points] for part in ("p95", "low", "high"))
     factor, axis = scale(max(limit_s * 2.5, 0))
     load, line, n2 = found["load_req_per_s"], found["line_req_per_s"], found["n2_line_req_per_s"]

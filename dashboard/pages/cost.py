@@ -109,7 +109,7 @@ def by_pool(scene: Scene) -> tuple[Node, Node]:
     rows = [_pool_row(one, api) for one in found]
     known = [one.usd_per_hour for one in found if one.usd_per_hour is not None]
     unpriced = [one.pool for one in found if one.priced is None]
-    headings = ("Pool", "Replicas", "$ a replica hour", "$ an hour", "a day", "a month", "Busy", "$ per 1M tokens",
+    headings = ("Pool", "Replicas", "$ per replica hour", "$ per hour", "a day", "a month", "Busy", "$ per 1M tokens",
                 "input", "cached", "output", say("{api}, blended", api=api.name), "Price from")  # fmt: skip
     table = simple_table("Pools", headings, rows, range(1, 12))
     total = sum(known)

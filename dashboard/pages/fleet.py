@@ -15,7 +15,7 @@ from dashboard.parts.state import tag
 from dashboard.parts.tables import simple_table
 from dashboard.parts.tile import spark
 from dashboard.source import Question
-from dashboard.words import say
+from dashboard.words import counted, say
 
 BY = ("pool", "instance")
 
@@ -142,10 +142,10 @@ def table(scene: Scene) -> tuple[Node, Node]:
     apart = sum(one.worst()[1] > THRESHOLD for one in found)
     headings = ("State", "Replica", "Pool", *(one.title for one in MEASURES))
     numeric = tuple(range(3, 3 + len(MEASURES)))
-    count = say("1 replica") if len(found) == 1 else say("{n} replicas", n=len(found))
-    head = say("{count}, none apart", count=count)
+    count = counted(len(found), "1 replica", "{n} replicas")
+    head = say("{count}, no outliers", count=count)
     if apart:
-        head = say("{count}, {apart} apart from their pool", count=count, apart=apart)
+        head = counted(apart, "{count}, 1 outlier", "{count}, {n} outliers", count=count)
     return simple_table("Replicas", headings, rows, numeric), head
 
 
@@ -153,10 +153,10 @@ def _state(one: Replica) -> Node:
     key, z = one.worst()
     if not one.z:
         return html.Span(
-            tag("none", "Alone"), title=say("fewer than {n} replicas in its pool: nothing to compare with", n=FEWEST)
+            tag("none", "No peers"), title=say("fewer than {n} replicas in its pool: nothing to compare with", n=FEWEST)
         )
     if z <= THRESHOLD:
-        return tag("ok", "Alike")
+        return tag("ok", "In line")
     title = next(each.title for each in MEASURES if each.key == key)
     told = say("{what} is {z} robust deviations from the median of {pool}", what=title, z=f"{z:.1f}", pool=one.pool)
     return html.Span(tag("warn", title), title=told)

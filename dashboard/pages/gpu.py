@@ -127,7 +127,7 @@ def _line(
     return _counted(plot)
 
 
-HOT = plots.Limit(85, "slows down near 85 °C")
+HOT = plots.Limit(85, "throttles near 85 °C")
 
 BOARD = Board(
     key="gp",
@@ -141,13 +141,13 @@ BOARD = Board(
         _line(
             "temperature", "Temperature", gauge("gpu_temperature"), axis=CELSIUS, write=degrees, limit=HOT, floor_top=90
         ),
-        _line("margin", "Margin before it slows down", gauge("gpu_temperature_margin"), axis=CELSIUS, write=degrees),
+        _line("margin", "Margin to slowdown", gauge("gpu_temperature_margin"), axis=CELSIUS, write=degrees),
         _line("power", "Power", gauge("gpu_power"), axis=WATTS, write=watts),
-        _share("share", "Power, of what is allowed", power_share),
+        _share("share", "Power, of the limit", power_share),
         _line("clock", "SM clock", clock, "GHz"),
-        _line("throttled", "Runs slower than it could", throttled, by=(*BY, "reason"), sub="by reason", floor_top=1),
-        _line("corrected", "Memory errors, corrected", rate("gpu_ecc_corrected"), "/s", floor_top=0.01),
-        _line("uncorrected", "Memory errors, not corrected", rate("gpu_ecc_uncorrected"), "/s", floor_top=0.01),
+        _line("throttled", "Throttling", throttled, by=(*BY, "reason"), sub="by reason", floor_top=1),
+        _line("corrected", "ECC errors, corrected", rate("gpu_ecc_corrected"), "/s", floor_top=0.01),
+        _line("uncorrected", "ECC errors, uncorrected", rate("gpu_ecc_uncorrected"), "/s", floor_top=0.01),
         _line("xid", "Xid errors", rate("gpu_xid_errors"), "/s", floor_top=0.01),
         _line("last-xid", "Last Xid", gauge("gpu_last_xid"), "code", floor_top=1),
         _line("pcie", "PCIe sent", gauge("gpu_pcie_sent"), "B/s"),

@@ -23,7 +23,7 @@ FREE = Panel("kv-free", "Free", "tokens")
 CAPACITY = Panel("kv-capacity", "Capacity", "tokens")
 PREEMPTIONS = Panel("kv-preemptions", "Preemptions", "/s")
 WAITING = Panel("kv-waiting", "Waiting requests")
-LIFETIME = Panel("kv-lifetime", "Life of a block")
+LIFETIME = Panel("kv-lifetime", "KV block lifetime")
 LENGTH = Panel("kv-length", "Prompt tokens per request")
 
 

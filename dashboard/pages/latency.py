@@ -30,7 +30,7 @@ FANS = {signal: Panel(f"la-{signal}", title) for signal, title in TITLES.items()
 BY_POOL = {
     signal: Panel(f"la-pool-{signal}", say("{what} p95 by pool", what=title)) for signal, title in TITLES.items()
 }
-HEAT = Panel("la-heat", "All TTFTs over time", "req/s by bucket", span=8, height=262, legend=False)
+HEAT = Panel("la-heat", "TTFT distribution", "req/s by bucket", span=8, height=262, legend=False)
 STACK = Panel("la-stack", "Where the time goes", "mean per request", span=4, height=168)
 PANELS = (*FANS.values(), HEAT, STACK, *BY_POOL.values())
 

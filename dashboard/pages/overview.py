@@ -343,7 +343,7 @@ def _alerts(seen: Seen) -> tuple[Node, Node]:
     active = [alert for alert in held.value if alert.get("state") in ("firing", "pending")]
     firing = sum(alert.get("state") == "firing" for alert in active)
     if not active:
-        return html.P("Nothing fires, nothing is pending.", className="none"), "none"
+        return html.P("No alert is firing or pending.", className="none"), "none"
     counted = (
         "{firing} firing, {pending} pending" if seen.refresh.window.live else "now: {firing} firing, {pending} pending"
     )

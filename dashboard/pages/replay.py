@@ -72,7 +72,7 @@ def layout() -> Node:
                     section.box("", "Play a trace", 6, body=_form()),
                     section.box("re-trace", "The trace", 6),
                     section.box("re-runs", "Runs", 12),
-                    section.box("re-compare", "Two runs side by side", 12),
+                    section.box("re-compare", "Compare two runs", 12),
                 ],
                 className="grid",
             ),
@@ -84,7 +84,7 @@ def layout() -> Node:
 def _form() -> Node:
     fields = [
         html.Label(["Trace", html.Div(id="re-of")], className="fd"),
-        html.Label(["Against", html.Div(id="re-against")], className="fd"),
+        html.Label(["Target", html.Div(id="re-against")], className="fd"),
         section.field("Speed, times the trace's", section.number("speed", least=0.001, hint="1")),
         section.field("Token lengths, times", section.number("token_scale", least=0.0001, hint="1")),
         section.field("Requests, at most", section.number("max_requests", step=1, least=1, hint="all")),
@@ -216,7 +216,7 @@ def answer(begun: Refresh, site: Site) -> list[Any]:
     return [
         note,
         _select("trace_file", "Trace", [one.name for one in traces], name, "no trace is there"),
-        _select("target", "Against", replays.targets, target, "none is allowed: set --replay-targets"),
+        _select("target", "Target", replays.targets, target, "none is allowed: set --replay-targets"),
         trace, trace_sub,
         *_runs(runs, begun),
         *_compare(runs, begun, site, replays),
@@ -283,7 +283,7 @@ def _bars(course: Mapping[str, Any]) -> Node:
 def _runs(runs: Sequence[RunMeta], begun: Refresh) -> tuple[Node, Node]:
     if not runs:
         return section.none("No run is kept. Play a trace: loadline replay run puts its runs here too."), None
-    headings = ("State", "Started", "Trace", "Against", "Progress", "Requests", "Failed", "TTFT p95", "ITL p95",
+    headings = ("State", "Started", "Trace", "Target", "Progress", "Requests", "Failed", "TTFT p95", "ITL p95",
                 "Goodput", "Compare", html.Span("Actions", className="vh"))  # fmt: skip
     rows = [_run(run, begun) for run in runs[:MOST_RUNS]]
     going = sum(run.going for run in runs)
@@ -381,8 +381,8 @@ def _difference(one: Difference) -> list[Node]:
 
 
 def _signed(seconds: float) -> str:
-    sign = "+" if seconds > 0 else "-" if seconds < 0 else ""
-    return sign + quantity.duration(abs(seconds))
+    size = quantity.duration(abs(seconds))
+    return size if size.startswith("0 ") else ("+" if seconds > 0 else "-") + size
 
 
 PAGE = Page(path="/replay", title="Replay", icon="player-play", key="y", layout=layout, wire=wire)

@@ -64,7 +64,7 @@ def _filters() -> Node:
         [
             html.Label(["Show", html.Select(kinds, id="param-only", className="in")]),
             html.Label(["first token after, ms", slow]),
-            html.Label(["trace begins with", text]),
+            html.Label(["trace ID begins with", text]),
             html.Label(["sorted by", html.Select(orders, id="param-sort", className="in")]),
             html.Span(id="rq-count", className="f-n"),
         ],

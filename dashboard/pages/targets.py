@@ -18,7 +18,7 @@ from dashboard.parts.tables import simple_table
 from dashboard.source import Question
 from dashboard.words import joined, said_reason, say
 
-HEADINGS = ("State", "Address", "Job", "Replica", "Last scrape", "Took", "Samples", "Error")
+HEADINGS = ("State", "Address", "Job", "Replica", "Last scrape", "Duration", "Samples", "Error")
 STATES = {"up": ("ok", "Up"), "down": ("breach", "Down"), "unknown": ("none", "Not yet")}
 
 
@@ -132,11 +132,14 @@ BOARD = Board(
         Box("ta-list", "Targets", listed, ask=samples),
         plots.lines(UP, plots.gauge("target_up", "min", plots.REPLICA), by=plots.REPLICA, floor_top=1),
         plots.lines(
-            TOOK, plots.gauge("scrape_duration", "max", plots.REPLICA), by=plots.REPLICA, write=quantity.duration,
+            TOOK,
+            plots.gauge("scrape_duration", "max", plots.REPLICA),
+            by=plots.REPLICA,
+            write=quantity.duration,
             axis=chart.SECONDS,
         ),
         plots.lines(SAMPLES, plots.gauge("scrape_samples", "max", plots.REPLICA), by=plots.REPLICA),
-        Box("ta-signals", "What they expose", signals),
+        Box("ta-signals", "Exposed signals", signals),
     ),
     needs_engine=False,
 )

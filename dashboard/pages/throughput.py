@@ -6,22 +6,23 @@ And what people and judges said of the answers.
 from dashboard import board, plots, quantity, ratings, theme
 from dashboard.board import Ask, Board
 from dashboard.parts.panel import Panel
+from dashboard.words import say
 
 TOKENS = Panel("th-tokens", "Tokens per second", "tok/s", span=6)
-DECODED = Panel("th-decoded", "Generated, by pool", "tok/s")
-PREFILLED = Panel("th-prompt", "Prompts, by pool", "tok/s")
+DECODED = Panel("th-decoded", "Generated tokens, by pool", "tok/s")
+PREFILLED = Panel("th-prompt", "Prompt tokens, by pool", "tok/s")
 RUNNING = Panel("th-running", "Running requests")
 WAITING = Panel("th-waiting", "Waiting requests")
-RATE = Panel("th-rate", "Requests that end", "req/s")
+RATE = Panel("th-rate", "Finished requests", "req/s")
 PREEMPTIONS = Panel("th-preemptions", "Preemptions", "/s")
 BATCH = Panel("th-batch", "Sequences per decode step")
 ITERATION = Panel("th-iteration", "Tokens per step")
 STEP = Panel("th-step", "Step time")
 LENGTHS = Panel("th-output", "Generated tokens per request")
-FINISHED = Panel("th-finished", "Ends by reason", "req/s", span=6)
-TENANTS = Panel("th-tenants", "Requests that end, by tenant", "req/s", span=4)
-TENANT_PROMPTS = Panel("th-tenant-prompts", "Prompts, by tenant", "tok/s", span=4)
-TENANT_TOKENS = Panel("th-tenant-tokens", "Generated, by tenant", "tok/s", span=4)
+FINISHED = Panel("th-finished", "Finished requests by reason", "req/s", span=6)
+TENANTS = Panel("th-tenants", "Finished requests, by tenant", "req/s", span=4)
+TENANT_PROMPTS = Panel("th-tenant-prompts", "Prompt tokens, by tenant", "tok/s", span=4)
+TENANT_TOKENS = Panel("th-tenant-tokens", "Generated tokens, by tenant", "tok/s", span=4)
 TENANT = ("tenant",)
 FAILED = Panel("th-failed", "Errors and rejections by reason", "req/s", span=6)
 GOOD = Panel("th-good", "Good ratings", "%")
@@ -60,7 +61,7 @@ BOARD = Board(
     title="Throughput",
     parts=(
         plots.whole(
-            TOKENS, {"decode": plots.rate("generated_tokens"), "prefill": prefill},
+            TOKENS, {say("decode"): plots.rate("generated_tokens"), say("prefill"): prefill},
             colors=(theme.PHASES["decode"], theme.PHASES["prefill"]),
         ),
         plots.lines(DECODED, plots.rate("generated_tokens"), summed=True),

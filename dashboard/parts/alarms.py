@@ -24,9 +24,10 @@ Record = Mapping[str, Any]
 MOST_ROWS = 24
 MOST_CHANGES = 100
 STATES: Mapping[str, tuple[str, str]] = {
-    "firing": ("breach", "Firing"), "pending": ("warn", "Pending"), "inactive": ("ok", "Quiet"),
-    "resolved": ("ok", "Resolved"), "ended": ("none", "Passed"),
-    "told": ("none", "Told"), "waiting": ("warn", "Waiting"), "held": ("warn", "Held"), "acting": ("warn", "Acting"),
+    "firing": ("breach", "Firing"), "pending": ("warn", "Pending"), "inactive": ("ok", "Inactive"),
+    "resolved": ("ok", "Resolved"), "ended": ("none", "Cleared"),
+    "told": ("none", "Notified"), "waiting": ("warn", "Waiting"), "held": ("warn", "On hold"),
+    "acting": ("warn", "Acting"),
     "acted": ("ok", "In force"), "failed": ("breach", "Failed"), "undone": ("none", "Undone"),
     "dismissed": ("none", "Dismissed"), "over": ("none", "Over"),
     "active": ("warn", "Active"), "expired": ("none", "Expired"),

@@ -146,7 +146,7 @@ def test_what_is_active_stands_with_its_clock_summary_and_value(boxes_of, read, 
 
 def test_every_rule_stands_with_its_health(boxes_of, read):
     boxes = boxes_of()
-    assert "Quiet Broken service at once – unknown function" in read(boxes["al-rules"]["children"])
+    assert "Inactive Broken service at once – unknown function" in read(boxes["al-rules"]["children"])
     assert read(boxes["al-rules-sub"]["children"]) == "5 rules, 1 failing"
 
 

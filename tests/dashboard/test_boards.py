@@ -163,13 +163,13 @@ def test_a_replica_apart_from_its_pool_leads_the_table(made_fleet, over, board_o
     boxes = board_of("fl", over(made_fleet(lame="qwen-32b-3:8000"))).ask()
     rows = boxes["fl-table"]["children"]["props"]["children"]["props"]["children"][1]["props"]["children"]
     assert read(rows[0]).startswith(("TTFT p95 qwen-32b-3:8000", "Queue, mean qwen-32b-3:8000"))
-    assert "1 apart from their pool" in read(boxes["fl-table-sub"]["children"])
-    assert all(read(row).startswith("Alike") for row in rows[1:])
+    assert "1 outlier" in read(boxes["fl-table-sub"]["children"])
+    assert all(read(row).startswith("In line") for row in rows[1:])
 
 
 def test_a_replica_alone_in_its_pool_has_nothing_to_stand_apart_from(calm, over, board_of, read):
     boxes = board_of("fl", over(calm)).ask()
-    assert "Alone llama-8b-0:8000" in read(boxes["fl-table"]["children"])
+    assert "No peers llama-8b-0:8000" in read(boxes["fl-table"]["children"])
 
 
 def test_a_value_in_the_table_is_the_apis(board_of, read, source):

@@ -147,7 +147,7 @@ def test_an_empty_list_with_a_warning_is_no_all_clear(prometheus, over, page_of,
     box = page_of(over(prometheus)).ask()["ov-alerts"]["children"]
     assert "alerts at http://a cannot be reached" in read(box)
     prometheus.warnings = []
-    assert read(page_of(over(prometheus)).ask()["ov-alerts"]["children"]) == "Nothing fires, nothing is pending."
+    assert read(page_of(over(prometheus)).ask()["ov-alerts"]["children"]) == "No alert is firing or pending."
 
 
 def test_a_target_that_is_down_leads_the_verdict(made_fleet, over, read, page_of):

@@ -102,7 +102,7 @@ def test_every_entry_of_the_catalogue_is_a_text_that_is_used():
     used = {one.value for tree in read for one in ast.walk(tree) if isinstance(one, ast.Constant)}
     used |= set(texts_of_scripts(PACKAGE / "assets"))
     used |= {text for one in SIGNALS.values() for text in (one.what, f" {one.unit}")}
-    used |= {reason for one in load_dialects() for reason in one.not_exposed.values()}
+    used |= {text for one in load_dialects() for text in (one.title, *one.not_exposed.values())}
     used |= {text.capitalize() for text, _ in ORDERS.values()} | {os.strerror(errno.ECONNREFUSED)}
     used |= set(MODES) | BY_OTHERS
     assert not sorted(text for text in CHINESE.texts if text not in used)
