@@ -42,6 +42,8 @@ class _RaggedView:
 class _Snapshot:
     """What a query reads: scrape groups, pushed series that share their timestamps, and those that may not."""
 
+    labels: dict[int, Labels]
+    shared: Int64Array
     scraped: list[tuple[Wanted, View]]
     alike: list[tuple[Wanted, View]]
     ragged: _RaggedView
@@ -83,12 +85,14 @@ class Reader:
 
     def series(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> tuple[Labels, ...]:
         """See ``Store.series``."""
-        selection = self._selections.of(matchers)
-        with self._state.lock:
+
+        def view(selection: Selection) -> tuple[dict[int, Labels], list[View], _RaggedView]:
             views = [View(group.chunks, group.head.rows()) for group in selection.groups]
-            ragged = self._ragged_view(selection.pushed)
+            return selection.labels, views, self._ragged_view(selection.pushed)
+
+        known, views, ragged = self._selections.see(matchers, view)
         seen = _seen(views, ragged, start_ms, end_ms)
-        return tuple(sorted(labels for series_id, labels in selection.labels.items() if series_id in seen))
+        return tuple(sorted(labels for series_id, labels in known.items() if series_id in seen))
 
     def points(self, ids: Int64Array, start_ms: int, end_ms: int) -> dict[int, Points]:
         """Samples of these series that did not come by scrape, without decoding what is cached."""
@@ -109,10 +113,8 @@ class Reader:
         self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, most_values: int | None
     ) -> Iterator[SeriesGroup]:
         """The answer, in matrices of about ``most_values``. Raises ChunkMoved."""
-        selection = self._selections.of(matchers)
-        snapshot = self._snapshot(selection)
-        labels = selection.labels
-        pieces: dict[int, list[Points]] = {series_id: [] for series_id in selection.shared.tolist()}
+        snapshot = self._selections.see(matchers, self._snapshot)
+        pieces: dict[int, list[Points]] = {series_id: [] for series_id in snapshot.shared.tolist()}
         with self._database.reader() as connection:
             tiles = TileReader(connection, self._cache, self._state.damage)
             for wanted, view in snapshot.scraped:
@@ -132,24 +134,24 @@ class Reader:
             if series_id in pieces:
                 pieces[series_id].append(points.pop(series_id))
         points.update({series_id: _merge(parts) for series_id, parts in pieces.items() if parts})
-        yield from _grouped(points, labels)
+        yield from _grouped(points, snapshot.labels)
 
     def _snapshot(self, selection: Selection) -> _Snapshot:
+        """Under ``State.lock``."""
         alone = [selection.alone]
         alike = []
-        with self._state.lock:
-            outdated = selection.version != self._state.version  # a cut came between: other blocks, other chunks
-            scraped = [(selection.scraped, View(group.chunks, group.head.rows())) for group in selection.groups]
-            for some in selection.alike:
-                rows = _one_after_the_other([block.rows() for block in some.blocks if block.length])
-                if outdated or rows is None or any(chunk.holes for chunk in some.chunks):
-                    alone.append(some.wanted.ids)
-                else:
-                    alike.append((some.wanted, View(some.chunks, rows)))
-            ragged = self._ragged_view(alone[0] if len(alone) == 1 else np.concatenate(alone))
-        return _Snapshot(scraped, alike, ragged)
+        scraped = [(selection.scraped, View(group.chunks, group.head.rows())) for group in selection.groups]
+        for some in selection.alike:
+            rows = _one_after_the_other([block.rows() for block in some.blocks if block.length])
+            if rows is None or any(chunk.holes for chunk in some.chunks):
+                alone.append(some.wanted.ids)
+            else:
+                alike.append((some.wanted, View(some.chunks, rows)))
+        ragged = self._ragged_view(alone[0] if len(alone) == 1 else np.concatenate(alone))
+        return _Snapshot(selection.labels, selection.shared, scraped, alike, ragged)
 
     def _ragged_view(self, alone: Int64Array) -> _RaggedView:
+        """Under ``State.lock``."""
         state = self._state
         ids = alone.tolist()
         return _RaggedView(

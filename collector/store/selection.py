@@ -5,9 +5,9 @@ for a series, no chunk of pushed series. Arrays and label sets of a selection ar
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from threading import Lock
+from typing import TypeVar
 
 import numpy as np
 
@@ -22,6 +22,8 @@ KEPT_SERIES = 100_000
 """Series of all selections that are kept, a series counted for each."""
 
 _KEPT_UNIONS = 64
+
+T = TypeVar("T")
 
 Place = Int64Array | None
 """Where the columns of a part go among those of the union; None for "the first ones, in order"."""
@@ -112,42 +114,47 @@ class Selections:
         self._state = state
         self._kept: OrderedDict[tuple[Matcher, ...], Selection] = OrderedDict()
         self._series = 0
-        self._lock = Lock()
 
-    def of(self, matchers: Sequence[Matcher]) -> Selection:
-        """The selection of these matchers, as things are now."""
+    def see(self, matchers: Sequence[Matcher], view: Callable[[Selection], T]) -> T:
+        """``view`` of the selection of these matchers, under ``State.lock``, so that nothing moves before it is taken.
+
+        Labels are matched without the lock, which can take long: a series that comes or goes meanwhile may be missed.
+        """
         key = tuple(matchers)
-        with self._lock:
+        state = self._state
+        with state.lock:
             kept = self._kept.get(key)
-            if kept is not None and kept.version == self._state.version:
+            if kept is not None and kept.version == state.version:
                 self._kept.move_to_end(key)
-                return kept
-        selection = _select(self._state, matchers)
-        with self._lock:
-            gone = self._kept.pop(key, None)
-            self._series += len(selection.ids) - (len(gone.ids) if gone is not None else 0)
-            self._kept[key] = selection
-            while self._series > KEPT_SERIES:
-                self._series -= len(self._kept.popitem(last=False)[1].ids)
-        return selection
+                return view(kept)
+        indexed = state.index.changes
+        labels = state.index.known(state.index.match(matchers).tolist())
+        with state.lock:
+            selection = _placed(state, labels)
+            if indexed == state.index.changes:
+                self._keep(key, selection)
+            return view(selection)
+
+    def _keep(self, key: tuple[Matcher, ...], selection: Selection) -> None:
+        gone = self._kept.pop(key, None)
+        self._series += len(selection.ids) - (len(gone.ids) if gone is not None else 0)
+        self._kept[key] = selection
+        while self._series > KEPT_SERIES:
+            self._series -= len(self._kept.popitem(last=False)[1].ids)
 
 
-def _select(state: State, matchers: Sequence[Matcher]) -> Selection:
-    version = state.version  # before anything is looked up: what changes meanwhile makes the selection outdated
-    ids = state.index.match(matchers)
-    labels = state.index.known(ids.tolist())
-    if len(labels) < len(ids):
-        ids = np.fromiter(labels, np.int64, len(labels))
-    with state.lock:
-        homes = state.homes(ids)
-        shared = ids[homes == MANY]
-        numbers = state.groups_by_id if len(shared) else np.unique(homes[homes > RAGGED]).tolist()
-        groups = tuple([state.groups_by_id[number] for number in numbers])
-        pushed = ids[(homes == RAGGED) | (homes == MANY)]
-        alike, alone = _alike(state, ids[homes == RAGGED], labels)
+def _placed(state: State, labels: dict[int, Labels]) -> Selection:
+    """Where these series, by rising number, are now. Under ``State.lock``."""
+    ids = np.fromiter(labels, np.int64, len(labels))
+    homes = state.homes(ids)
+    shared = ids[homes == MANY]
+    numbers = state.groups_by_id if len(shared) else np.unique(homes[homes > RAGGED]).tolist()
+    groups = tuple([state.groups_by_id[number] for number in numbers if number in state.groups_by_id])
+    pushed = ids[(homes == RAGGED) | (homes == MANY)]
+    alike, alone = _alike(state, ids[homes == RAGGED], labels)
     scraped = Wanted(ids[(homes > RAGGED) | (homes == MANY)], labels)
     apart = np.sort(np.concatenate([np.array(alone, np.int64), shared]))
-    return Selection(version, ids, labels, groups, scraped, pushed, alike, apart, shared)
+    return Selection(state.version, ids, labels, groups, scraped, pushed, alike, apart, shared)
 
 
 def _alike(state: State, ids: Int64Array, labels: dict[int, Labels]) -> tuple[tuple[Alike, ...], list[int]]:
