@@ -100,17 +100,22 @@ def exemplar_data(found: Iterable[Exemplar]) -> bytes:
 
 def time_texts(timestamps_ms: Int64Array) -> list[bytes]:
     """Unix seconds, with three digits after the point where they are not whole."""
-    rest_ms = timestamps_ms % 1000
-    if len(timestamps_ms) and timestamps_ms[0] >= 0 and (rest_ms == rest_ms[0]).all():
-        seconds = orjson.dumps(timestamps_ms // 1000, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+    return _joined_times(timestamps_ms).split(b",") if len(timestamps_ms) else []
+
+
+def _joined_times(timestamps_ms: Int64Array) -> bytes:
+    """The same with commas between them, of at least one."""
+    whole_s, rest_ms = np.divmod(timestamps_ms, 1000)
+    if timestamps_ms[0] >= 0 and (rest_ms == rest_ms[0]).all():
+        seconds = orjson.dumps(whole_s, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
         rest = b".%03d" % rest_ms[0] if rest_ms[0] else b""
-        return [whole + rest for whole in seconds.split(b",")] if rest else seconds.split(b",")
+        return seconds.replace(b",", rest + b",") + rest if rest else seconds
     texts = []
     for time_ms in timestamps_ms.tolist():
         sign = b"-" if time_ms < 0 else b""
         whole, rest = divmod(abs(time_ms), 1000)
         texts.append(b"%b%d.%03d" % (sign, whole, rest) if rest else b"%b%d" % (sign, whole))
-    return texts
+    return b",".join(texts)
 
 
 def _vector(series: Sequence[Series]) -> Iterable[bytes]:
@@ -123,7 +128,6 @@ def _vector(series: Sequence[Series]) -> Iterable[bytes]:
 
 
 def _matrix(series: Sequence[Series]) -> Iterable[bytes]:
-    between: dict[int, bytes] = {}  # a moment's text and what stands around it between two values
     texts_of: dict[bytes, list[bytes]] = {}  # of series with equal timestamps; each puts its own values in
     for batch in _batches(series):
         values = float_texts(np.concatenate([one.values for one in batch]))
@@ -132,7 +136,7 @@ def _matrix(series: Sequence[Series]) -> Iterable[bytes]:
             key = one.timestamps_ms.tobytes()
             texts = texts_of.get(key)
             if texts is None:
-                texts = texts_of[key] = _around_values(one.timestamps_ms, between)
+                texts = texts_of[key] = _around_values(one.timestamps_ms)
             last = first + len(one.values)
             texts[1::2] = values[first:last]
             first = last
@@ -154,14 +158,9 @@ def _batches(series: Sequence[Series]) -> Iterator[list[Series]]:
         yield batch
 
 
-def _around_values(timestamps_ms: Int64Array, between: dict[int, bytes]) -> list[bytes]:
-    """Texts of the moments, with room for a value after each; ``between`` learns those that it lacks."""
-    times = timestamps_ms.tolist()
-    unknown = [time for time in times if time not in between]
-    if unknown:
-        texts = time_texts(np.array(unknown, np.int64))
-        between.update((time, b'"],[%b,"' % text) for time, text in zip(unknown, texts, strict=True))
-    around = [b""] * (2 * len(times))
-    around[::2] = [between[time] for time in times]
-    around[0] = around[0][3:]
+def _around_values(timestamps_ms: Int64Array) -> list[bytes]:
+    """Texts of the moments, with room for a value after each."""
+    joined = b'[%b,"' % _joined_times(timestamps_ms).replace(b",", b',"\0"],[')
+    around = [b""] * (2 * len(timestamps_ms))
+    around[::2] = joined.split(b"\0")
     return around

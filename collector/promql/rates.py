@@ -23,16 +23,16 @@ def extrapolated(
 ) -> tuple[Float64Array, BoolArray]:
     """Rise within each window, extrapolated to its ends; ``classic`` is Prometheus 2.x's order of the two cut-offs."""
     present = block.counts >= 2
-    steps = np.flatnonzero(present)
     result = np.zeros((len(block.labels), len(windows.ends_ms))).T
-    if not len(steps):
-        return result, present
+    steps = slice(None) if present.all() else present.nonzero()[0]
     first, last = block.first[steps], block.last[steps] - 1
+    if not len(first):
+        return result, present
     edges = _edges(block, windows, steps, classic)
     lost = _Resets(block, first, last) if counter else None
     per_s = 1000.0 / windows.range_ms if per_second else 1.0
     rows = max(1, _CACHED_NUMBERS // max(1, len(block.labels)))
-    for begin in range(0, len(steps), rows):
+    for begin in range(0, len(first), rows):
         part = slice(begin, begin + rows)
         start_values = block.values.take(first[part], axis=0)
         rise = block.values.take(last[part], axis=0)
@@ -43,7 +43,7 @@ def extrapolated(
         scaled = rise * factor
         if counter:
             _stop_at_zero(scaled, rise, start_values, edges, part, per_s)
-        result[part if len(steps) == len(result) else steps[part]] = scaled
+        result[part if isinstance(steps, slice) else steps[part]] = scaled
     return result, present
 
 
@@ -66,11 +66,12 @@ class _Edges:
     factor: Float64Array
 
 
-def _edges(block: Block, windows: Windows, steps: Int64Array, classic: bool) -> _Edges:
+def _edges(block: Block, windows: Windows, steps: Int64Array | slice, classic: bool) -> _Edges:
     first, last = block.first[steps], block.last[steps] - 1
-    sampled_s = (block.times_ms[last] - block.times_ms[first]) / 1000
-    to_start_s = (block.times_ms[first] - windows.starts_ms[steps]) / 1000
-    to_end_s = (windows.ends_ms[steps] - block.times_ms[last]) / 1000
+    first_ms, last_ms = block.times_ms.take(first), block.times_ms.take(last)
+    sampled_s = (last_ms - first_ms) / 1000
+    to_start_s = (first_ms - windows.starts_ms[steps]) / 1000
+    to_end_s = (windows.ends_ms[steps] - last_ms) / 1000
     between_s = sampled_s / (last - first)
     threshold_s, half_s = between_s * 1.1, between_s / 2
     to_end_s = np.where(to_end_s >= threshold_s, half_s, to_end_s)
@@ -100,9 +101,11 @@ class _Resets:
     def __init__(self, block: Block, first: Int64Array, last: Int64Array) -> None:
         before = block.values[:-1]
         fell = block.values[1:] < before
-        rows = np.unique(np.flatnonzero(fell) // fell.shape[1])
-        self._before, self._fell, self._rows = before, fell, rows
+        self._before, self._fell, self._rows = before, fell, fell.nonzero()[0]
         self._sums: Float64Array | None = None
+        if not len(self._rows):
+            return
+        self._rows = rows = np.unique(self._rows)
         if len(rows) > _FEW_RESETS:
             sums = reduce_runs(np.add, np.where(fell, before, 0.0), first, last)
             self._sums = np.where((last > first)[:, None], sums, 0.0)
@@ -113,6 +116,8 @@ class _Resets:
         """Add what was lost in resets to the rise in some of the windows."""
         if self._sums is not None:
             rise += self._sums[part]
+            return
+        if not len(self._rows):
             return
         for event in np.flatnonzero((self._since < part.start + len(rise)) & (self._until > part.start)):
             row = self._rows[event]

@@ -2,13 +2,17 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from collector.model.labels import Labels
 from collector.model.series import BoolArray, Float64Array, Int64Array, SeriesGroup, is_stale
 from collector.promql.ast import Extension
 from collector.promql.frame import Frame, compact, empty, stack
+
+_Kind = TypeVar("_Kind", np.float64, np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +103,14 @@ def apply(windows: Windows, function: RangeFunction) -> Frame:
     for block in windows.blocks:
         values, present = function(block, windows)
         shape = (len(block.labels), steps)
-        frames.append(
-            Frame(
-                block.labels,
-                np.broadcast_to(values.T, shape),
-                np.broadcast_to(np.atleast_2d(present.T), shape),
-                block.drops,
-            )
-        )
+        frames.append(Frame(block.labels, _shaped(values, shape), _shaped(present, shape), block.drops))
     return compact(stack(frames, steps)) if frames else empty(steps)
+
+
+def _shaped(by_step: npt.NDArray[_Kind], shape: tuple[int, int]) -> npt.NDArray[_Kind]:
+    """(steps,) or (steps, series) as (series, steps)."""
+    by_series = by_step.T if by_step.ndim > 1 else by_step[None, :]
+    return by_series if by_series.shape == shape else np.broadcast_to(by_series, shape)
 
 
 Piece = tuple[tuple[Labels, ...], Int64Array, Float64Array, BoolArray | None]
