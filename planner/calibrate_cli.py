@@ -11,6 +11,7 @@ from planner import options as opt
 if TYPE_CHECKING:
     from planner.calibrate import Evidence
     from planner.result import Run
+    from planner.telemetry import Seen
 
 
 def calibrate(
@@ -21,9 +22,6 @@ def calibrate(
     steps: opt.Steps = None,
     pool: opt.Pool = None,
     minutes: Annotated[float, typer.Option(help="With --source: how far back.", envvar="LOADLINE_PLAN_MINUTES")] = 60.0,
-    step_s: Annotated[
-        float, typer.Option(help="With --source: length of an interval.", envvar="LOADLINE_PLAN_STEP_S")
-    ] = 15.0,
     form: Annotated[
         str, typer.Option(help="linear, hinge, bend, or auto for the best one.", envvar="LOADLINE_PLAN_FORM")
     ] = "auto",
@@ -43,8 +41,9 @@ def calibrate(
         if form not in ("auto", *FORMS):
             raise ModelError(f"form {form!r}: must be auto, {', '.join(FORMS)}")
         parts = [evidence(path) for path in files or []]
-        if source is not None:
-            parts.append(history(source, pool, minutes, step_s))
+        seen = None if source is None else history(source, pool, minutes)
+        if seen is not None:
+            parts.append(seen.evidence)
         if steps is not None:
             parts.append(from_engine(steps))
         if not parts:
@@ -52,6 +51,8 @@ def calibrate(
         model = merge(parts).fit(form)
         doubts = opt.warned(run_doubt(path) for path in files or [])
         model = model.model_copy(update={"notes": (*model.notes, *doubts)})
+        if seen is not None:
+            model = seen.doubted(model)
         model.write(out)
         opt.note(f"wrote {out}")
         opt.deliver(calibration_report(model), as_json=as_json, html=html)
@@ -83,12 +84,19 @@ def run_of(path: Path) -> "Run | None":
     return read_run(path) if known else None
 
 
-def history(source: str, pool: str | None, minutes: float, step_s: float) -> "Evidence":
-    """What a source's history tells of the last minutes."""
+def history(source: str, pool: str | None, minutes: float) -> "Seen":
+    """What a source's history tells of the last minutes of one pool, the only one where none is named."""
     from collector.client import Client
+    from collector.model.labels import get
     from collector.signals import detect
-    from planner.calibrate import from_history
+    from planner.errors import ModelError
+    from planner.telemetry import steps_seen
 
     with Client(source) as client:
-        now_s = time.time()
-        return from_history(client, detect(client.metric_names()), now_s - minutes * 60, now_s, step_s, pool)
+        now_s, vocabulary = time.time(), detect(client.metric_names())
+        seen = [] if pool is not None else client.query(vocabulary.replicas(), now_s)
+        pools = [pool] if pool is not None else sorted(get(one.labels, "pool") for one in seen)
+        if len(pools) != 1:
+            named = f"{', '.join(pools)} report there; choose one with --pool" if pools else "no engine reports there"
+            raise ModelError(f"{source}: {named}")
+        return steps_seen(client, vocabulary, pools[0], now_s, minutes * 60)

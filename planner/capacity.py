@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import ndtri, stdtrit
 
 from planner.errors import CapacityError
@@ -37,6 +38,7 @@ _WIDE, _NARROW = 1.25, 1.03  # first step of a search from a rough guess, and fr
 _INTERPOLATED = 1.04  # rates so close together that what is used of the limit is a straight line between them
 _LARGEST_SPAN = 24
 
+FloatArray = npt.NDArray[np.float64]
 Note = Callable[[str], None]
 
 
@@ -115,11 +117,10 @@ def find_capacity(
         if note is not None:
             note(f"seed {index + 1}: {low:.4g} requests/s, then {high_verdict.bound_by} breaks")
     mean = float(np.mean(answers))
-    spread, calibration = _half_width(answers), None
-    likely = _half_width(answers, LIKELY)
-    if likely is not None:
-        calibration = _calibration_width(trace, twin, slo, mean, min(requests, DRAW_REQUESTS), seed)
-        likely = float(np.hypot(likely / mean, calibration or 0.0))
+    spread, calibration, likely = _half_width(answers), None, None
+    if spread is not None:
+        calibration = _calibration_deviation(trace, twin, slo, mean, min(requests, DRAW_REQUESTS), seed)
+        likely = _likely_width(np.array(answers) / mean, calibration or 0.0)
     mean_based = means.requests_per_s * twin.replicas if means is not None else None
     return Capacity(
         replicas=twin.replicas,
@@ -137,12 +138,12 @@ def find_capacity(
         outside_ratio=max(verdict.outside_ratio for verdict in broken),
         likely_low=None if likely is None else mean * float(np.exp(-likely)),
         likely_high=None if likely is None else mean * float(np.exp(likely)),
-        calibration_ratio=calibration,
+        calibration_ratio=None if calibration is None else calibration * float(ndtri(0.5 + LIKELY / 2)),
     )
 
 
-def _calibration_width(trace: Trace, twin: Twin, slo: Slo, guess: float, requests: int, seed: int) -> float | None:
-    """Half of the 90% interval of the logarithm of the rate that the calibration leaves open; None where it is unknown.
+def _calibration_deviation(trace: Trace, twin: Twin, slo: Slo, guess: float, requests: int, seed: int) -> float | None:
+    """Standard deviation of the logarithm of the rate by what the calibration leaves open; None where it is unknown.
 
     The model and each of its draws are searched on the same requests with the same random numbers. The draws spread as
     Student's t already.
@@ -156,8 +157,15 @@ def _calibration_width(trace: Trace, twin: Twin, slo: Slo, guess: float, request
 
     base = answer(twin, guess)
     found = [answer(replace(twin, model=model), base) for model in twin.drawn[:DRAWS]]
-    off = np.log(np.array(found) / base)
-    return float(np.sqrt(np.mean(off**2)) * ndtri(0.5 + LIKELY / 2))
+    return float(np.sqrt(np.mean(np.log(np.array(found) / base) ** 2)))
+
+
+def _likely_width(answers: FloatArray, calibration: float) -> float:
+    """Half of the 90% interval of seeds' answers and ``calibration`` together (Welch and Satterthwaite, 1946)."""
+    seeds = float(np.var(answers, ddof=1)) / len(answers)
+    whole = seeds + calibration**2
+    freedom = (len(answers) - 1) * (whole / seeds) ** 2 if seeds else np.inf
+    return float(stdtrit(min(freedom, 1e6), 0.5 + LIKELY / 2) * np.sqrt(whole))
 
 
 def search(trace: Trace, twin: Twin, slo: Slo, *, guess: float, seed: int, tolerance: float) -> Capacity:
@@ -275,11 +283,11 @@ class _Search:
         return f"the promise breaks at any rate: {worst.name} is {found}, its limit {worst.limit:.4g}"
 
 
-def _half_width(answers: Sequence[float], confidence: float = CONFIDENCE) -> float | None:
+def _half_width(answers: Sequence[float]) -> float | None:
     if len(answers) < 2:
         return None
     deviation = float(np.std(answers, ddof=1)) / len(answers) ** 0.5
-    return float(deviation * stdtrit(len(answers) - 1, 0.5 + confidence / 2))
+    return float(deviation * stdtrit(len(answers) - 1, 0.5 + CONFIDENCE / 2))
 
 
 def _too_wide(answers: Sequence[float], precision: float | None) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import ceil, inf, sqrt
 
 import numpy as np
+from scipy.special import ndtri
 
 from collector.client import Client
 from collector.model.labels import get
@@ -15,6 +16,7 @@ from collector.signals import Present, SignalAbsent, Vocabulary
 from planner.calibrate import Evidence, from_history, predicted_s
 from planner.errors import ModelError
 from planner.infer import from_iterations
+from planner.latency import StepModel
 from planner.mix import LengthHistogram, Mix
 
 LEAST_STEP_S = 10.0
@@ -31,6 +33,12 @@ UNSEEN_SD = 0.3
 
 INFERRED_SD = 0.15
 """Relative spread that is granted to step times worked out from token gaps."""
+
+KV_UNSEEN_SD = 0.05
+"""Relative spread that is granted to step times whose context lengths are not told."""
+
+NO_KV_BLOCKS = "the KV cache's size is not exposed: a simulation takes it from --num-blocks"
+SEED = 0x5EEA
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +58,25 @@ class LeftOut:
 class Seen:
     """A pool's step evidence; ``spread_ratio`` is the relative standard error of a line found with it.
 
-    ``doubt`` are remarks that need no figure; ``left_out`` is what the spread was widened for.
+    ``doubt`` are remarks that need no figure; ``left_out`` is what the spread was widened for; ``granted_ratio`` is the
+    part of the spread that no resampling of the evidence shows.
     """
 
     evidence: Evidence
     spread_ratio: float
     left_out: tuple[LeftOut, ...]
     doubt: tuple[str, ...]
+    granted_ratio: float = 0.0
+
+    def doubted(self, model: StepModel) -> StepModel:
+        """``model``, fitted on this evidence, with what was left out in its notes and its draws spread as far."""
+        draws = np.array(model.costs_drawn)
+        if len(draws):
+            spots = ndtri((np.arange(len(draws)) + 0.5) / len(draws))
+            draws *= np.exp(self.granted_ratio * np.random.default_rng(SEED).permutation(spots))[:, None]
+        unsized = () if "num_blocks" in self.evidence.scheduler else (NO_KV_BLOCKS,)
+        notes = (*model.notes, *map(str, self.left_out), *self.doubt, *unsized)
+        return model.model_copy(update={"notes": notes, "costs_drawn": tuple(map(tuple, draws.tolist()))})
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +120,7 @@ def steps_seen(client: Client, vocabulary: Vocabulary, pool: str, now_s: float, 
         )
     bias = evidence.fit("linear").held_out
     spread = sqrt(sampling**2 + (bias.bias**2 if bias else 0.0) + SIMULATION_SD**2)
-    left_out = []
+    left_out, whole = [], spread
     if torn:
         left_out.append(
             _fewer(f"{torn} intervals in which a counter was reset are left out", spread, sampling, len(kept), torn)
@@ -117,7 +137,11 @@ def steps_seen(client: Client, vocabulary: Vocabulary, pool: str, now_s: float, 
         what = f"{unseen_ratio:.0%} of the replicas run other engines than {found_on}; they are taken to be as fast"
         left_out.append(LeftOut(what, _wider(spread, unseen_ratio * UNSEEN_SD)))
         spread = sqrt(spread**2 + (unseen_ratio * UNSEEN_SD) ** 2)
-    return Seen(evidence, spread, tuple(left_out), tuple(doubt))
+    if not measured and not spoken.present("kv_usage"):
+        what = "the use of the KV cache is not exposed: longer contexts are taken to cost what those seen did"
+        left_out.append(LeftOut(what, _wider(spread, KV_UNSEEN_SD)))
+        spread = sqrt(spread**2 + KV_UNSEEN_SD**2)
+    return Seen(evidence, spread, tuple(left_out), tuple(doubt), sqrt(spread**2 - whole**2))
 
 
 def mix_seen(client: Client, vocabulary: Vocabulary, pool: str, now_s: float, window_s: float) -> Mix:

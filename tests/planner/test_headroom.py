@@ -26,7 +26,7 @@ from planner.sim.pace import to_s
 from planner.sim.replica import Replica
 from planner.sim.router import least_load
 from planner.slo import Slo
-from planner.telemetry import LeftOut, Seen, scrape_interval_s, steps_seen
+from planner.telemetry import INFERRED_SD, KV_UNSEEN_SD, LeftOut, Seen, scrape_interval_s, steps_seen
 from planner.trace import Trace, from_lengths
 from probe_engine.sched import Request, SchedulerConfig, StepStats
 
@@ -410,6 +410,23 @@ def test_replicas_of_another_engine_are_told_and_widen_the_interval(pair: list[S
     mixed = seen(changed(pair, other))
     assert widening(mixed.left_out, "50% of the replicas run other engines than Loadline engine") > 2
     assert mixed.spread_ratio > 2 * seen(pair).spread_ratio
+
+
+def test_a_model_of_what_was_not_measured_says_so_and_its_draws_lie_further_apart(pair: list[Series]) -> None:
+    def far_apart(one: Seen) -> float:
+        model = one.doubted(one.evidence.fit())
+        assert list(map(str, one.left_out)) == list(model.notes[len(model.notes) - len(one.left_out) :])
+        per_step = np.array(model.costs_drawn) @ [1, 0, 0, 20, 4000]
+        return float(np.std(np.log(per_step)))
+
+    rough, whole = seen(as_vllm(pair)), seen(pair)
+    assert widening(rough.left_out, "the use of the KV cache is not exposed") > 1
+    assert rough.granted_ratio == pytest.approx(np.hypot(INFERRED_SD, KV_UNSEEN_SD))
+    assert far_apart(rough) == pytest.approx(rough.granted_ratio, rel=0.3)
+    assert (whole.granted_ratio, whole.left_out) == (0, ())
+    assert far_apart(whole) < 0.05
+    blind = seen(changed(pair, lambda labels, one: None if "kv_cache" in labels["__name__"] else one))
+    assert "a simulation takes it from --num-blocks" in blind.doubted(blind.evidence.fit()).notes[-1]
 
 
 def test_an_unknown_kv_cache_lowers_the_interval_to_what_was_seen_to_be_held(pair: list[Series]) -> None:
