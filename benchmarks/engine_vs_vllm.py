@@ -6,8 +6,8 @@ Both servers get 64 streaming completions at once over HTTP (128 tokens in, 64 o
 takes neither token ids nor ``ignore_eos``, gets the same prompts in a process of its own, without HTTP. Rounds of the
 sides alternate, the best round of each counts. CPU seconds are those of the server's whole process tree: read them
 where other work shares the machine. ``--vllm`` names a virtual environment with vLLM's CPU build, started with its
-defaults, which on two cores computes on one; absent, its rows say why they are missing. ``--checkpoints`` takes
-directories ``llama-15m`` and ``llama-110m`` instead of making them.
+defaults, which on two cores computes on one (``--vllm-cores 0-1``: on both); absent, its rows say why they are missing.
+``--checkpoints`` takes directories ``llama-15m`` and ``llama-110m`` instead of making them.
 """
 
 import argparse
@@ -84,7 +84,8 @@ async def compare(directory: Path, options: argparse.Namespace) -> tuple[dict[st
         elif not (options.vllm / "bin" / "vllm").is_file():
             missing["vllm"] = f"{options.vllm} has no bin/vllm"
         else:
-            servers["vllm"] = stack.enter_context(_server(_vllm(directory, options), VLLM_ENVIRONMENT))
+            bound = {} if options.vllm_cores is None else {"VLLM_CPU_OMP_THREADS_BIND": options.vllm_cores}
+            servers["vllm"] = stack.enter_context(_server(_vllm(directory, options), VLLM_ENVIRONMENT | bound))
         for name, server in servers.items():
             _tell(f"{directory.name}: waiting for {name}")
             await until_ready(f"{server.base_url}/{'ready' if name == 'loadline' else 'health'}")
@@ -173,6 +174,7 @@ def _tell(text: str) -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vllm", type=Path, help="Virtual environment that has vLLM's CPU build.")
+    parser.add_argument("--vllm-cores", help="Cores that vLLM computes on, such as 0-1; its own choice if absent.")
     parser.add_argument("--checkpoints", type=Path, help="Directory with llama-SIZE; made afresh if absent.")
     parser.add_argument("--sizes", nargs="+", choices=SHAPES, default=["15m"])
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
