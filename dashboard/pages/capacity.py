@@ -25,6 +25,7 @@ from dashboard.parts.bars import bars, by_risk
 from dashboard.parts.icon import Node, hyphened, icon
 from dashboard.parts.panel import chip
 from dashboard.parts.tables import clock_text, simple_table
+from dashboard.parts.twin_error import twin_errors
 from dashboard.pricing import Offer, against, offer_of
 from dashboard.refresh import Refresh, begin
 from dashboard.site import Site
@@ -195,7 +196,8 @@ def answer(begun: Refresh, site: Site) -> list[Any]:
 
 def _live(held: Held, pools: Sequence[PoolHeadroom], begun: Refresh, site: Site) -> tuple[Node, Node]:
     if pools:
-        return bars(pools, begun.view, site.prefix), "of the load line, sorted by risk"
+        found = [bars(pools, begun.view, site.prefix), twin_errors(site.source, begun.window.end_s)]
+        return found, "of the load line, sorted by risk"
     if isinstance(held.error, Late):
         return section.none("The twin is being calibrated."), None
     why = said_error(held.error) if held.error is not None else begun.error or "no pool is measured"
