@@ -6,7 +6,7 @@ signals no dialect has, or that names other engines' series, is left out, and wh
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +15,13 @@ from alerts.rule import is_recorded
 from alerts.rulefile import read_rule_file
 from collector.model.errors import QueryError
 from collector.promql import VectorSelector, parse, selectors
-from collector.signals import Node, SignalAbsent, SignalError, Vocabulary, parse_document
+from collector.signals import Node, SignalAbsent, SignalError, Vocabulary, load_dialects, parse_document
 
 _PLACE = re.compile(r"\$\{\s*(\w+)\s+(\S+)((?:\s+\w+=[^\s}]*)*)\s*\}")
 _OPEN = re.compile(r"\$\{")
+
+MOST_NAMED = 4
+"""Of the dialects that have what is missing."""
 
 Builder = Callable[[Vocabulary, str, dict[str, Any]], str]
 
@@ -56,18 +59,26 @@ def render(text: str, path: str, vocabulary: Vocabulary) -> Rendered:
             try:
                 expr = _filled(node.need("expr", name), str(rule["expr"]), vocabulary)
             except SignalAbsent as absent:
-                rendered.left_out.append((name, str(absent)))
+                having = [dialect.engine for dialect in load_dialects() if absent.signal in dialect.signals]
+                rendered.left_out.append((name, f"{absent}{_elsewhere(having)}"))
                 continue
             names = {one.name for one in _selectors(node, expr)}
             foreign = sorted(name for name in names - known if not is_recorded(name))
             if foreign:
-                rendered.left_out.append((name, f"no dialect asked for has {', '.join(foreign)}"))
+                having = [dialect.engine for dialect in load_dialects() if dialect.names().issuperset(foreign)]
+                reason = f"no dialect asked for has {', '.join(foreign)}{_elsewhere(having)}"
+                rendered.left_out.append((name, reason))
                 continue
             kept.append(rule | {"expr": expr} | _annotations(node, rule, expr, vocabulary))
         if kept:
             rendered.groups.append(fields | {"rules": kept})
     read_rule_file(emit(rendered.groups), path)
     return rendered
+
+
+def _elsewhere(having: Sequence[str]) -> str:
+    """In words, the dialects that could be asked for too; nothing where there is none."""
+    return f"; add --dialect {' or '.join(having[:MOST_NAMED])}" if having else ""
 
 
 def _selectors(node: Node, expr: str) -> tuple[VectorSelector, ...]:

@@ -135,7 +135,9 @@ def test_rules_for_one_dialect_are_valid_for_promtool(promtool: Path, tmp_path: 
 
 def test_what_is_left_out_is_said_with_the_reason():
     done = CliRunner().invoke(app, ["render", "--dialect", "vllm"])
-    assert "left out: GPUHot: signal gpu_temperature: not exposed" in done.stderr
+    (hot,) = [line for line in done.stderr.splitlines() if line.startswith("left out: GPUHot: ")]
+    assert hot.startswith("left out: GPUHot: signal gpu_temperature: not exposed")
+    assert "; add --dialect amd or dcgm or" in hot
     assert "left out: GPURowRemapFailed: no dialect asked for has DCGM_FI_DEV_ROW_REMAP_FAILURE" in done.stderr
     assert read_rule_file(done.stdout, "stdout").rules
 
