@@ -48,7 +48,7 @@ STATES: Mapping[str, tuple[Any, str]] = {
     "preparing": ("warn", "Preparing"), "running": ("warn", "Running"), "finished": ("ok", "Finished"),
     "stopped": ("none", "Stopped"), "failed": ("breach", "Failed"), "lost": ("breach", "Lost"),
 }  # fmt: skip
-LATENCIES = {"ttft_due_s": "TTFT", "tpot_s": "Time per token", "e2e_due_s": "E2E"}
+LATENCIES = {"ttft_due_s": "TTFT", "tpot_s": "TPOT", "e2e_due_s": "E2E"}
 NUMBERS: Mapping[str, tuple[type, float, float]] = {
     "speed": (float, 0.001, 1000), "token_scale": (float, 0.0001, 1000), "max_requests": (int, 1, 1e9),
     "max_duration": (float, 0.1, 1e7), "seed": (int, 0, 2**31),

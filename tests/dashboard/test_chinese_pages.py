@@ -51,7 +51,7 @@ KEPT = {
     "p50", "p95", "p99", "h", "m", "d", "g", "t", "f", "r", "p", "o", "l", "u", "x", "Loadline", "Xid", "PCIe",
     "NVLink", "GHz", "B", "DCGM", "NVML", "NVIDIA", "vLLM", "Esc", "span", "exporter", "z", "W", "C", "English", "API",
     "xid", "N+2", "e", "c", "a", "HTML", "JSON", "YAML", "CSV", "A", "y", "b", "v", "n", "token", "p90", "Poisson",
-    "Prometheus", "errno", "H100", "job", "G", "up", "instance", "rate", "kB", "ALERTS", "ECC",
+    "Prometheus", "errno", "H100", "job", "G", "up", "instance", "rate", "kB", "ALERTS", "ECC", "ID",
 }  # fmt: skip
 """Measures and names that engineers use in both languages."""
 
@@ -70,7 +70,7 @@ def readable(node: Any) -> Iterator[str]:
             yield from readable(one)
     elif isinstance(node, dict) and "props" in node:
         props = node["props"]
-        if node["type"] in ("Code", "Kbd", "Pre", "Markdown", "Textarea") or props.get("lang") == "en":
+        if node["type"] in ("Code", "Pre", "Markdown", "Textarea") or props.get("lang") == "en":
             return
         for name in READ:
             yield from readable(props.get(name))

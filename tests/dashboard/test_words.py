@@ -15,7 +15,7 @@ import planner
 from alerts.responses.catalogue import MODES
 from collector.signals import SIGNALS, load_dialects
 from dashboard.journal import ORDERS
-from dashboard.words import catalogues, counted, said_error, said_reason, say, texts_of_scripts
+from dashboard.words import Said, catalogues, counted, said_error, said_reason, say, texts_of_scripts
 from dashboard.words.reasons import TEMPLATES
 
 PACKAGE, PLANNER = Path(dashboard.__file__).parent, Path(planner.__file__).parent
@@ -147,6 +147,26 @@ ALIKE = {
 def test_what_other_parts_say_is_taken_apart(reason, chinese):
     text = said_reason(reason)
     assert (text, CHINESE.of(text)) == (reason, chinese)
+
+
+SPEAKERS = ("telemetry.py", "headroom.py", "whatif.py", "capacity.py", "inspection.py", "replay/lag.py")
+CALLS = {"ModelError", "CapacityError", "LeftOut", "append", "_tell", "progress"}
+
+
+def planner_says() -> Iterator[str]:
+    """What the planner says of load lines, what-ifs and traces, with 7 for every part."""
+    for name in SPEAKERS:
+        for node in ast.walk(ast.parse((PLANNER / name).read_text("utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in CALLS:
+                for text in node.args:
+                    parts = text.values if isinstance(text, ast.JoinedStr) else [text]
+                    yield "".join(str(one.value) if isinstance(one, ast.Constant) else "7" for one in parts)
+
+
+def test_what_the_planner_says_is_taken_apart():
+    said = [text for text in planner_says() if " " in text]
+    assert len(said) > 20
+    assert not [text for text in said if not isinstance(said_reason(text), Said)]
 
 
 def test_an_error_keeps_the_sentence_it_was_raised_with():
