@@ -17,7 +17,7 @@ from probe_engine.errors import ExperimentError
 from probe_engine.experiments.drive import quantile
 from probe_engine.experiments.figure import Bars
 from probe_engine.experiments.options import Options
-from probe_engine.experiments.report import Cell, Claim, Report
+from probe_engine.experiments.report import Cell, Report
 from probe_engine.experiments.sandbox import REFUSED
 from probe_engine.experiments.server_process import Server, Serving, running, serve_command
 
@@ -54,7 +54,6 @@ def run(options: Options, serving: Serving = running) -> Report:
         options.tell(f"isolation: {place.name}")
         rows.append(measured(place, options, starts, asked, serving))
     names = tuple(str(row["where"]) for row in rows)
-    plain = rows[0]
     boxed = next((row for row in rows if row["where"] == "sandbox"), None)
     return Report(
         name="isolation",
@@ -86,9 +85,10 @@ def run(options: Options, serving: Serving = running) -> Report:
                 "ms",
             ),
         ),
-        claims=() if boxed is None else claims(plain, boxed),
         notes=(
             *left_out,
+            "The sandbox's filter makes some sixty comparisons at each system call, of which a request makes a few "
+            "dozen, and its launcher is one more start of the interpreter; the rest is the machine's noise.",
             "Processor time is of the server and what wraps it, and is what compares; times by the wall's clock are "
             "also their neighbours' on the machine.",
             "The sandbox refuses by number: clone3 can still ask for namespaces, which needs privileges that "
@@ -208,32 +208,3 @@ def _refused(call: Callable[[], object]) -> bool:
     ctypes.set_errno(0)
     call()
     return ctypes.get_errno() == errno.EPERM
-
-
-def claims(plain: Mapping[str, Cell], boxed: Mapping[str, Cell]) -> tuple[Claim, ...]:
-    """Ours beside what is said of containers and sandboxes."""
-    paper = "Felter et al., ISPASS 2015 (containers against virtual machines)"
-
-    def ratio(what: str) -> float:
-        return float(str(boxed[what])) / float(str(plain[what]))
-
-    return (
-        Claim(
-            "Processor time of a request in the sandbox against the plain process",
-            "containers equal or nearly equal bare processes in nearly every test",
-            paper,
-            ratio("processor ms a request"),
-            "times",
-            "a filter of some sixty comparisons runs at each system call, and a request makes a few dozen of "
-            "them; what "
-            "differs beyond that is the machine's noise.",
-        ),
-        Claim(
-            "Processor time of a start in the sandbox against the plain process",
-            "no figure: negligible beside loading the model",
-            paper,
-            ratio("start processor s"),
-            "times",
-            "the launcher is one more start of the interpreter.",
-        ),
-    )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from probe_engine.experiments.figure import Lines
 from probe_engine.experiments.options import Options
-from probe_engine.experiments.report import Claim, Report
+from probe_engine.experiments.report import Report
 from probe_engine.experiments.server_process import Serving, running, serve_command
 from probe_engine.experiments.stability import LEAVING, raise_file_limit
 from probe_engine.experiments.streams import jobs_of, run_streams
@@ -79,19 +79,12 @@ def run(options: Options, serving: Serving = running) -> Report:
             }
         ],
         figures=(Lines("Resident memory", "requests served", "MB", (("", tuple(counts), tuple(megabytes)),)),),
-        claims=(
-            Claim(
-                "Growth per request",
-                "0",
-                "what a server that runs for months must hold to",
-                slope.median,
-                "bytes",
-                f"called a leak when the interval lies above {LEAK_BYTES:,.0f} bytes: the engine keeps its last 65,536 "
-                "steps for /steps (some 13 MB once full), which looks like growth until then, and the allocator's "
-                "pages come and go.",
-            ),
+        notes=(
+            "Resident memory of the process between rounds, with nothing running or waiting.",
+            f"Called a leak when the interval lies above {LEAK_BYTES:,.0f} bytes: the engine keeps its last 65,536 "
+            "steps for /steps (some 13 MB once full), which looks like growth until then, and the allocator's pages "
+            "come and go.",
         ),
-        notes=("Resident memory of the process between rounds, with nothing running or waiting.",),
         holds=not leaks and not blocks and not broken and alive,
     )
 

@@ -8,7 +8,7 @@ from collections import Counter
 from probe_engine.experiments.drive import quantile
 from probe_engine.experiments.figure import Bars
 from probe_engine.experiments.options import Options
-from probe_engine.experiments.report import Cell, Claim, Report
+from probe_engine.experiments.report import Cell, Report
 from probe_engine.experiments.server_process import Server, Serving, running, serve_command
 from probe_engine.experiments.streams import jobs_of, run_streams
 
@@ -67,19 +67,9 @@ def run(options: Options, serving: Serving = running) -> Report:
                 "Memory of the server (MB)", names, (("", tuple(float(str(row["server MB"])) for row in rows)),), "MB"
             ),
         ),
-        claims=(
-            Claim(
-                "Streams at once without a broken one",
-                "no figure: vLLM's and SGLang's papers load to saturation and report no broken streams",
-                "Kwon et al., SOSP 2023; Zheng et al., NeurIPS 2024",
-                float(levels[-1]) if whole else None,
-                "streams",
-                "256 of them run at a time; the others wait in the queue, which is why the time to the first token "
-                "grows "
-                "in proportion.",
-            ),
-        ),
         notes=(
+            "256 of them run at a time; the others wait in the queue, which is why the time to the first token grows "
+            "in proportion.",
             "Client and server share the machine: times are theirs together, and say nothing about the server alone.",
             "A stream is complete when all the tokens that were asked for and the end have come.",
         ),
