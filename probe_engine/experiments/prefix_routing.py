@@ -170,8 +170,8 @@ def claims(rr: FleetOutcome, least: FleetOutcome, chwbl: FleetOutcome, endless: 
             100 * (1 - mean(chwbl.ttft_s) / mean(least.ttft_s)),
             "%",
             "their baseline chose at random, as Kubernetes does, and their prompts were nearly all shared. Against a "
-            f"router that knows the queues, {chwbl.hit_ratio:.0%} of prompts found must make up for the longer queue at "
-            "the replica that has it: both count requests, and a prompt of this trace has 7,000 to 120,000 tokens.",
+            f"router that knows the queues, {chwbl.hit_ratio:.0%} of prompts found must make up for the longer queue "
+            "at the replica that has it: both count requests, and a prompt of this trace has 7,000 to 120,000 tokens.",
         ),
         Claim(
             "Mean time to first token, less than with round robin",
