@@ -87,9 +87,9 @@ class Alerting:
         try:
             answer = self._http.request(method, path, **more)
         except httpx.HTTPError as error:
-            why = said_reason(str(error)) or "timeout"
+            cause = said_reason(str(error)) or "timeout"
             raise AlertingError(
-                say("the alerts process at {address} does not answer: {why}", address=self.address, why=why)
+                say("the alerts process at {address} does not answer: {why}", address=self.address, why=cause)
             ) from error
         try:
             body = answer.json() if answer.content else None

@@ -191,7 +191,7 @@ def draw_idle(panel: Panel, scene: Scene) -> Drawn:
         wasted += stood * (priced.usd_per_hour if priced is not None else 0)
     figure = series.lines(series.highest(rows), scene.refresh.clock, scene.palette, chart.PLAIN, height=panel.height,
                           marks=scene.marks, floor_top=1)  # fmt: skip
-    head = say("{hours} idle GPU hours in this range", hours=quantity.count(round(gpu_hours, 2)))
+    head: str = say("{hours} idle GPU hours in this range", hours=quantity.count(round(gpu_hours, 2)))
     if wasted:
         head = joined((head, quantity.money(wasted)))
     palette = {name: scene.palette.get(name, theme.OTHER) for name in rows}
