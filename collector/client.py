@@ -255,8 +255,10 @@ class Client:
             return Answered(error=SourceError(f"{self.base_url}: {error}", kind="bad_answer"), took_s=one["seconds"])
 
     def _pass_on(self, asked: str, body: Mapping[str, Any]) -> None:
-        for warning in [*body.get("warnings", ()), *body.get("infos", ())]:
-            self._on_warning(asked, warning)
+        for kind in ("warnings", "infos"):
+            told = body.get(kind)
+            for warning in told if isinstance(told, list) else ():
+                self._on_warning(asked, str(warning))
 
     def _kept(self, what: str, parameters: Parameters, reader: Callable[[Any], Answer]) -> tuple[Answer, ...]:
         """Records that only a Loadline collector keeps."""

@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -41,7 +42,7 @@ def reading(path: Path) -> Iterator[BinaryIO]:
         else:
             with path.open("rb") as raw, _unpacked(raw, path.suffix) as stream:
                 yield stream
-    except (OSError, EOFError, zstandard.ZstdError) as error:
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
         raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 

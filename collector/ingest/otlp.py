@@ -45,15 +45,18 @@ def unfold(body: bytes, content_encoding: str, limit_bytes: int = MAX_BODY_BYTES
         return body
     if content_encoding != "gzip":
         raise UnsupportedMedia(f'OTLP: content encoding "{content_encoding}"; gzip is read, or none')
-    unzip = zlib.decompressobj(wbits=31)
-    try:
-        unfolded = unzip.decompress(body, limit_bytes)
-    except zlib.error as error:
-        raise IngestError(f"OTLP: the body is not gzip: {error}") from error
-    if unzip.unconsumed_tail:
-        raise IngestError(f"OTLP: more than {limit_bytes} bytes uncompressed")
-    if not unzip.eof:
-        raise IngestError("OTLP: the gzip body is cut short")
+    unfolded, rest = b"", body
+    while rest or not body:  # a body of gzip may have several members
+        unzip = zlib.decompressobj(wbits=31)
+        try:
+            unfolded += unzip.decompress(rest, limit_bytes + 1 - len(unfolded))
+        except zlib.error as error:
+            raise IngestError(f"OTLP: the body is not gzip: {error}") from error
+        if len(unfolded) > limit_bytes:
+            raise IngestError(f"OTLP: more than {limit_bytes} bytes uncompressed")
+        if not unzip.eof:
+            raise IngestError("OTLP: the gzip body is cut short")
+        rest = unzip.unused_data
     return unfolded
 
 

@@ -21,6 +21,7 @@ from collector.scrape.access import Access, Clients, read_access
 from collector.scrape.body import HEADERS, read_body
 from collector.scrape.document import Faults, Fields
 from collector.signals.document import parse_document
+from collector.signals.errors import DocumentError
 
 FILE_KEYS = ("files", "refresh_interval")
 HTTP_KEYS = ("url", "refresh_interval", *ACCESS_KEYS)
@@ -203,6 +204,8 @@ def read_target_file(path: Path) -> tuple[TargetGroup, ...]:
         root = parse_document(body.decode(), str(path))
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8") from error
+    except DocumentError as error:
+        raise ConfigError(str(error)) from error
     faults = Faults()
     wrapped = Fields(root, "groups", (), faults) if isinstance(root.value, dict) else None
     groups = [] if wrapped else list(_yaml_groups(root.value or [], faults, labels, str(path)))
