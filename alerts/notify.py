@@ -163,12 +163,15 @@ class Notifier:
         elif receiver.kind == "pagerduty":
             self._post(receiver.url, orjson.dumps(orjson.loads(body) | {"routing_key": receiver.secret}))
         else:
-            self._post(receiver.secret or receiver.url, body)
+            self._post(receiver.secret or receiver.url, body, batch[0].key)
 
-    def _post(self, url: str, body: bytes) -> None:
+    def _post(self, url: str, body: bytes, key: str | None = None) -> None:
         shown = self.receiver.url
+        headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key else {})
         try:
-            response = self._http.post(url, content=body, headers={"Content-Type": "application/json"})
+            response = self._http.post(
+                url, content=body, headers={"Content-Type": "application/json"} | dict(headers or {})
+            )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise DeliveryError(f"{shown}: {error or type(error).__name__}", retry=True) from error
         if not response.is_success:

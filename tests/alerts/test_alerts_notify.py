@@ -126,6 +126,17 @@ def test_an_alertmanager_gets_arrays_and_only_the_latest_of_each_alert():
     assert (len(taker.bodies[1]), queue.waiting) == (BATCH_ALERTS, 1)
 
 
+def test_a_webhook_can_tell_a_message_that_is_sent_again_because_its_answer_was_lost():
+    taker = Taker(200)
+    taker.answers = [503, 200]
+    queue, _ = notifier(WEBHOOK, taker)
+    queue.put([Message(WEBHOOK.name, "k1", b"{}"), Message(WEBHOOK.name, "k2", b"{}")])
+    queue.deliver(0)
+    while queue.deliver(1.0):
+        pass
+    assert [request.headers["idempotency-key"] for request in taker.requests] == ["k1", "k1", "k2"]
+
+
 @pytest.mark.parametrize("trouble", [503, 429, httpx.ConnectError("refused"), httpx.ReadTimeout("slow")])
 def test_what_is_not_taken_waits_longer_each_time(trouble: int | Exception):
     taker = Taker(trouble, trouble, 200)
