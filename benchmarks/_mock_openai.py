@@ -48,6 +48,7 @@ class _Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._url = b""
         self._id = ""
+        self._now = 0.0
         self._transport: asyncio.Transport | None = None
         self._tasks: set[asyncio.Future[None]] = set()
 
@@ -62,6 +63,7 @@ class _Connection(asyncio.Protocol):
         self._transport = None
 
     def data_received(self, data: bytes) -> None:
+        self._now = time.monotonic()
         self._parser.feed_data(data)
 
     def on_message_begin(self) -> None:
@@ -80,7 +82,7 @@ class _Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         path = self._url.partition(b"?")[0]
         if path in (b"/v1/completions", b"/v1/chat/completions"):
-            self._mock.arrivals.append((self._id, time.monotonic()))
+            self._mock.arrivals.append((self._id, self._now))
             answer = self._complete(orjson.loads(b"".join(self._body)), path.endswith(b"chat/completions"))
             task = asyncio.ensure_future(answer)
             self._tasks.add(task)

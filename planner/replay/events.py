@@ -25,7 +25,7 @@ class EventReader:
         *lines, self._rest = (self._rest + chunk if self._rest else chunk).split(b"\n")
         for line in lines:
             if line.startswith(DATA):
-                self._take(line[5:].strip(), now)
+                self._take(line[5:], now)
 
     def end(self) -> None:
         """The stream is over: without [DONE] that is well only after a finish reason."""
@@ -40,14 +40,16 @@ class EventReader:
 
     def _take(self, data: bytes, now: float) -> None:
         exchange = self._exchange
-        if data == DONE:
-            if exchange.status == "unfinished":
+        try:
+            event = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            if data.strip() != DONE:
+                exchange.status, exchange.error = "error", f"the stream holds what is no JSON: {data.strip()[:80]!r}"
+            elif exchange.status == "unfinished":
                 exchange.status = "ok"
             return
-        try:
-            event: dict[str, Any] = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            exchange.status, exchange.error = "error", f"the stream holds what is no JSON: {data[:80]!r}"
+        if not isinstance(event, dict):
+            exchange.status, exchange.error = "error", f"the stream holds what is no event: {data.strip()[:80]!r}"
             return
         if "error" in event:
             exchange.status, exchange.error = "error", error_message(data)

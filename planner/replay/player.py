@@ -72,9 +72,10 @@ class Player:
                 self._alarm.at(self._next_s)
                 self._write_on()
                 return
+            planned = self._script.take()
             while time.monotonic() < due_s:
                 pass
-            self._sent.append(self._start(self._script.take(), self._one_ended))
+            self._sent.append(self._start(planned, self._one_ended))
             self._on_sent()
         self._next_s = inf
         self._look()

@@ -164,10 +164,10 @@ class _Connection(asyncio.Protocol):
         self._events = None
         self._status = 0
         self._body = []
-        self._timer = asyncio.get_running_loop().call_later(self._wire.timeout_s, self._timed_out)
         self._transport.write(message)
         if not self._transport.get_write_buffer_size():
             exchange.sent_s = self._wire.now()
+        self._timer = asyncio.get_running_loop().call_later(self._wire.timeout_s, self._timed_out)
 
     def resume_writing(self) -> None:
         if self._exchange is not None and self._exchange.sent_s is None:

@@ -120,6 +120,21 @@ def test_an_error_event_inside_a_stream_is_an_error():
     assert (exchange.status, exchange.error) == ("error", "out of memory")
 
 
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [(b"data: 5", "the stream holds what is no event: b'5'"), (b"data: {", "the stream holds what is no JSON: b'{'")],
+)
+def test_a_stream_of_something_else_is_an_error(line: bytes, error: str):
+    async def odd(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(line + b"\n\ndata: [DONE]\n\n")
+        return response
+
+    exchange = asyncio.run(exchange_with(odd))
+    assert (exchange.status, exchange.error) == ("error", error)
+
+
 def test_a_server_that_does_not_end_is_given_up():
     async def stalled(_: web.Request) -> web.StreamResponse:
         await asyncio.sleep(30)
