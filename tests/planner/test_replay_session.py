@@ -130,7 +130,7 @@ def test_nothing_is_sent_after_the_longest_duration_and_the_run_is_whole():
 
 def test_too_many_failures_end_the_run():
     run = played(Mock(fail_every=1), rows=100, over_s=5.0, max_errors=3)
-    assert run.summary().by_status["error"] == 3
+    assert run.summary().by_status["error"] >= 3
     assert len(run.requests) < 100
     assert any("--max-errors" in reason for reason in run.header.details["reasons"])
     assert run.requests.error[0] == "HTTP 500: as planned"
