@@ -66,7 +66,7 @@ def run(options: Options) -> Report:
             "load": f"{LOAD:.0%} of the fleet if nothing were cached (the trace's arrivals, faster or slower)",
             "GPU": DATA_SHEET_GPU.source,
             "this engine": cost.source,
-            "error of the step times": cost.error_ratio,
+            "error of the step times": None if cost.error_ratio is None else f"{cost.error_ratio:.0%}",
         },
         rows=[
             row(name, memory, outcomes[name], here[name] if outcomes is large else None)

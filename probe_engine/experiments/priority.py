@@ -52,7 +52,7 @@ def run(options: Options) -> Report:
             "load": f"{OVERLOAD:.0%} of what the engine serves",
             "running at once": BATCH,
             "step times": cost.source,
-            "error of the step times": cost.error_ratio,
+            "error of the step times": None if cost.error_ratio is None else f"{cost.error_ratio:.0%}",
             "ageing": f"{ageing_s:.2f} s of waiting make up for one class",
         },
         rows=rows,
@@ -73,7 +73,7 @@ def run(options: Options) -> Report:
                 urgent[0] / urgent[1],
                 "times",
                 "Llumnix moves running requests between replicas; here one replica reorders its queue, and the queue "
-                "stands all the time, so passing it gains more than in the paper's mostly idle fleet.",
+                "stands all the time, so who passes it gains nearly all of the wait.",
             ),
             Claim(
                 "Throughput, strict classes against order of arrival",
