@@ -93,7 +93,8 @@ class State:
         self._database.execute("PRAGMA synchronous=NORMAL")
         (version,) = self._database.execute("PRAGMA user_version").fetchone()
         if version not in (0, SCHEMA_VERSION):
-            raise StateError(f"{self.path}: has schema version {version}; this program reads {SCHEMA_VERSION}")
+            wrong = f"has schema version {version}; this program reads {SCHEMA_VERSION}"
+            raise StateError(f"{self.path}: {wrong}; without the file it starts anew")
         self._database.executescript(_SCHEMA)
         self._database.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
