@@ -2,9 +2,20 @@
 
     python -m benchmarks.twin_heldout [--model tiny|DIRECTORY] [--quick] [--only process|http] [--keep FOLDER]
 
-Plays a few workloads against the engine and fits a step-time model on what it did in them; plays twelve others, of
-other rates, lengths, burstiness and shares of common prefixes, and holds the twin against each. The twin (the mean of
-five seeds) knows the arrivals and lengths that were asked for and nothing else of these runs. Two ways: ``process``
+Plays four workloads against the engine, a short part of each before, between and after twelve others of other rates,
+lengths, burstiness and shares of common prefixes; fits a step-time model on what the engine did in all parts of the
+four, and holds the twin against each of the twelve. The twin (the mean of five seeds) knows the arrivals and lengths
+that were asked for and nothing else of the twelve. A machine's speed changes with its neighbours, so errors are told
+three times, each time with the same costs per token:
+
+* ``once``: at the mean speed of all parts, as with a calibration that nobody renews;
+* ``beside``: at the speed of the parts just before and after, as with one renewed from live telemetry; the goals are
+  for this;
+* ``at its own speed``: at the speed of the run itself, which no forecast knows: what is left is the model's error, and
+  what ``beside`` has more is the machine's.
+
+Where the speed was measured the twin's noise is that of steps about it (``planner.sim.spread.steady``). Two ways:
+``process``
 runs the engine in this process on the CPU clock of its thread, so that waiting for a core does not count; ``http``
 starts a server and plays as ``loadline replay`` does, in wall time. Both need a quiet machine: neighbours slow the
 CPU's clock and caches by tens of percent. ``--keep`` writes the recorded runs into a folder, ``--runs FOLDER`` takes
@@ -18,7 +29,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +38,7 @@ from statistics import median
 import numpy as np
 
 from benchmarks._workloads import Workload
-from planner.calibrate import from_run, merge
+from planner.calibrate import from_run, merge, slowness
 from planner.compare import compare
 from planner.latency import StepModel
 from planner.replay.exchange import Exchange
@@ -35,15 +46,16 @@ from planner.replay.session import Outline, Playing, replay
 from planner.replay.target import Target
 from planner.result import Run, read_run
 from planner.sim import Twin, simulate
+from planner.sim.spread import steady
 from probe_engine.settings import EngineSettings
 
 PORT = 21520
 WARM_UP = Workload("warm up", 10, 10)
 CALIBRATION = (
-    Workload("calibrate slow", 4, 30),
-    Workload("calibrate even", 11, 30, gap_cv=0.5, prompt=160, output=40),
-    Workload("calibrate bursts", 9, 30, gap_cv=2.0, prompt=96, output=48),
-    Workload("calibrate long", 4, 30, prompt=300, output=120),
+    Workload("calibrate slow", 4, 2),
+    Workload("calibrate even", 11, 2, gap_cv=0.5, prompt=160, output=40),
+    Workload("calibrate bursts", 9, 2, gap_cv=2.0, prompt=96, output=48),
+    Workload("calibrate long", 4, 2, prompt=300, output=120),
 )
 HELD_OUT = (
     Workload("few", 2, 30),
@@ -60,10 +72,10 @@ HELD_OUT = (
     Workload("chat, shared", 9, 30, prompt=96, output=64, shared_ratio=0.7),
 )
 REQUEST_S = 0.09  # what a request of the warm-up costs the engine for which the rates above are meant
-LEAST_PER_S = 20
+LEAST_PER_S = 10
 SEEDS = 5
 LIMITS = {"max_num_seqs": 64, "num_blocks": 4096}
-SEEN = {one.name for one in CALIBRATION}
+SPEEDS = ("once", "beside", "at its own speed")
 GOALS = {
     ("e2e_sent_s", "p50"): 3.0,
     ("e2e_sent_s", "p99"): 3.0,
@@ -82,6 +94,11 @@ class Recorded:
     workload: Workload
     seed: int
     run: Run
+
+    @property
+    def learnt(self) -> bool:
+        """Whether it is part of the calibration."""
+        return self.workload.name.startswith("calibrate")
 
 
 def main() -> None:
@@ -102,11 +119,12 @@ def main() -> None:
         else:
             keep = None if given.keep is None else given.keep / way
             recorded = WAYS[way](given, planned, keep)
-        learnt = [one for one in recorded if one.workload.name in SEEN]
-        model = merge([from_run(one.run, one.workload.name) for one in learnt]).fit()
-        errors = dict(errors_of(model, [one for one in recorded if one.workload.name not in SEEN]))
-        print(table(way, errors), flush=True)
-        rows += [{**figure, "what": f"{way}: {figure['what']}"} for figure in figures(errors)]
+        model = merge([from_run(one.run, one.workload.name) for one in recorded if one.learnt]).fit()
+        for speed, ratios in speeds(model, recorded).items():
+            print("  ".join(f"{name} {ratio:.3f}" for name, ratio in ratios.items()), file=sys.stderr)
+            errors = dict(errors_of(model, recorded, ratios))
+            print(table(f"{way}, {speed}", errors), flush=True)
+            rows += [{**figure, "what": f"{way}, {speed}: {figure['what']}"} for figure in figures(errors)]
     print(json.dumps({"benchmark": "twin_heldout", "rows": rows}))
 
 
@@ -146,17 +164,27 @@ WAYS = {"process": in_process, "http": over_http}
 
 
 def plan(*, quick: bool) -> list[tuple[Workload, int]]:
-    """Workloads in the order in which they are played, each with its seed.
+    """Workloads in the order in which they are played, each with its seed: all of ``CALIBRATION`` about each other."""
+    order = parts(0)
+    for at, one in enumerate(HELD_OUT[::3] if quick else HELD_OUT, 1):
+        order += [replace(one, seconds=one.seconds * (0.3 if quick else 1.0)), *parts(at)]
+    return [(one, 100 + at) for at, one in enumerate(order)]
 
-    Those to calibrate on come between the others, so that a machine that is slower for a while is so for both.
-    """
-    held_out = HELD_OUT[::3] if quick else HELD_OUT
-    each = -(-len(held_out) // len(CALIBRATION))
-    order: list[Workload] = []
-    for at, one in enumerate(CALIBRATION):
-        order += [one, *held_out[at * each : (at + 1) * each]]
-    shorter = 0.3 if quick else 1.0
-    return [(replace(one, seconds=one.seconds * shorter), 100 + at) for at, one in enumerate(order)]
+
+def parts(number: int) -> list[Workload]:
+    """A part of each workload to calibrate on."""
+    return [replace(one, name=f"{one.name} {number}") for one in CALIBRATION]
+
+
+def speeds(model: StepModel, recorded: Sequence[Recorded]) -> dict[str, dict[str, float]]:
+    """How many times as long as the model says each held-out run's steps take, by what is known of that."""
+    beside, own, count = {}, {}, len(CALIBRATION)
+    for at, one in enumerate(recorded):
+        if not one.learnt:
+            around = [*recorded[at - count : at], *recorded[at + 1 : at + 1 + count]]
+            beside[one.workload.name] = slowness(model, [step for near in around for step in near.run.observations])
+            own[one.workload.name] = slowness(model, one.run.observations)
+    return dict(zip(SPEEDS, (dict.fromkeys(own, 1.0), beside, own), strict=True))
 
 
 @contextmanager
@@ -227,10 +255,16 @@ Errors = dict[str, tuple[float, ...]]
 """Signed errors of each workload, percent (above 0 the twin is too slow), in the order of ``GOALS``."""
 
 
-def errors_of(model: StepModel, tested: Sequence[Recorded]) -> Iterator[tuple[str, tuple[float, ...]]]:
-    """Workload and errors, means over the twin's seeds."""
-    for one in tested:
-        trace, fleet = one.workload.trace(one.seed), Twin.of(model)
+def errors_of(
+    model: StepModel, recorded: Sequence[Recorded], ratios: Mapping[str, float]
+) -> Iterator[tuple[str, tuple[float, ...]]]:
+    """Held-out workloads and errors, means over the twin's seeds; ``ratios`` are those of ``speeds``."""
+    for one in recorded:
+        if one.learnt:
+            continue
+        ratio = ratios[one.workload.name]
+        trace, fleet = one.workload.trace(one.seed), Twin.of(model.slower(ratio))
+        fleet = fleet if ratio == 1.0 else steady(fleet)
         found = [compare(one.run, simulate(trace, fleet, seed=seed)) for seed in range(SEEDS)]
         means = (np.mean([seeded.metrics[metric].error[q] for seeded in found]) for metric, q in GOALS)
         yield one.workload.name, tuple(float(mean) * 100 for mean in means)
@@ -240,12 +274,12 @@ def table(way: str, errors: Errors) -> str:
     """A line per workload, then medians of the sizes, the goals, and whether they are met."""
     names = [f"{WORDS[metric]} {q}" for metric, q in GOALS]
     medians = [median(abs(one) for one in column) for column in zip(*errors.values(), strict=True)]
-    lines = [f"{way}: error of the twin, %".ljust(26) + "".join(name.rjust(20) for name in names)]
-    lines += [name.ljust(26) + "".join(f"{one:+20.1f}" for one in found) for name, found in errors.items()]
-    lines.append("median of the sizes".ljust(26) + "".join(f"{one:20.1f}" for one in medians))
-    lines.append("goal".ljust(26) + "".join(f"{goal:20.1f}" for goal in GOALS.values()))
+    lines = [f"{way}: error of the twin, %".ljust(48) + "".join(name.rjust(20) for name in names)]
+    lines += [name.ljust(48) + "".join(f"{one:+20.1f}" for one in found) for name, found in errors.items()]
+    lines.append("median of the sizes".ljust(48) + "".join(f"{one:20.1f}" for one in medians))
+    lines.append("goal".ljust(48) + "".join(f"{goal:20.1f}" for goal in GOALS.values()))
     kept = ["yes" if one <= goal else "no" for one, goal in zip(medians, GOALS.values(), strict=True)]
-    lines.append("kept".ljust(26) + "".join(one.rjust(20) for one in kept))
+    lines.append("kept".ljust(48) + "".join(one.rjust(20) for one in kept))
     return "\n".join(lines)
 
 

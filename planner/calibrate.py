@@ -21,6 +21,7 @@ from planner.fit import fit
 from planner.latency import COSTS, Overhead, StepModel, scheduler_limits
 from planner.result import STEP_SIGNALS, FloatArray, IntArray, Observation, Run
 from planner.slo import first_fault
+from probe_engine.sched import StepStats
 
 MIN_OVERHEAD_REQUESTS = 20
 
@@ -197,6 +198,28 @@ def predicted_s(model: StepModel, seen: Observation) -> float:
     """What a linear model says that the steps of an observation take, seconds."""
     amounts = (seen.steps, seen.prefill_tokens, seen.prefill_attention, seen.decode_seqs, seen.decode_kv_tokens)
     return sum(model.costs_s.get(name, 0.0) * amount for name, amount in zip(COSTS, amounts, strict=True))
+
+
+def slowness(model: StepModel, seen: Iterable[Observation]) -> float:
+    """Time that steps took over what the model gives them: above 1 the machine is slower than it was calibrated.
+
+    1 where nothing was seen.
+    """
+    took = told = 0.0
+    steps = model.model_copy(update={"step_gap_s": 0.0}).latency_model()
+    for one in seen:
+        took += one.wall_s
+        if one.steps == 1:
+            told += steps.step_seconds(_size(one))
+        else:
+            told += predicted_s(model, one)
+    return took / told if told else 1.0
+
+
+def _size(step: Observation) -> StepStats:
+    """What a single step computed."""
+    amounts = (step.prefill_tokens, step.prefill_attention, step.decode_seqs, step.decode_kv_tokens)
+    return StepStats(*(round(amount) for amount in amounts))
 
 
 def overhead_of(run: Run) -> Overhead:

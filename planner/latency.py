@@ -211,6 +211,17 @@ class StepModel(BaseModel):
         """The model as it might have been fitted, once per draw; none where there was too little evidence to tell."""
         return tuple(self._with(costs) for costs in self.costs_drawn)
 
+    def slower(self, ratio: float) -> "StepModel":
+        """The same engine on a machine on which every step takes ``ratio`` times as long."""
+        return self.model_copy(
+            update={
+                "costs_s": {name: cost * ratio for name, cost in self.costs_s.items()},
+                "hinges": tuple(hinge.model_copy(update={"seconds": hinge.seconds * ratio}) for hinge in self.hinges),
+                "costs_drawn": tuple(tuple(cost * ratio for cost in drawn) for drawn in self.costs_drawn),
+                "step_gap_s": self.step_gap_s * ratio,
+            }
+        )
+
     def _with(self, costs: Sequence[float]) -> LatencyModel:
         linear = LinearModel(costs[0] + self.step_gap_s, *costs[1 : len(COSTS)])
         base: LinearModel | HingeModel = linear

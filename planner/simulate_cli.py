@@ -159,9 +159,7 @@ def validate(
             fleet=lambda fitted: opt.fleet(fitted, replicas, "least_load", noise, limits),
             seed=seed,
         )
-        report = validation_report(
-            run.stem, found.model, found.comparison, found.split, measured, found.twin, versions()
-        )
+        report = validation_report(run.stem, found, measured, versions())
         opt.deliver(report, as_json=as_json, html=html)
         errors = found.comparison.metrics["e2e_sent_s"].error
         if max_error is not None and max(abs(errors.get(name, 0.0)) for name in ("p50", "p95")) > max_error:

@@ -1,27 +1,33 @@
 """Hold the twin against a measured run: calibrate on its first part, compare on the rest."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from planner.calibrate import MIN_OVERHEAD_REQUESTS, Evidence, from_run, overhead_between
+from planner.calibrate import MIN_OVERHEAD_REQUESTS, Evidence, from_run, overhead_between, slowness
 from planner.compare import Comparison, compare
 from planner.errors import ModelError, RunError
 from planner.latency import Overhead, StepModel
 from planner.replayed import trace_of
-from planner.result import FloatArray, IntArray, Requests, Run
+from planner.result import FloatArray, IntArray, Observation, Requests, Run
 from planner.sim import Twin, simulate
 
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """The model that was fitted, the twin's whole run, and its error on the requests that it was not fitted on."""
+    """The model that was fitted, the twin's whole run, and its error on the requests that it was not fitted on.
+
+    ``slowness``: how many times as long as the model says the steps beside the compared requests took. ``at_speed`` is
+    the error of a twin of that speed, which no forecast knows: the model's own, without the machine's.
+    """
 
     model: StepModel
     twin: Run
     comparison: Comparison
     split: float
+    slowness: float
+    at_speed: Comparison
 
 
 def validate(
@@ -38,6 +44,7 @@ def validate(
     With ``model`` nothing is fitted and the whole run is compared. ``fleet`` makes the twin of a model. Raises
     ModelError when there is too little to fit, RunError when nothing is left to compare.
     """
+    later: Sequence[Observation] = run.observations
     if model is None:
         evidence = from_run(run, source)
         at = int(len(evidence.observations) * split)
@@ -56,7 +63,10 @@ def validate(
     later_run = _sent_from(run, from_s)
     if not len(later_run.requests):
         raise RunError(f"{source}: no request was sent after {from_s:.1f} s, where the calibration ends")
-    return Validation(fitted, twin, compare(later_run, _sent_from(twin, from_s)), split)
+    ratio = slowness(fitted, later)
+    even = simulate(trace, fleet(fitted.slower(ratio)), seed=seed, model_name=run.header.model)
+    found, at_speed = (compare(later_run, _sent_from(one, from_s)) for one in (twin, even))
+    return Validation(fitted, twin, found, split, ratio, at_speed)
 
 
 def _waited(run: Run, source: str, fleet: Twin, until_s: float) -> Overhead:

@@ -13,6 +13,7 @@ from planner.result import Run, Summary
 from planner.sim import Twin
 from planner.sim.spread import LEVEL, PLAYS, Interval, end_to_end, intervals, per_token, ttft
 from planner.trace import Trace
+from planner.validate import Validation
 
 NAMES = {
     "ttft_due_s": "TTFT from due",
@@ -104,14 +105,13 @@ def simulation_report(
     )
 
 
-def validation_report(
-    name: str, model: StepModel, comparison: Comparison, split: float, real: Run, twin: Run, versions: dict[str, str]
-) -> Report:
-    """The twin's error on the part of a run that it was not calibrated on."""
+def validation_report(name: str, found: Validation, real: Run, versions: dict[str, str]) -> Report:
+    """The twin's error on the part of a run that it was not calibrated on, and what of it is the machine's speed."""
+    model, comparison, split, twin = found.model, found.comparison, found.split, found.twin
     return Report(
         kind="validation",
         title=f"Twin against {name}",
-        findings=(_error_words(comparison),),
+        findings=(_error_words(comparison), _speed_words(found)),
         inputs={
             "run": name,
             "calibrated_on": f"the first {split:.0%} of the run's observations",
@@ -123,8 +123,21 @@ def validation_report(
         tables=(_comparison_table(comparison, "run"),),
         charts=(_error_chart(comparison, "run"), _distribution_chart(twin, (name, real, comparison))),
         notes=(*model.notes, *_comparison_notes(comparison, real, twin, name)),
-        result={"comparison": plain(asdict(comparison)), "model": model.model_dump(mode="json")},
+        result={
+            "comparison": plain(asdict(comparison)),
+            "slowness": found.slowness,
+            "at_speed": plain(asdict(found.at_speed)),
+            "model": model.model_dump(mode="json"),
+        },
         versions=versions,
+    )
+
+
+def _speed_words(found: Validation) -> str:
+    change = found.slowness - 1
+    return (
+        f"steps took {abs(change):.1%} {'longer' if change >= 0 else 'less'} there than the model says, which is the "
+        f"machine's part of that error; at the speed that it had, {_error_words(found.at_speed)}"
     )
 
 

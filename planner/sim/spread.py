@@ -61,6 +61,29 @@ def doubted(twin: Twin, number: int, seed: int = 0) -> Twin:
     return replace(twin, model=model, noise=noise, prompt_noise=prompts)
 
 
+def steady(twin: Twin) -> Twin:
+    """The twin on a machine whose speed does not change: noise without what whole stretches have in common.
+
+    For plays beside which the speed was measured: its changes since are no noise of single steps.
+    """
+    stretch = twin.noise_stretch
+    rows = len(twin.noise) // stretch
+    if stretch == 1 or not rows:
+        return twin
+    noise, prompts = (
+        _levelled(np.array(one[: rows * stretch]).reshape(rows, stretch))
+        for one in (twin.noise, twin.prompt_noise or twin.noise)
+    )
+    return replace(twin, noise=noise, prompt_noise=prompts)
+
+
+def _levelled(stretches: FloatArray) -> tuple[float, ...]:
+    """Factors of mean 1, (stretches, steps) as one row, of the same geometric mean in each stretch."""
+    logs = np.log(np.maximum(stretches, 1e-3))
+    factors = np.exp(logs - logs.mean(axis=1, keepdims=True)).ravel()
+    return tuple((factors / factors.mean()).tolist())
+
+
 def _redrawn(stretches: FloatArray) -> tuple[float, ...]:
     """Factors of mean 1, (stretches, steps) as one row; stretches differ more by what the fit's costs took of that."""
     rows = len(stretches)

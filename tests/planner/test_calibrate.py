@@ -6,9 +6,11 @@ import httpx
 import numpy as np
 import pytest
 
-from planner.calibrate import from_document, from_engine, from_run, merge, overhead_of
+from planner.answers.simulation import validation_report
+from planner.calibrate import from_document, from_engine, from_run, merge, overhead_of, slowness
 from planner.compare import compare
 from planner.errors import ModelError
+from planner.fit import fit
 from planner.latency import LinearModel, Overhead
 from planner.replayed import trace_of
 from planner.result import Observation, Run
@@ -112,6 +114,24 @@ def test_validate_compares_only_what_came_after_the_calibration() -> None:
     found = validate(run, "run", split=0.5, model=None, fleet=Twin.of)
     assert 300 < found.comparison.joined < 500
     assert abs(found.comparison.metrics["e2e_sent_s"].error["p50"]) < 0.02
+
+
+def test_the_speed_of_the_machine_is_told_apart_from_the_error_of_the_model() -> None:
+    run = measured(load(800, 12))
+    found = validate(run, "run", split=0.0, model=from_run(run, "run").fit().slower(0.8), fleet=Twin.of)
+    assert found.slowness == pytest.approx(1.25, rel=0.01)
+    assert found.comparison.metrics["e2e_sent_s"].error["p50"] < -0.15
+    assert abs(found.at_speed.metrics["e2e_sent_s"].error["p50"]) < 0.02
+    report = validation_report("run", found, run, {})
+    assert "steps took 25" in report.findings[1] and "longer" in report.findings[1]
+
+
+def test_single_steps_and_sums_tell_the_same_speed() -> None:
+    still = {"prefill_tokens": 0, "prefill_attention": 0, "decode_kv_tokens": 0}
+    steps = [Observation(wall_s=2e-3 + 1e-4 * seqs, decode_seqs=seqs, **still) for seqs in range(1, 60)]
+    model = fit(steps, source="made", form="hinge").slower(0.5)
+    assert slowness(model, steps) == pytest.approx(2.0, rel=0.01)
+    assert slowness(model, []) == 1.0
 
 
 def test_a_run_without_observations_cannot_validate_itself() -> None:

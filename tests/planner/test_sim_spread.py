@@ -7,7 +7,7 @@ import pytest
 
 from planner.latency import LinearModel
 from planner.sim import Twin, play
-from planner.sim.spread import LEVEL, doubted, end_to_end, intervals, ttft
+from planner.sim.spread import LEVEL, doubted, end_to_end, intervals, steady, ttft
 from planner.trace import Trace, from_lengths
 from probe_engine.sched import SchedulerConfig
 
@@ -54,6 +54,14 @@ def test_noise_of_other_evidence_has_mean_1_and_spells_that_come_more_or_less_of
     assert all(np.mean(one.noise) == pytest.approx(1.0) for one in drawn)
     assert len({max(one.noise) for one in drawn}) > 2
     assert doubted(twin(spells, stretch=1), 0) == twin(spells, stretch=1)
+
+
+def test_a_steady_machine_has_the_noise_of_its_steps_and_no_slow_spells() -> None:
+    spells = ((0.8, 1.0) * 32 + (1.2, 1.5) * 32) * 5
+    found = np.array(steady(twin(spells)).noise).reshape(-1, 64)
+    assert found.mean(axis=1) == pytest.approx(np.ones(10))
+    assert found[0, 1] / found[0, 0] == pytest.approx(1.25)
+    assert steady(twin(spells, stretch=1)) == twin(spells, stretch=1)
 
 
 def test_a_play_of_the_twin_itself_lies_within_in_nine_of_ten_cases() -> None:
