@@ -146,8 +146,8 @@ def rounded(values: Iterable[float | None]) -> list[float | None]:
         digits = np.where(found == 0, 0.0, np.minimum(SIGNIFICANT - 1 - magnitude, MOST_DIGITS))
         # powers of ten above one are exact, their reciprocals are not
         up, down = 10.0 ** np.maximum(digits, 0), 10.0 ** np.maximum(-digits, 0)
-        row: list[float | None] = (np.rint(found * up / down) * down / up).tolist()
-    return row if np.isfinite(found).all() else [value if isfinite(value) else None for value in row]
+        row: list[float] = (np.rint(found * up / down) * down / up).tolist()
+    return [*row] if np.isfinite(found).all() else [value if isfinite(value) else None for value in row]
 
 
 def threshold(drawn: Layout, y: float, color: str = theme.BREACH, *, dash: str = "4px 3px", width: float = 1.4) -> None:

@@ -74,6 +74,8 @@ def readable(node: Any) -> Iterator[str]:
             return
         for name in READ:
             yield from readable(props.get(name))
+        for _, *cells in props.get("rows", ()) if node["type"] == "Legend" else ():
+            yield from readable(cells)
         yield from drawn(props.get("figure") or {})
 
 
