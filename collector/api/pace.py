@@ -5,15 +5,18 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
 QUICK_S = 0.004
-"""A query that took less is answered on the event loop, which waits for it meanwhile."""
+"""A query that took less is answered on the event loop, which waits for it meanwhile.
+
+Of processor time: on a busy machine any query takes long, and a thread longer still.
+"""
 
 _KEPT = 2048
 
 
 class Pace:
-    """Seconds by query, on the clock ``now_s``. For one thread: the event loop's."""
+    """Seconds by query, on the clock ``now_s`` of the thread that answers. For one thread: the event loop's."""
 
-    def __init__(self, now_s: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, now_s: Callable[[], float] = time.thread_time) -> None:
         self.now_s = now_s
         self._took_s: OrderedDict[Hashable, float] = OrderedDict()
 

@@ -63,13 +63,15 @@ async def run_query(
     clock = QueryClock(timeout_s, parts.stopping)
     if refusal := clock.refusal():
         raise refusal
-    began_s = parts.pace.now_s()
-    if parts.pace.is_quick(asked):
-        result = work(clock)
-    else:
-        result = await _in_thread(request, timeout_s, clock, work)
+    pace = parts.pace
+
+    def timed(clock: QueryClock) -> tuple[T, float]:
+        began_s = pace.now_s()
+        return work(clock), pace.now_s() - began_s
+
+    result, took_s = timed(clock) if pace.is_quick(asked) else await _in_thread(request, timeout_s, clock, timed)
     if asked is not None:
-        parts.pace.note(asked, parts.pace.now_s() - began_s)
+        pace.note(asked, took_s)
     return result
 
 
