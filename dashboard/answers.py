@@ -21,7 +21,7 @@ from dash.exceptions import PreventUpdate
 from flask import Flask, Response, g, request
 
 from dashboard.access import Person
-from dashboard.parts.element import Element
+from dashboard.parts.built import Built
 from dashboard.words import ENGLISH, Catalogue, Said, catalogues, chosen
 
 CALLBACKS, LAYOUT = "_dash-update-component", "_dash-layout"
@@ -133,8 +133,10 @@ def written(value: Any, catalogue: Catalogue = ENGLISH) -> bytes:
     def default(node: Any) -> Any:
         if isinstance(node, Said):
             return catalogue.of(node)
-        if isinstance(node, Component | Element):
-            plain = node.plain() if isinstance(node, Element) else node.to_plotly_json()  # type: ignore[no-untyped-call]
+        if isinstance(node, Built):
+            return node.plain()
+        if isinstance(node, Component):
+            plain = node.to_plotly_json()  # type: ignore[no-untyped-call]
             say_all(plain["props"], catalogue)
             return plain
         kind: Any

@@ -222,7 +222,7 @@ def _remedy(pool: str, search: str, seen: Seen, prefix: str) -> tuple[str, str]:
     known = next((one for one in seen.headroom if one.pool == pool), None)
     if known is None or not seen.refresh.window.live:
         return "Latency", f"{prefix}latency{search}"
-    more = seen.refresh.view.search(of=pool, replicas=str(known.replicas + 2))
+    more = seen.refresh.view.search(of=pool, replicas=str(known.replicas + 2), at=str(int(seen.at_s)))
     return "What if +2 replicas", f"{prefix}capacity{more}"
 
 

@@ -12,7 +12,7 @@ from dash import Output, dcc, html
 from dashboard import quantity
 from dashboard.figures import chart
 from dashboard.figures.chart import Clock, Figure
-from dashboard.parts.element import Element
+from dashboard.parts.built import Built
 from dashboard.parts.icon import Node, hyphened, icon
 from dashboard.source import Answer
 from dashboard.view import Window
@@ -145,7 +145,7 @@ def stale(answers: Sequence[Answer], now_s: float) -> Node:
 
 def query_list(queries: Sequence[str]) -> Node:
     """PromQL, one row each; the browser puts the buttons beside it when the menu opens."""
-    return [Element("Div", [Element("Code", query)], className="m-q") for query in queries]
+    return Built("Queries", texts=list(queries))
 
 
 def chip(text: str, kind: str) -> Node:
@@ -157,17 +157,13 @@ def legend(
     rows: Mapping[str, Sequence[float | None]], swatches: Mapping[str, dict[str, str]], write: quantity.Formatter
 ) -> Node:
     """The table under a chart: series, its last value and its greatest."""
-    body = []
+    lines = []
     for name, values in rows.items():
         known = [value for value in values if value is not None]
-        named = [Element("I", style=swatches.get(name, {})), Element("Span", name)]
-        cells = [Element("Td", write(known[-1] if known else None)), Element("Td", write(max(known, default=None)))]
-        head = Element("Th", named, scope="row")
-        body.append(Element("Tr", [head, *cells], **hyphened(data_series=name)))
-    titles = [Element("Th", Element("Span", "series", className="vh"), scope="col")]
-    titles += [Element("Th", title, scope="col") for title in ("last", "max")]
-    parts = [Element("Thead", Element("Tr", titles)), Element("Tbody", body)]
-    return Element("Table", parts, className="lg")
+        newest = known[-1] if known else None
+        told = write(newest), write(max(known, default=None))
+        lines.append([name, say("{name}", name=name), swatches.get(name, {}), *told])
+    return Built("Legend", rows=lines)
 
 
 def solid(colors: Mapping[str, str]) -> dict[str, dict[str, str]]:

@@ -453,7 +453,8 @@ def words(node: Any) -> str:
     if isinstance(node, list):
         return " ".join(filter(None, map(words, node)))
     if isinstance(node, dict):
-        return words(node.get("props", {}).get("children"))
+        props = node.get("props", {})
+        return words(props.get("children", [[name, *told] for _, name, _, *told in props.get("rows", ())]))
     return "" if node is None else str(node)
 
 

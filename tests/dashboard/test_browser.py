@@ -278,3 +278,19 @@ def test_filters_absolute_ranges_and_keys(page, served):
     expect(page.locator("#help")).to_be_hidden()
     page.keyboard.press("p")
     expect(page.locator("#refresh")).to_have_value("0")
+
+
+def test_a_panels_values_are_downloaded_and_firing_alerts_are_counted(page, served):
+    page.goto(f"{served}/kv-cache?pool=qwen-32b")
+    expect(page.locator("#kv-usage-legend tr[data-series]")).to_have_count(1)
+    expect(page.locator("#firing")).to_have_text("1")
+    panel = page.locator("section[aria-label='KV cache used']")
+    panel.locator("summary").click()
+    with page.expect_download() as told:
+        panel.locator("[data-act=csv]").click()
+    assert told.value.suggested_filename == "KV cache used.csv"
+    head, *rows = Path(told.value.path()).read_text("utf-8").splitlines()
+    assert (head, len(rows)) == ("time,qwen-32b", 241)
+    moment, value = rows[-1].split(",")
+    assert moment == "2026-11-20T21:30:00.000Z"
+    expect(panel.locator(".lg tr[data-series] td").first).to_have_text(f"{float(value):.0%}".replace("%", " %"))

@@ -113,3 +113,20 @@ def test_a_threshold_lies_between_the_bounds_around_it():
     assert heat.place((0.5, 1.0, 2.0), 0.75) == 1.5
     assert heat.place((0.5, 1.0), 3.0) is None
     assert heat.place((0.5, math.inf), 3.0) is None
+
+
+VALUES = st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False), st.integers(-(10**12), 10**12))
+
+
+@given(st.lists(VALUES, max_size=60))
+def test_values_are_drawn_to_five_significant_digits(values):
+    for value, drawn in zip(values, chart.rounded(values), strict=True):
+        if value is None:
+            assert drawn is None
+        else:
+            assert math.isclose(drawn, value, rel_tol=5.001e-5, abs_tol=1e-300)
+            assert len(f"{drawn:.10e}".split("e")[0].rstrip("0").replace(".", "").lstrip("-")) <= 5
+
+
+def test_what_is_not_finite_is_a_gap():
+    assert chart.rounded([1.0, math.nan, math.inf, -math.inf, 0.0]) == [1.0, None, None, None, 0.0]
