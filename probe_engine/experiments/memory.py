@@ -48,13 +48,14 @@ def run(options: Options, serving: Serving = running) -> Report:
     first = int(rounds * WARM_UP_SHARE)
     slope = fit_slope(counts[first:], [1e6 * one for one in megabytes[first:]])
     leaks = slope.low > LEAK_BYTES
+    verdict = "a leak" if leaks else "no leak" if slope.high <= LEAK_BYTES else "too few rounds to rule out a leak"
     return Report(
         name="memory",
         title="A soak: memory and blocks",
         question="Does the server's memory grow with the requests that it has served, and does every block come back?",
         answer=(
             f"{slope.median:+,.0f} bytes per request (95%: {slope.low:+,.0f} to {slope.high:+,.0f}) after the warm-up: "
-            f"{'a leak' if leaks else 'no leak'}; {'no block' if not blocks else 'some blocks'} lost."
+            f"{verdict}; {'no block' if not blocks else 'some blocks'} lost."
         ),
         setup={
             **options.setup(),

@@ -39,7 +39,7 @@ def run(options: Options, serving: Serving = running) -> Report:
         title="Many streams at once",
         question=(
             "Does every stream that its client stays for get all of its tokens, and every block come back from those "
-            "who leave, with 100, 1,000 and 5,000 streams at once?"
+            f"who leave, with {', '.join(f'{level:,}' for level in levels)} streams at once?"
         ),
         answer=(
             f"Up to {levels[-1]:,} streams at once: {sum(int(str(row['complete'])) for row in rows):,} complete, "
