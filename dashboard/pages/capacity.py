@@ -26,17 +26,15 @@ from dashboard.parts.icon import Node, hyphened, icon
 from dashboard.parts.panel import chip
 from dashboard.parts.tables import clock_text, simple_table
 from dashboard.parts.twin_error import twin_errors
+from dashboard.parts.whatif import Found, answered
 from dashboard.pricing import Offer, against, offer_of
 from dashboard.refresh import Refresh, begin
 from dashboard.site import Site
 from dashboard.view import parse, replaced
 from dashboard.whatif import WhatIfAsked, question, read_whatif
-from dashboard.words import counted, said_error, said_reason, say
+from dashboard.words import said_error, said_reason, say
 from planner.headroom import PoolHeadroom
 from planner.report import Report, to_html
-
-Found = Mapping[str, Any]
-"""``result`` of a report on one what-if."""
 
 BOXES = ("ca-note", "ca-live", "ca-live-sub", "ca-of", "ca-state", "ca-facts", "ca-facts-sub", "ca-even", "ca-even-sub",
          "ca-loads", "ca-loads-sub")  # fmt: skip
@@ -252,7 +250,7 @@ def _answered(job: Job, asked: WhatIfAsked, pools: Sequence[PoolHeadroom], begun
     now = next((pool for pool in pools if pool.pool == asked.pool), None)
     moment = clock_text(asked.at_s or 0, begun.offset_s, begun.now_s)
     return [
-        [_facts(found, now, report), _downloads(job.key, site)],
+        [answered(found, now, report), _downloads(job.key, site)],
         say("{pool}, as seen at {time}", pool=asked.pool, time=moment),
         *_even(found, begun, site),
         _loads(report),
@@ -260,65 +258,6 @@ def _answered(job: Job, asked: WhatIfAsked, pools: Sequence[PoolHeadroom], begun
         *_curve(found, "ttft", asked.slo.ttft_p95_s),
         *_curve(found, "itl", asked.slo.itl_p95_s),
     ]
-
-
-def _facts(found: Found, now: PoolHeadroom | None, report: Mapping[str, Any]) -> Node:
-    """Now beside what if, the sentences of the report, and what it does not know."""
-    rate = quantity.per_second
-    line = say("{line} ({low} to {high})", line=rate(found["line_req_per_s"]), **_band(found))
-    error = report["model_error"]
-    rows = [
-        ("Load", rate(now.load_req_per_s if now else None), rate(found["load_req_per_s"])),
-        ("Replicas", quantity.count(now.replicas if now else None), quantity.count(found["replicas"])),
-        ("Load line", rate(now.load_line_req_per_s if now else None), line),
-        ("Headroom", quantity.percent(now.headroom_ratio if now else None), quantity.percent(found["headroom_ratio"])),
-        ("Bound by", now.bound_by if now else quantity.ABSENT, found["bound_by"]),
-        ("N+2 line", rate(now.n2_line_req_per_s if now else None), rate(found["n2_line_req_per_s"])),
-        ("Headroom, N+2", quantity.percent(_n2_ratio(now)), quantity.percent(found["n2_headroom_ratio"])),
-        (
-            "Step-time error",
-            *(quantity.percent(one, 1) for one in (now.model_error_ratio if now else None, error["mean"])),
-        ),
-    ]
-    said = html.Ul([html.Li(one) for one in _sentences(found)], className="says")
-    notes = [html.Li(said_reason(one)) for one in report["notes"]]
-    table = html.Div(simple_table("Now and what if", ("", "now", "what if"), rows, (1, 2)), className="now2")
-    return html.Div([said, table, html.Ul(notes, className="says nt") if notes else None])
-
-
-def _band(found: Found) -> dict[str, str]:
-    """What the load line is within the model's error."""
-    return {name: quantity.count(found[f"line_{name}_req_per_s"]) for name in ("low", "high")}
-
-
-def _sentences(found: Found) -> list[str]:
-    """The line, what is left of it, and what is left with two replicas gone."""
-    rate = quantity.per_second
-    told = [
-        counted(
-            found["replicas"],
-            "1 replica carries {line} ({low} to {high} within the model's error); then {constraint} breaks first.",
-            "{n} replicas carry {line} ({low} to {high} within the model's error); then {constraint} breaks first.",
-            line=rate(found["line_req_per_s"]), constraint=found["bound_by"], **_band(found),
-        ),
-        say("At {load}: {left}.", load=rate(found["load_req_per_s"]), left=_left(found["headroom_ratio"])),
-    ]  # fmt: skip
-    if found["n2_headroom_ratio"] is None:
-        return [*told, say("N+2 has no meaning with fewer than three replicas.")]
-    line, left = rate(found["n2_line_req_per_s"]), _left(found["n2_headroom_ratio"])
-    return [*told, say("With two replicas gone the load line is {line}: {left}.", line=line, left=left)]
-
-
-def _left(ratio: float) -> str:
-    if ratio < 0:
-        return say("{share} too much", share=quantity.percent(-ratio))
-    return say("{left} headroom", left=quantity.percent(ratio))
-
-
-def _n2_ratio(pool: PoolHeadroom | None) -> float | None:
-    if pool is None or not pool.n2_line_req_per_s:
-        return None
-    return 1 - pool.load_req_per_s / pool.n2_line_req_per_s
 
 
 def _downloads(key: str, site: Site) -> Node:
