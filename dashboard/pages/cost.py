@@ -206,6 +206,7 @@ def ask_tenants(ask: Ask) -> Questions:
     return {
         "prompt": Question(f"sum by (tenant) (rate({TENANT_PROMPT}[{ask.rate_window}]))"),
         "output": Question(f"sum by (tenant) (rate({TENANT_OUTPUT}[{ask.rate_window}]))"),
+        "replicas": question(lambda: ask.vocabulary.replicas(where=ask.where)),
     }
 
 
@@ -224,12 +225,15 @@ def by_tenant(scene: Scene) -> tuple[Node, Node]:
     total = sum(worth.values())
     if not total:
         return section.none("No tenant's request ended in this range."), None
+    spent = spending.spend(_rows(scene, "replicas"), scene.site.services.prices, typed(scene))
+    usd = sum(spending.hours(row, scene.refresh.window.step_s) for row in spent.values()) if spent else None
     body = [
         [tenant, quantity.count(hours["prompt"].get(tenant, 0.0)), quantity.count(hours["output"][tenant]),
-         quantity.percent(worth[tenant] / total, 1)]
-        for tenant in sorted(worth, key=lambda one: -worth[one])
+         quantity.percent(share, 1), quantity.money(None if usd is None else usd * share)]
+        for tenant, share in sorted(((one, worth[one] / total) for one in worth), key=lambda pair: -pair[1])
     ]  # fmt: skip
-    table = simple_table("Tenants", ("Tenant", "Prompt tokens", "Output tokens", "Share of the cost"), body, (1, 2, 3))
+    headings = ("Tenant", "Prompt tokens", "Output tokens", "Share of the cost", "Cost")
+    table = simple_table("Tenants", headings, body, (1, 2, 3, 4))
     note = say("weighed as {api} weighs input and output", api=api.name)
     return table, note
 

@@ -136,7 +136,7 @@ def test_an_engine_that_tells_no_prompt_tokens_has_no_token_price(priced, over, 
 def test_tenants_share_the_cost_by_their_tokens(telling_server, over, page_of, priced, read):
     boxes = page_of(over(telling_server), "co-stamp", services=Services(prices=priced)).ask()
     told = read(boxes["co-tenants"]["children"])
-    assert re.search(r"acme \S+ \S+ 75.0 % beta \S+ \S+ 25.0 %", told)
+    assert re.search(r"acme \S+ \S+ 75.0 % \$123 beta \S+ \S+ 25.0 % \$41.14", told)
 
 
 @pytest.mark.browser
