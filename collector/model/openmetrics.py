@@ -57,7 +57,7 @@ def families(metrics: Iterable[str], kinds: Mapping[str, str]) -> dict[tuple[str
 def _family(metric: str, taken: frozenset[str], kinds: Mapping[str, str]) -> tuple[str, str]:
     own = kinds.get(metric)
     for kind, suffixes in PARTS.items():
-        for suffix in suffixes if own in (None, kind) or metric.endswith("_created") else ():
+        for suffix in suffixes if own in (None, "unknown", kind) or metric.endswith("_created") else ():
             family = metric.removesuffix(suffix)
             if not metric.endswith(suffix) or kinds.get(family, kinds.get(f"{family}_total")) != kind:
                 continue

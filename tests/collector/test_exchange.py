@@ -184,6 +184,7 @@ def test_histograms_and_summaries_keep_their_type_and_stand_together_at_each_mom
         (["a_total", "a_created"], {"a_total": "counter", "a_created": "gauge"}, {"a": "counter"}),
         (["a_total", "a"], {"a": "counter"}, {"a": "unknown", "a_total": "unknown"}),
         (["a_count"], {"a": "summary"}, {"a": "summary"}),
+        (["a_bucket", "a_sum"], {"a": "histogram", "a_bucket": "unknown"}, {"a": "histogram"}),
     ],
 )
 def test_a_metric_is_written_under_a_family_only_where_that_is_whole(
