@@ -59,6 +59,7 @@ class Database:
         self._synchronous = synchronous
         self._idle: list[sqlite3.Connection] = []
         self._pool_lock = Lock()
+        self._log_lock = Lock()  # of two that move the log at once SQLite lets one do nothing
         self._closed = False
         self._lock_file = None if read_only else _lock(directory)
         try:
@@ -170,7 +171,7 @@ class Database:
         What was appended meanwhile is moved in a few more rounds: once nothing is left, the next append begins the log
         anew, which otherwise grows.
         """
-        with self.reader() as connection:
+        with self._log_lock, self.reader() as connection:
             for _ in range(CHECKPOINT_ROUNDS):
                 _, written, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
                 if moved >= written:
