@@ -164,8 +164,9 @@ def _likely_width(answers: FloatArray, calibration: float) -> float:
     """Half of the 90% interval of seeds' answers and ``calibration`` together (Welch and Satterthwaite, 1946)."""
     seeds = float(np.var(answers, ddof=1)) / len(answers)
     whole = seeds + calibration**2
-    freedom = (len(answers) - 1) * (whole / seeds) ** 2 if seeds else np.inf
-    return float(stdtrit(min(freedom, 1e6), 0.5 + LIKELY / 2) * np.sqrt(whole))
+    parts = seeds**2 / (len(answers) - 1) + calibration**4 / DRAWS
+    freedom = whole**2 / parts if parts else 1e6
+    return float(stdtrit(freedom, 0.5 + LIKELY / 2) * np.sqrt(whole))
 
 
 def search(trace: Trace, twin: Twin, slo: Slo, *, guess: float, seed: int, tolerance: float) -> Capacity:

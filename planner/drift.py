@@ -7,10 +7,11 @@ sum (Page, 1954) raises the alarm; its limit follows from how many false alarms 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import exp, inf, log
+from math import exp, inf, log, sqrt
 from typing import Literal
 
 import numpy as np
+from scipy.special import chdtri
 
 from planner.errors import ModelError
 from planner.latency import StepModel
@@ -21,6 +22,9 @@ BATCH = 25
 SHIFT = 0.10
 FALSE_PER_DAY = 0.01
 DAY_S = 86_400.0
+SURE = 0.95
+"""The spread of means is taken as large as it is with this confidence."""
+
 _CLIP = 3.0
 _OVERSHOOT = 1.166
 _LEAST_BATCHES = 8
@@ -73,7 +77,9 @@ def band_of(model: StepModel, *, step_s: float, false_per_day: float = FALSE_PER
     low, high = middle - _CLIP * spread, middle + _CLIP * spread
     rows = np.clip(logs, low, high)[: len(logs) // stretch * stretch].reshape(-1, stretch)
     means = rows[:, : stretch // BATCH * BATCH].reshape(-1, BATCH).mean(axis=1)
-    deviation = max(float(means.std(ddof=1)), 1e-3)
+    count = len(means)
+    surely = sqrt((count - 1) / chdtri(count - 1, SURE))  # few means tell their spread badly, and alarms hang on it
+    deviation = max(float(means.std(ddof=1)) * surely, 1e-3)
     slack = min(log(1 + SHIFT) / deviation / 2, _MOST_SLACK)
     return Band(
         float(means.mean()), deviation, low, high, slack, limit_for(slack, DAY_S / step_s / BATCH, false_per_day)

@@ -54,16 +54,28 @@ def watch_first_tokens(
     count = len(trace) // TOGETHER
     if count < 2:
         raise RunError(f"{source}: {len(trace)} requests ended well; to judge their waits takes {2 * TOGETHER}")
+    off, score, shift = compared(run, trace, twin, seed=seed)
+    if not np.isfinite(off).all():
+        raise RunError(f"{source}: the twin cannot serve every request of it; its limits are not the engine's")
+    alarms = raised(score, shift, limit_for(DAY_S * count / max(trace.duration_s, 1e-9), false_per_day))
+    recent = off[onset(alarms) // TOGETHER :]
+    return FirstTokens(count * TOGETHER, tuple(alarms), exp(off.mean()) - 1, exp(recent.mean()) - 1)
+
+
+def limit_for(sums_per_day: float, false_per_day: float = FALSE_PER_DAY) -> float:
+    """The height of a sum that chance reaches on so many days, both sides together."""
+    return log(2 * _CAUTION * sums_per_day / false_per_day)
+
+
+def compared(run: Run, trace: Trace, twin: Twin, *, seed: int = 0) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """(twin's mean logarithm less the one seen, that in deviations, what a slowdown adds in deviations), (windows,)."""
     seen = _means(_waits(run, trace))
     usual = np.array([_means(_waits_of(play(trace, twin, seed=seed + at))) for at in range(PLAYS)])
     slower = np.array([_means(_waits_of(play(trace, slowed(twin), seed=seed + at))) for at in range(PLAYS)])
-    if not np.isfinite(usual).all():
-        raise RunError(f"{source}: the twin cannot serve every request of it; its limits are not the engine's")
-    day = DAY_S * count / max(trace.duration_s, 1e-9)
-    alarms = _alarms(seen, usual, slower.mean(axis=0), log(2 * _CAUTION * day / false_per_day))
-    off = usual.mean(axis=0) - seen
-    recent = off[onset(alarms) // TOGETHER :]
-    return FirstTokens(count * TOGETHER, tuple(alarms), exp(off.mean()) - 1, exp(recent.mean()) - 1)
+    center = usual.mean(axis=0)
+    deviation = np.maximum(usual.std(axis=0, ddof=1), _LEAST_SD) * _alike(usual - center)
+    shift = np.maximum(slower.mean(axis=0) - center, 0.0) / deviation
+    return center - seen, np.clip((seen - center) / deviation, -_CLIP - shift, _CLIP + shift), shift
 
 
 def slowed(twin: Twin, ratio: float = SHIFT) -> Twin:
@@ -74,16 +86,12 @@ def slowed(twin: Twin, ratio: float = SHIFT) -> Twin:
     return replace(twin, noise=noise, prompt_noise=prompts)
 
 
-def _alarms(seen: FloatArray, usual: FloatArray, slower: FloatArray, limit: float) -> list[Alarm]:
-    """Alarms of two sums, one a side; ``seen`` and ``slower`` are (windows,), ``usual`` (plays, windows)."""
-    center = usual.mean(axis=0)
-    deviation = np.maximum(usual.std(axis=0, ddof=1), _LEAST_SD) * _alike(usual - center)
-    shift = np.maximum(slower - center, 0.0) / deviation
-    score = np.clip((seen - center) / deviation, -_CLIP - shift, _CLIP + shift)
+def raised(score: FloatArray, shift: FloatArray, limit: float) -> list[Alarm]:
+    """Alarms of two sums, one a side, over what ``compared`` gives."""
     alarms: list[Alarm] = []
     sides: tuple[Literal["slower", "faster"], ...] = ("slower", "faster")
     over, since = [0.0, 0.0], [0, 0]
-    for at in range(len(seen)):
+    for at in range(len(score)):
         for side, sign in enumerate((1.0, -1.0)):
             if over[side] <= 0:
                 over[side], since[side] = 0.0, at
