@@ -39,7 +39,9 @@ def drift_report(
         rows += [("step", alarm.at, alarm.since, alarm.side) for alarm in found.alarms]
     rows += [(f"request of {name}", alarm.at, alarm.since, alarm.side) for name, one in waits.items()
              for alarm in one.alarms]  # fmt: skip
-    notes = [f"false alarms: at most {FALSE_PER_DAY:.0%} of days", *left_out]
+    notes = [f"false alarms of steps: at most {FALSE_PER_DAY:.0%} of days", *left_out]
+    if waits:
+        notes.append("waits for first tokens raise false alarms more often: hold them against more than one run")
     if found is not None:
         notes.insert(0, f"a slowdown of 10% would be seen {sees}")
     return Report(
