@@ -78,13 +78,13 @@ class _Crew:
             stopping.cancel()
             for pipe, process in list(self._pipes.items()):
                 loop.remove_reader(pipe.fileno())
-                process.terminate()
+                process.kill()
         return self._found, self._faults
 
     def _hear(self, pipe: Connection) -> None:
         try:
             kind, what = pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):
             kind, what = "fault", "it ended unexpectedly; what it had under way is missing"
         if kind == "ready":
             self._ready += 1
@@ -120,8 +120,9 @@ class _Crew:
 
 
 def _work(pipe: Connection, share: Share) -> None:
-    """What each process does; it is told to stop through the pipe, so a Ctrl-C at the terminal is not its own."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """What each process does; it is told to stop through the pipe, so a signal to all of them is not its own."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     try:
         asyncio.run(_play(pipe, share))
         pipe.send(("done", None))

@@ -6,6 +6,7 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from benchmarks._mock_openai import Mock, serving
@@ -113,6 +114,28 @@ def test_a_started_run_is_played_by_a_process_of_its_own_and_stopped_on_demand(s
         assert find_run(meta.id, store).header.seed == 3
         with pytest.raises(RunError, match="nothing to stop"):
             store.stop(meta.id)
+
+    with_server(scenario)
+
+
+def test_a_signal_to_all_of_a_runs_processes_stops_it_and_loses_nothing(store: RunStore, tmp_path: Path):
+    """As ``docker stop`` and ``timeout`` send it."""
+    trace = tmp_path / "trace.csv"
+    trace.write_text(TRACE)
+
+    def scenario(url: str) -> None:
+        meta = store.start(trace, url)
+        until(store, meta.id, "running")
+        while not store.meta(meta.id).ended:
+            time.sleep(0.02)
+        pid = store.meta(meta.id).pid
+        assert pid is not None
+        for one in [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)]:
+            if "resource_tracker" not in " ".join(one.cmdline()):
+                one.terminate()
+        assert until(store, meta.id, "stopped", "failed", "lost") == "stopped"
+        assert "ended unexpectedly" not in " ".join(store.meta(meta.id).reasons)
+        assert 0 < len(store.load(meta.id).requests) < 200
 
     with_server(scenario)
 
