@@ -12,7 +12,7 @@ import torch
 
 from planner.prompts import token_prompts
 from planner.result import Observation, Requests, Run, RunHeader
-from planner.trace import Trace
+from planner.traces.trace import Trace
 from probe_engine.runtime.build import build_engine
 from probe_engine.runtime.engine import Engine
 from probe_engine.runtime.generation import Generation

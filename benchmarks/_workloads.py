@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from planner.trace import Ragged, Trace, from_lengths
+from planner.traces.trace import Ragged, Trace, from_lengths
 
 BLOCK_TOKENS = 16
 FAMILIES = 4

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from math import log
 
 from benchmarks.simulate_speed import CONFIG, MODEL, SAMPLE
-from planner.capacity import find_capacity, holds_at
 from planner.readers import read_trace
+from planner.room.capacity import find_capacity, holds_at
 from planner.sim import Twin
 from planner.slo import Slo
 from probe_engine.sched import SchedulerConfig

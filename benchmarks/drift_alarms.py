@@ -16,13 +16,13 @@ import numpy.typing as npt
 from scipy.signal import lfilter
 
 from benchmarks._workloads import Workload
-from planner.drift import BATCH, DAY_S, FALSE_PER_DAY, SHIFT, Band, band_of
-from planner.first_tokens import TOGETHER, compared, limit_for, raised, slowed
-from planner.fit import fit
-from planner.latency import LinearModel
-from planner.replayed import trace_of
 from planner.result import Observation
 from planner.sim import Twin, simulate
+from planner.steps.drift import BATCH, DAY_S, FALSE_PER_DAY, SHIFT, Band, band_of
+from planner.steps.first_tokens import TOGETHER, compared, limit_for, raised, slowed
+from planner.steps.fit import fit
+from planner.steps.latency import LinearModel
+from planner.traces.replayed import trace_of
 from probe_engine.sched import SchedulerConfig, StepStats
 
 FloatArray = npt.NDArray[np.float64]

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from planner.gpu_mix import GpuType, cheapest_mix
+from planner.money.gpu_mix import GpuType, cheapest_mix
 
 SLICES, TYPES, MARKETS = 800, 8, 10
 

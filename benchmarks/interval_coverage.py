@@ -22,16 +22,16 @@ import numpy.typing as npt
 from scipy.signal import lfilter
 
 from benchmarks._workloads import Workload
-from planner.capacity import find_capacity, workload
-from planner.fit import fit
-from planner.forecast import forecast
-from planner.latency import LatencyModel, LinearModel
 from planner.result import Observation
-from planner.season import WEEK, season_forecast
+from planner.room.capacity import find_capacity, workload
+from planner.room.forecast import forecast
+from planner.room.season import WEEK, season_forecast
 from planner.sim import Twin, play
 from planner.sim.spread import end_to_end, intervals, ttft
 from planner.slo import Slo
-from planner.trace import Trace
+from planner.steps.fit import fit
+from planner.steps.latency import LatencyModel, LinearModel
+from planner.traces.trace import Trace
 from probe_engine.sched import SchedulerConfig, StepStats
 
 FloatArray = npt.NDArray[np.float64]

@@ -15,7 +15,7 @@ import tokenizers
 from planner.prompts import WordPool, prompt_lengths, text_prompts, token_prompts
 from planner.prompts.words import of_tokenizer
 from planner.readers import read_trace
-from planner.trace import Trace
+from planner.traces.trace import Trace
 
 SAMPLE = Path(__file__).resolve().parents[1] / "samples" / "traces" / "azure_conv_10min.csv"
 PEERS = {"AIPerf 0.13": 0.22, "GuideLLM 0.8.1": 0.064}

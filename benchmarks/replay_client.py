@@ -27,7 +27,7 @@ import numpy as np
 
 from planner.readers import read_trace
 from planner.result import read_run
-from planner.workload import Shaping
+from planner.traces.workload import Shaping
 
 SAMPLE = Path(__file__).resolve().parents[1] / "samples" / "traces" / "azure_conv_10min.csv"
 PROMPT = 16

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from planner.latency import LinearModel
 from planner.readers import read_trace
 from planner.sim import Played, Twin, play
-from planner.trace import Trace, from_lengths
-from planner.workload import loop, speed
+from planner.steps.latency import LinearModel
+from planner.traces.trace import Trace, from_lengths
+from planner.traces.workload import loop, speed
 from probe_engine.sched import SchedulerConfig
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "traces" / "azure_conv_10min.csv"

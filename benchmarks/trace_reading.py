@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from planner.export import Export
-from planner.loading import Loading, Wanted
-from planner.profile import Profiler
 from planner.readers import read_trace
+from planner.traces.export import Export
+from planner.traces.loading import Loading, Wanted
+from planner.traces.profile import Profiler
 
 SAMPLE = Path(__file__).resolve().parents[1] / "samples" / "traces" / "azure_conv_10min.csv"
 KINDS = ("azure", "mooncake")

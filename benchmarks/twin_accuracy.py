@@ -13,9 +13,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from planner.measured import read_any
 from planner.sim import Twin
-from planner.validate import validate
+from planner.steps.measured import read_any
+from planner.steps.validate import validate
 
 PATTERNS = ("llmservingsim/bench/examples/*/*/vllm/requests.jsonl", "vllm_otel/*/traces.json")
 METRICS = {"ttft_sent_s": "TTFT", "tpot_s": "time per token", "e2e_sent_s": "end to end"}

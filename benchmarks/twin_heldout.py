@@ -38,15 +38,15 @@ from statistics import median
 import numpy as np
 
 from benchmarks._workloads import Workload
-from planner.calibrate import from_run, merge, slowness
 from planner.compare import compare
-from planner.latency import StepModel
 from planner.replay.exchange import Exchange
 from planner.replay.session import Outline, Playing, replay
 from planner.replay.target import Target
 from planner.result import Run, read_run
 from planner.sim import Twin, simulate
 from planner.sim.spread import steady
+from planner.steps.calibrate import from_run, merge, slowness
+from planner.steps.latency import StepModel
 from probe_engine.settings import EngineSettings
 
 PORT = 21520

@@ -16,13 +16,13 @@ def tell(**line: Any) -> None:
 
 
 def whatif(question: Mapping[str, Any]) -> None:
-    """``planner.whatif`` on a live source; the result is the report document."""
+    """``planner.room.whatif`` on a live source; the result is the report document."""
     from collector.client import Client
     from collector.signals import detect
     from planner.answers.whatif import whatif_report
+    from planner.room.whatif import Change, what_if
     from planner.sim.simulate import versions
     from planner.slo import Slo
-    from planner.whatif import Change, what_if
 
     asked = question["asked"]
     with Client(question["address"], token=question["token"]) as client:
@@ -39,12 +39,12 @@ def whatif(question: Mapping[str, Any]) -> None:
 
 
 def inspect(question: Mapping[str, Any]) -> None:
-    """``planner.inspection`` of one trace file; the result is the report document."""
+    """``planner.traces.inspection`` of one trace file; the result is the report document."""
     from pathlib import Path
 
-    from planner.inspection import inspected, report
-    from planner.loading import Loading, Wanted, load
-    from planner.profile import Profiler
+    from planner.traces.inspection import inspected, report
+    from planner.traces.loading import Loading, Wanted, load
+    from planner.traces.profile import Profiler
 
     profilers: list[Profiler] = []
 

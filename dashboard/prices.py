@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from dashboard.errors import SettingsError
 from dashboard.words import say
 from planner.catalog import Api, Catalog, load_catalog
-from planner.cost import Plan
 from planner.errors import CatalogError
+from planner.money.cost import Plan
 from planner.slo import first_fault
 
 ANY = "*"

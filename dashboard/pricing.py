@@ -9,7 +9,7 @@ from dashboard import quantity
 from dashboard.prices import Prices
 from dashboard.words import say
 from planner.catalog import Api
-from planner.cost import Plan, break_even
+from planner.money.cost import Plan, break_even
 
 DAYS_PER_MONTH = 30
 HOURS_PER_MONTH = 24 * DAYS_PER_MONTH

@@ -13,7 +13,7 @@ QUANTILES = (0.5, 0.95, 0.99)
 LATENCIES = ("ttft", "itl", "e2e_latency", "tpot")
 PHASES = ("queue_time", "prefill_time", "decode_time")
 LOAD_WINDOW_S = 120
-"""As long as the planner's own, see ``planner.headroom``."""
+"""As long as the planner's own, see ``planner.room.headroom``."""
 
 Rows = dict[str, list[float | None]]
 """Values on a window's grid by name of pool."""

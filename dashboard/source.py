@@ -23,7 +23,7 @@ from dashboard.workers import Workers
 from planner.slo import Slo
 
 if TYPE_CHECKING:
-    from planner.headroom import PoolHeadroom
+    from planner.room.headroom import PoolHeadroom
 
 WORKERS = 8
 LIVE_TTL_S = 4.0
@@ -220,7 +220,7 @@ class Source:
         return self.kept(name, lambda: self._headroom(slo, at_s), HEADROOM_TTL_S, HEADROOM_PATIENCE_S)
 
     def _compute_headroom(self, slo: Slo, at_s: float) -> "tuple[PoolHeadroom, ...]":
-        from planner.headroom import live_headroom
+        from planner.room.headroom import live_headroom
 
         return live_headroom(self.client, self.vocabulary(), slo, at_s)
 

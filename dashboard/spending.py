@@ -10,7 +10,7 @@ from dashboard.prices import Prices
 from dashboard.pricing import DAYS_PER_MONTH, Offer, api_usd_per_token, plans
 from dashboard.words import joined, say
 from planner.catalog import Api
-from planner.cost import Plan, break_even, tornado
+from planner.money.cost import Plan, break_even, tornado
 
 Row = Sequence[float | None]
 Rows = Mapping[str, Row]

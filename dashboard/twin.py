@@ -16,7 +16,7 @@ from dashboard.words import said_reason, say
 from planner.slo import Slo
 
 if TYPE_CHECKING:
-    from planner.headroom import PoolHeadroom
+    from planner.room.headroom import PoolHeadroom
 
 TIMEOUT_S = 300.0
 NICENESS = 10
@@ -24,7 +24,7 @@ COMMAND = (sys.executable, "-c", "from dashboard.twin import answer; answer()")
 
 
 class Twin:
-    """Asks ``planner.headroom`` about the server at ``address``."""
+    """Asks ``planner.room.headroom`` about the server at ``address``."""
 
     def __init__(self, address: str, token: str | None = None) -> None:
         self._address = address
@@ -70,7 +70,7 @@ def answer() -> None:
     """The child: read the question, compute, write the answer."""
     from collector.client import Client
     from collector.signals import detect
-    from planner.headroom import live_headroom
+    from planner.room.headroom import live_headroom
 
     os.nice(NICENESS)
     question = json.load(sys.stdin)

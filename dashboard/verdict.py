@@ -11,7 +11,7 @@ from dashboard.words import said_reason, say
 
 if TYPE_CHECKING:
     from collector.client import Target
-    from planner.headroom import PoolHeadroom
+    from planner.room.headroom import PoolHeadroom
 
 SILENT_AFTER_S = 180.0
 SOON_AFTER_S = 900.0

@@ -11,8 +11,8 @@ from dashboard.jobs import key_of
 from dashboard.source import Source
 from dashboard.view import View
 from dashboard.words import say
+from planner.room.whatif import Change
 from planner.slo import Slo, first_fault
-from planner.whatif import Change
 
 CHANGES = {
     "load": "load_factor", "replicas": "replicas", "prompt": "prompt_factor", "output": "output_factor",

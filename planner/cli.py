@@ -2,35 +2,35 @@
 
 import typer
 
-from planner import (
-    autoscale_cli,
-    calibrate_cli,
-    capacity_cli,
-    comparison_cli,
-    cost_cli,
-    drift_cli,
-    fleet_cli,
-    forecast_cli,
-    hardware_cli,
-    headroom_cli,
-    patterns_cli,
-    simulate_cli,
+from planner.commands import (
+    autoscale,
+    calibrate,
+    capacity,
+    comparison,
+    cost,
+    drift,
+    fleet,
+    forecast,
+    hardware,
+    headroom,
+    patterns,
+    simulate,
 )
 
 app = typer.Typer(no_args_is_help=True, help="Capacity under SLO, cost, calibration and simulation.")
 
-app.command()(calibrate_cli.calibrate)
-app.command()(simulate_cli.simulate)
-app.command()(capacity_cli.capacity)
-app.command()(simulate_cli.validate)
-app.command()(drift_cli.drift)
-app.command()(autoscale_cli.autoscale)
-app.command()(hardware_cli.fit)
-app.command()(hardware_cli.mix)
-app.command()(fleet_cli.fleet)
-app.command()(patterns_cli.patterns)
-app.command()(patterns_cli.placement)
-app.command()(forecast_cli.forecast)
-app.command()(cost_cli.cost)
-app.command()(headroom_cli.headroom)
-app.command()(comparison_cli.compare)
+app.command()(calibrate.calibrate)
+app.command()(simulate.simulate)
+app.command()(capacity.capacity)
+app.command()(simulate.validate)
+app.command()(drift.drift)
+app.command()(autoscale.autoscale)
+app.command()(hardware.fit)
+app.command()(hardware.mix)
+app.command()(fleet.fleet)
+app.command()(patterns.patterns)
+app.command()(patterns.placement)
+app.command()(forecast.forecast)
+app.command()(cost.cost)
+app.command()(headroom.headroom)
+app.command()(comparison.compare)

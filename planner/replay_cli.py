@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from planner.commands.options import AsJson, HtmlPath, deliver, note, one_line_errors
+from planner.commands.trace import convert, inspect
+from planner.commands.trace_options import takes_traces
 from planner.errors import ReplayError
-from planner.options import AsJson, HtmlPath, deliver, note, one_line_errors
-from planner.trace_cli import convert, inspect
-from planner.trace_options import takes_traces
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from planner.loading import Wanted
     from planner.replay.significance import Shift
     from planner.result import Run
+    from planner.traces.loading import Wanted
 
 
 def _env(name: str) -> str:
@@ -113,11 +113,11 @@ def run(
     what there is; --resume goes on from there.
     """
     with one_line_errors():
-        from planner.loading import load_whole
         from planner.replay.gate import parse_gate
         from planner.replay.perform import Keeping, perform, read_token
         from planner.replay.playing import Playing
         from planner.slo import Slo, load_slo
+        from planner.traces.loading import load_whole
 
         for text in fail_if or ():
             parse_gate(text)

@@ -10,7 +10,7 @@ from dashboard.words import say
 from planner.slo import Slo
 
 if TYPE_CHECKING:
-    from planner.headroom import Forecast, PoolHeadroom
+    from planner.room.headroom import Forecast, PoolHeadroom
 
 LOAD = Axis(hover="%{y:.3~g} req/s")
 FUTURE_SHARE = 0.4

@@ -33,8 +33,8 @@ from dashboard.site import Site
 from dashboard.view import parse, replaced
 from dashboard.whatif import WhatIfAsked, question, read_whatif
 from dashboard.words import said_error, said_reason, say
-from planner.headroom import PoolHeadroom
 from planner.report import Report, to_html
+from planner.room.headroom import PoolHeadroom
 
 BOXES = ("ca-note", "ca-live", "ca-live-sub", "ca-of", "ca-state", "ca-facts", "ca-facts-sub", "ca-even", "ca-even-sub",
          "ca-loads", "ca-loads-sub")  # fmt: skip

@@ -22,7 +22,7 @@ from dashboard.source import Question
 from dashboard.spending import Flow
 from dashboard.words import joined, say
 from planner.catalog import Api
-from planner.headroom import PoolHeadroom
+from planner.room.headroom import PoolHeadroom
 
 TENANT_PROMPT, TENANT_OUTPUT = "loadline_tenant_prompt_tokens_total", "loadline_tenant_generation_tokens_total"
 DOLLARS = Axis(suffix="", hover="$%{y:.3~g}")

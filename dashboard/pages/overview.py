@@ -28,7 +28,7 @@ from dashboard.words import said_error, said_reason, say
 from planner.slo import Slo
 
 if TYPE_CHECKING:
-    from planner.headroom import PoolHeadroom
+    from planner.room.headroom import PoolHeadroom
 
 KV_EVICTS_AT = 0.9
 HEADROOM_AGED_S = 90.0

@@ -12,7 +12,7 @@ from dashboard.view import View
 from dashboard.words import joined, said_reason, say
 
 if TYPE_CHECKING:
-    from planner.headroom import PoolHeadroom
+    from planner.room.headroom import PoolHeadroom
 
 ROOM = 1.15
 """A bar is this much longer than the load line is far."""

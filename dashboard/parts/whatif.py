@@ -11,7 +11,7 @@ from dashboard.parts.tables import simple_table
 from dashboard.words import counted, said_reason, say
 
 if TYPE_CHECKING:
-    from planner.headroom import PoolHeadroom
+    from planner.room.headroom import PoolHeadroom
 
 Found = Mapping[str, Any]
 """``result`` of a report on one what-if."""

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from planner.answers.inputs import plain, step_error, trace_inputs
-from planner.autoscale import STARTS_S, Outcome, Question, best
-from planner.latency import StepModel
 from planner.report import Chart, Report, Series, Table, shown
+from planner.room.autoscale import STARTS_S, Outcome, Question, best
 from planner.sim.simulate import versions
+from planner.steps.latency import StepModel
 
 
 def autoscale_report(

@@ -1,8 +1,8 @@
 """A fitted step-time model with its error, as a report."""
 
 from planner.answers.inputs import step_error
-from planner.latency import StepModel
 from planner.report import Cell, Report, Table
+from planner.steps.latency import StepModel
 
 
 def calibration_report(model: StepModel) -> Report:

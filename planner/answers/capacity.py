@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from planner.answers.inputs import extrapolated, plain, replicas_text, step_error, trace_inputs
-from planner.beside import Rules, beside
-from planner.capacity import CONFIDENCE, LIKELY, Capacity
-from planner.growth import Demand, Need, safe_months
-from planner.latency import StepModel
+from planner.money.beside import Rules, beside
 from planner.report import Cell, Chart, Mark, Report, Series, Table, shown
+from planner.room.capacity import CONFIDENCE, LIKELY, Capacity
+from planner.room.growth import Demand, Need, safe_months
 from planner.sim import Twin
 from planner.sim.simulate import scheduler_limits_of
 from planner.slo import Slo
-from planner.trace import Trace
+from planner.steps.latency import StepModel
+from planner.traces.trace import Trace
 
 
 def capacity_report(

@@ -3,7 +3,7 @@
 from fractions import Fraction
 from itertools import combinations, pairwise
 
-from planner.cost import PairAnswer, Plan, PriceTable, break_even, cheapest, tornado
+from planner.money.cost import PairAnswer, Plan, PriceTable, break_even, cheapest, tornado
 from planner.report import Cell, Chart, Mark, Report, Series, Table, shown
 
 POINTS = 121

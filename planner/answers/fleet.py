@@ -6,14 +6,14 @@ from dataclasses import asdict
 from planner.answers.hardware import MIX_REPAIRED, SHEETS, fit_table
 from planner.answers.inputs import plain, trace_inputs
 from planner.catalog import Api, Catalog, ModelSheet
-from planner.failure import Aftermath
-from planner.fleet import DAYS_PER_MONTH, Fleet, Terms
-from planner.growth import Demand
-from planner.rent import Offer
+from planner.money.fleet import DAYS_PER_MONTH, Fleet, Terms
+from planner.money.rent import Offer
 from planner.report import Cell, Report, Table, shown
+from planner.room.failure import Aftermath
+from planner.room.growth import Demand
 from planner.sim.simulate import versions
 from planner.slo import Slo
-from planner.trace import Trace
+from planner.traces.trace import Trace
 
 
 def fleet_report(

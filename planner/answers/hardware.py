@@ -5,13 +5,13 @@ from dataclasses import asdict
 
 from planner.answers.inputs import plain, trace_inputs
 from planner.catalog import Catalog, ModelSheet
-from planner.gpu_mix import GpuMix
-from planner.hardware import Fit
-from planner.rent import Offer
+from planner.money.gpu_mix import GpuMix
+from planner.money.hardware import Fit
+from planner.money.rent import Offer
 from planner.report import Report, Table, shown
 from planner.sim.simulate import versions
 from planner.slo import Slo
-from planner.trace import Trace
+from planner.traces.trace import Trace
 
 MIX_REPAIRED = "a type was loaded up to {:.2f} times less than first thought, until the simulation kept the promise"
 SHEETS = "step times are a roofline from data sheets, right to about a half: calibrate on the real thing before buying"

@@ -9,8 +9,8 @@ import numpy as np
 from collector.model.labels import METRIC_NAME, from_mapping
 from collector.model.series import Series
 from planner.answers.inputs import plain
-from planner.headroom import SPARE, PoolHeadroom
 from planner.report import Cell, Report, Table, shown
+from planner.room.headroom import SPARE, PoolHeadroom
 from planner.sim.simulate import versions
 from planner.slo import Slo
 

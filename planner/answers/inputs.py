@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from planner.latency import StepModel
 from planner.report import StepError, shown
-from planner.trace import Trace
-from planner.workload import stats
+from planner.steps.latency import StepModel
+from planner.traces.trace import Trace
+from planner.traces.workload import stats
 
 LEAST_TOLD = 0.01
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from planner.answers.hardware import SHEETS
 from planner.catalog import Catalog
-from planner.patterns import Priced
+from planner.money.patterns import Priced
 from planner.report import Report, Table, shown
 from planner.sim.simulate import versions
 from planner.slo import Slo

@@ -5,11 +5,11 @@ from dataclasses import asdict
 
 from planner.answers.hardware import SHEETS
 from planner.answers.inputs import plain, trace_inputs
-from planner.placement import Part, Side, Split, best
+from planner.money.placement import Part, Side, Split, best
 from planner.report import Cell, Chart, Report, Series, Table, shown
 from planner.sim.simulate import versions
 from planner.slo import Slo
-from planner.trace import Trace
+from planner.traces.trace import Trace
 
 
 def placement_report(

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 import numpy as np
 import numpy.typing as npt
 
-from planner.history import HOUR_S
 from planner.report import Cell, Chart, Mark, Report, Series, Table, shown
-from planner.season import COVERAGE, DAY, PEAK_CONFIDENCE, WEEK, SeasonForecast
+from planner.room.history import HOUR_S
+from planner.room.season import COVERAGE, DAY, PEAK_CONFIDENCE, WEEK, SeasonForecast
 from planner.sim.simulate import versions
 
 

@@ -7,13 +7,13 @@ import numpy as np
 
 from planner.answers.inputs import extrapolated, in_ms, milli, plain, step_error, trace_inputs
 from planner.compare import Comparison
-from planner.latency import StepModel
 from planner.report import Cell, Chart, Report, Series, Table, shown
 from planner.result import Run, Summary
 from planner.sim import Twin
 from planner.sim.spread import LEVEL, PLAYS, Interval, end_to_end, intervals, per_token, ttft
-from planner.trace import Trace
-from planner.validate import Validation
+from planner.steps.latency import StepModel
+from planner.steps.validate import Validation
+from planner.traces.trace import Trace
 
 NAMES = {
     "ttft_due_s": "TTFT from due",

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from planner.answers.inputs import extrapolated, plain, replicas_text, step_error
 from planner.report import Chart, Mark, Report, Series, Table, shown
-from planner.whatif import SEED, SPARE, LoadPoint, WhatIf
+from planner.room.whatif import SEED, SPARE, LoadPoint, WhatIf
 
 
 def whatif_report(found: WhatIf, versions: dict[str, str]) -> Report:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.prompts.stream import Counts, UInts, base_key, key_of, keys
-from planner.trace import IntArray, Ragged, Trace
+from planner.traces.trace import IntArray, Ragged, Trace
 
 
 @dataclass(frozen=True, slots=True)

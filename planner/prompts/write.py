@@ -7,7 +7,7 @@ import numpy as np
 from planner.prompts.layout import pieces
 from planner.prompts.stream import base_key, draw, keys
 from planner.prompts.words import WordPool
-from planner.trace import IntArray, Trace
+from planner.traces.trace import IntArray, Trace
 
 
 def token_prompts(trace: Trace, low: int, high: int, seed: int = 0, only: IntArray | None = None) -> Iterator[IntArray]:

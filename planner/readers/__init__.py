@@ -6,7 +6,7 @@ from planner.readers.detect import FORMATS, detect
 from planner.readers.lines import Ledger, Sink, problems, quarantine_file, reckoning
 from planner.readers.source import Source
 from planner.readers.stream import TraceStream
-from planner.trace import TraceRead
+from planner.traces.trace import TraceRead
 
 __all__ = ["FORMATS", "TraceStream", "open_trace", "problems", "quarantine_file", "read_trace", "reckoning"]
 

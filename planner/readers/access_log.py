@@ -17,7 +17,7 @@ from planner.readers.row import CHUNK_ROWS, Chunk, Gather, Row
 from planner.readers.source import Source
 from planner.readers.stream import Format
 from planner.readers.values import number_or_none, parse_time_ns, text_or_none, time_ns, tokens_or_none
-from planner.trace import Quality
+from planner.traces.trace import Quality
 
 _SECOND_NS = 1_000_000_000
 _YEAR_UNSTATED = "the year is not stated: dates are taken as of the year 2000"

@@ -1,6 +1,6 @@
 """Our own trace file: a header object, then one request a line with what is known of it.
 
-Absent means that the source did not say. ``planner.export`` writes it; reading gives the same trace back. A file
+Absent means that the source did not say. ``planner.traces.export`` writes it; reading gives the same trace back. A file
 without the header is read too, when its lines have ``arrival_ns``: somebody's own JSONL.
 """
 
@@ -16,7 +16,7 @@ from planner.readers.row import Chunk, Row
 from planner.readers.source import Source
 from planner.readers.stream import Format
 from planner.readers.values import MAX_HASH, time_ns, tokens_or_none
-from planner.trace import FORMAT_VERSION, OPTIONAL_COLUMNS, Flag, Quality, ReadCounts, TraceHeader
+from planner.traces.trace import FORMAT_VERSION, OPTIONAL_COLUMNS, Flag, Quality, ReadCounts, TraceHeader
 
 FORMAT_NAME = "loadline-trace"
 _PLAIN = frozenset({"row_id", "src_line", "arrival_ns", "quality", "input_tokens", "output_tokens", "flags"})

@@ -6,7 +6,7 @@ What is not plainly written is not decided here: the second array of each answer
 import numpy as np
 import numpy.typing as npt
 
-from planner.trace import BoolArray, IntArray
+from planner.traces.trace import BoolArray, IntArray
 
 Text = npt.NDArray[np.uint8]
 

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, cast
 import zstandard
 
 from planner.errors import TraceError
-from planner.trace import Account, Flag, QuarantinedRow, ReadCounts
+from planner.traces.trace import Account, Flag, QuarantinedRow, ReadCounts
 
 BOM = b"\xef\xbb\xbf"
 BLOCK_BYTES = 2**21

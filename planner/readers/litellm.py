@@ -15,7 +15,7 @@ from planner.readers.row import Chunk, Row
 from planner.readers.source import Source
 from planner.readers.stream import Format
 from planner.readers.values import parse_time_ns, text_or_none, time_ns, tokens, tokens_or_none
-from planner.trace import Quality
+from planner.traces.trace import Quality
 
 _SECOND_NS = 1_000_000_000
 _USED = (

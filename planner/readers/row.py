@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from planner.trace import OPTIONAL_COLUMNS, BoolArray, Column, Flag, IntArray, Quality, Ragged
+from planner.traces.trace import OPTIONAL_COLUMNS, BoolArray, Column, Flag, IntArray, Quality, Ragged
 
 CHUNK_ROWS = 2**14
 _NUMBERS = ("line", "time", "input", "output", "flags", "quality", "content", "row_id")

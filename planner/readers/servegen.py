@@ -23,7 +23,7 @@ from planner.readers.lines import BadRow
 from planner.readers.row import Chunk
 from planner.readers.source import Source
 from planner.readers.stream import Format
-from planner.trace import MAX_TOKENS, IntArray, Quality
+from planner.traces.trace import MAX_TOKENS, IntArray, Quality
 
 WINDOW_S = 600
 MAX_RATE = 1e5

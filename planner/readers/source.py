@@ -8,7 +8,7 @@ from pathlib import Path
 
 from planner.errors import TraceError
 from planner.readers.lines import Ledger, blocks, lines_of, open_plain, typed_faults
-from planner.trace import TraceHeader
+from planner.traces.trace import TraceHeader
 
 _PIECE = 2**20
 _SPACE = " \t\r\n"

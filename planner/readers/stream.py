@@ -10,7 +10,7 @@ from planner.errors import TraceError
 from planner.readers.head import Head
 from planner.readers.row import Chunk
 from planner.readers.source import Source, check_usable
-from planner.trace import (
+from planner.traces.trace import (
     Account,
     Flag,
     IntArray,

@@ -12,7 +12,7 @@ from planner.readers.digits import Text
 from planner.readers.lines import BadRow, Block, blocks, lines_of
 from planner.readers.row import CHUNK_ROWS, Chunk, Gather, Row
 from planner.readers.source import Source
-from planner.trace import BoolArray, IntArray
+from planner.traces.trace import BoolArray, IntArray
 
 Fields = Mapping[str, str]
 Bounds = Mapping[str, tuple[IntArray, IntArray]]

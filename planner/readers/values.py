@@ -11,7 +11,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from planner.readers.lines import BadRow
-from planner.trace import MAX_TOKENS
+from planner.traces.trace import MAX_TOKENS
 
 MAX_NS = 2**62
 MAX_HASH = 2**64 - 1

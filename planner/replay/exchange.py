@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import orjson
 
-from planner.trace import IntArray
+from planner.traces.trace import IntArray
 
 Clock = Callable[[], float]
 Endpoint = Literal["completions", "chat"]

@@ -8,7 +8,7 @@ import numpy as np
 from planner.prompts import WordPool, text_prompts, token_prompts
 from planner.replay.exchange import Endpoint, Message, Planned, body_of
 from planner.replay.target import Target
-from planner.trace import IntArray, Trace
+from planner.traces.trace import IntArray, Trace
 
 
 @dataclass(frozen=True, slots=True)

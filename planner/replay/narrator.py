@@ -4,7 +4,7 @@ import sys
 import time
 from typing import Any
 
-from planner.options import note
+from planner.commands.options import note
 from planner.replay.exchange import Exchange
 from planner.replay.recorder import Recorder
 from planner.replay.session import Outline

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
+from planner.commands.options import note
 from planner.errors import ReplayError, RunError
-from planner.options import note
 from planner.replay.exchange import Exchange
 from planner.replay.local_engine import local_engine
 from planner.replay.narrator import Narrator
@@ -20,7 +20,7 @@ from planner.replay.runs import DEFAULT_RUNS, META, RunStore
 from planner.replay.session import replay
 from planner.result import Run
 from planner.slo import Slo
-from planner.trace import Trace
+from planner.traces.trace import Trace
 
 TWIN, ENGINE = "twin:", "engine:"
 
@@ -84,8 +84,8 @@ async def _rounds(
 
 
 def _simulate(trace: Trace, playing: Playing, recorder: Recorder | None) -> Run:
-    from planner.latency import read_model
     from planner.sim import Twin, simulate
+    from planner.steps.latency import read_model
 
     if playing.sessions == "closed":
         raise ReplayError("the twin answers without text: it plays sessions open only")

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from planner.replay.exchange import Endpoint
 from planner.slo import Slo
-from planner.workload import Shaping
+from planner.traces.workload import Shaping
 
 PromptMode = Literal["ids", "text"]
 SessionMode = Literal["open", "closed"]

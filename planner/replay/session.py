@@ -24,7 +24,7 @@ from planner.replay.target import Target, discover, tokens_around, word_pool
 from planner.replay.turns import successors, values_of
 from planner.replay.watch import Watch
 from planner.result import Observation, Requests, Run, RunHeader
-from planner.trace import IntArray, Trace
+from planner.traces.trace import IntArray, Trace
 
 __all__ = ["Outline", "Playing", "Progress", "replay", "tabulate"]
 

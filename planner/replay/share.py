@@ -15,7 +15,7 @@ from planner.replay.script import Script
 from planner.replay.target import Target
 from planner.replay.turns import Turns, values_of
 from planner.replay.wire import Wire
-from planner.trace import IntArray, Trace
+from planner.traces.trace import IntArray, Trace
 
 MAX_OPEN = 256
 """Connections opened before the first request; more are opened as they are needed."""

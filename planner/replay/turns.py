@@ -12,7 +12,7 @@ import numpy as np
 from planner.prompts import WordPool, own_words, prompt_lengths
 from planner.replay.exchange import Exchange, Message, Planned
 from planner.replay.layout import Layout
-from planner.trace import IntArray, Ragged, Trace
+from planner.traces.trace import IntArray, Ragged, Trace
 
 Said = str | list[Message]
 

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from planner.latency import StepModel
 from planner.replay.runs import run_meta_schema
 from planner.report import report_schema
 from planner.result import run_schema
+from planner.steps.latency import StepModel
 
 
 def schemas() -> dict[str, dict[str, Any]]:

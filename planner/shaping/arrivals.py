@@ -12,8 +12,8 @@ from scipy.optimize import brentq
 from scipy.special import gammaln
 
 from planner.errors import WorkloadError
-from planner.profile import Counts
-from planner.trace import IntArray, Quality, Trace
+from planner.traces.profile import Counts
+from planner.traces.trace import IntArray, Quality, Trace
 
 FloatArray = npt.NDArray[np.float64]
 PATTERNS = ("poisson", "gamma", "weibull", "diurnal")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from planner.errors import WorkloadError
-from planner.trace import BoolArray, IntArray, Ragged, Trace
+from planner.traces.trace import BoolArray, IntArray, Ragged, Trace
 
 _NS = 1_000_000_000
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from planner.trace import IntArray, Ragged, Trace
+from planner.traces.trace import IntArray, Ragged, Trace
 
 _PLAIN = 2**40
 

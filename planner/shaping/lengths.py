@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from planner.errors import WorkloadError
-from planner.trace import Flag, IntArray, Trace
+from planner.traces.trace import Flag, IntArray, Trace
 
 
 def scale_tokens(trace: Trace, factor: float) -> Trace:

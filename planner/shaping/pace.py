@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from planner.errors import WorkloadError
 from planner.shaping.hashes import renamed
-from planner.trace import IntArray, Quality, Trace
+from planner.traces.trace import IntArray, Quality, Trace
 
 _NS = 1_000_000_000
 QUANTISED_TIES = 0.2

@@ -7,8 +7,8 @@ import numpy as np
 
 from planner.errors import WorkloadError
 from planner.shaping.cut import named
-from planner.trace import Trace, concatenate
-from planner.workload import Shaping
+from planner.traces.trace import Trace, concatenate
+from planner.traces.workload import Shaping
 
 _NS = 1_000_000_000
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from planner.errors import WorkloadError
 from planner.shaping.hashes import renamed
-from planner.trace import IntArray, ReadCounts, Trace, concatenate
+from planner.traces.trace import IntArray, ReadCounts, Trace, concatenate
 
 BLOCK = 32
 """Successive requests that stay together, so that bursts and the bond between gap and lengths stay."""

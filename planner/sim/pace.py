@@ -1,6 +1,6 @@
 """Step times in whole ticks of a femtosecond, so that a thousand steps in one are exactly a thousand steps."""
 
-from planner.latency import ConstantModel, CorrectedModel, HingeModel, LatencyModel, LinearModel, factor_at
+from planner.steps.latency import ConstantModel, CorrectedModel, HingeModel, LatencyModel, LinearModel, factor_at
 from probe_engine.sched import StepStats
 
 TICKS_PER_S = 10**15

@@ -7,9 +7,9 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from planner.latency import LatencyModel
 from planner.sim.gaps import GapCounts
 from planner.sim.pace import Pace, to_s, to_ticks
+from planner.steps.latency import LatencyModel
 from probe_engine.sched import FinishReason, Request, Scheduler, SchedulerConfig, SchedulerOutput, StepStats
 
 _NOBODY: Mapping[str, FinishReason] = MappingProxyType({})

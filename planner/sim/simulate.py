@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from planner.errors import ModelError
-from planner.latency import LatencyModel, Overhead, StepModel
 from planner.result import Observation, Requests, Run, RunHeader
 from planner.sim.clock import Arrival, Clock
 from planner.sim.gateway import Gateway, routing_only
@@ -18,7 +17,8 @@ from planner.sim.pace import to_s, to_ticks
 from planner.sim.replica import Replica, StepLog
 from planner.sim.router import GATEWAY_ROUTERS, ROUTERS, least_load
 from planner.slo import Slo
-from planner.trace import Ragged, Trace
+from planner.steps.latency import LatencyModel, Overhead, StepModel
+from planner.traces.trace import Ragged, Trace
 from probe_engine.gateway.settings import UpGatewaySettings
 from probe_engine.sched import Request, SchedulerConfig
 

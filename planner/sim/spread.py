@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from planner.latency import COSTS
-from planner.resample import freedom
 from planner.result import FloatArray, IntArray
 from planner.sim.simulate import Played, Twin, play
-from planner.trace import Trace
+from planner.steps.latency import COSTS
+from planner.steps.resample import freedom
+from planner.traces.trace import Trace
 
 PLAYS = 19
 LEVEL = (PLAYS - 1) / (PLAYS + 1)

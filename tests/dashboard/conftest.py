@@ -27,7 +27,7 @@ from collector.signals import load_dialects
 from dashboard.app import create_app
 from dashboard.security import CSRF_COOKIE, CSRF_HEADER
 from dashboard.source import Source, Warnings
-from planner.headroom import Forecast, PoolHeadroom
+from planner.room.headroom import Forecast, PoolHeadroom
 from planner.slo import Slo
 
 NOW_S = 1_795_210_200

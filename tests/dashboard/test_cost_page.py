@@ -15,7 +15,7 @@ from dashboard.services import Services
 from dashboard.source import Source
 from dashboard.spending import Flow
 from planner.catalog import Api
-from planner.cost import Plan
+from planner.money.cost import Plan
 from planner.slo import Slo
 
 NOW_S = 1_795_210_200

@@ -4,7 +4,7 @@ import numpy as np
 
 from collector.model.series import STALE_NAN
 from dashboard.errors import TwinError
-from planner.headroom import PoolHeadroom
+from planner.room.headroom import PoolHeadroom
 
 
 def test_the_verdict_names_the_breach_its_length_and_the_deploy_before_it(overview, read):

@@ -20,7 +20,7 @@ from collector.model.errors import SourceError
 from collector.model.series import Series
 from collector.signals import detect
 from dashboard.source import Source
-from planner.headroom import PoolHeadroom, live_headroom
+from planner.room.headroom import PoolHeadroom, live_headroom
 from planner.slo import Slo
 
 pytestmark = pytest.mark.peer

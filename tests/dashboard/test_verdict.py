@@ -7,7 +7,7 @@ from dashboard import verdict
 from dashboard.figures.chart import Mark
 from dashboard.judge import Promise
 from dashboard.verdict import Facts
-from planner.headroom import PoolHeadroom
+from planner.room.headroom import PoolHeadroom
 
 NOW_S = 10_000.0
 GOOD = Promise("ttft", "TTFT p95", 0.8, False, "ok", "a", 0.2, (0.2,))
@@ -121,7 +121,7 @@ def test_the_hero_draws_line_n2_line_and_forecast():
     from dashboard.figures.chart import Clock
     from dashboard.figures.load_line import load_line
     from dashboard.view import Window
-    from planner.headroom import Forecast
+    from planner.room.headroom import Forecast
     from planner.slo import Slo
 
     times = NOW_S + 60.0 * np.arange(1, 30)

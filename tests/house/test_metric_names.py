@@ -12,7 +12,7 @@ ENGINES = "vllm|sglang|llamacpp|lmdeploy"
 METRIC = re.compile(
     rf"(?<![\w./:-])(?:loadline_[a-z0-9_]+|(?:{ENGINES}):[a-z0-9_]+|DCGM_FI_[A-Z0-9_]+)(?![\w./-]*\.(?:py|toml|db))"
 )
-NOT_METRICS = {"loadline_py", "loadline_toml", "loadline_use"}  # the last is a label within queries
+NOT_METRICS = {"loadline_py", "loadline_toml", "loadline_parts", "loadline_use"}  # the last is a label within queries
 
 
 def sources() -> list[Path]:

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from planner.autoscale import Question, compare
 from planner.errors import CapacityError
-from planner.latency import LinearModel
+from planner.room.autoscale import Question, compare
 from planner.sim import Twin, play
 from planner.sim.scaling import Delays, Record, View, proportional, scaler
 from planner.slo import Slo
-from planner.trace import Trace, from_lengths
+from planner.steps.latency import LinearModel
+from planner.traces.trace import Trace, from_lengths
 from probe_engine.sched import SchedulerConfig
 
 CONFIG = SchedulerConfig(num_blocks=4000, max_num_batched_tokens=512, max_num_seqs=32)

@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 
 from planner.answers.simulation import validation_report
-from planner.calibrate import from_document, from_engine, from_run, merge, overhead_of, slowness
 from planner.compare import compare
 from planner.errors import ModelError
-from planner.fit import fit
-from planner.latency import LinearModel, Overhead
-from planner.replayed import trace_of
 from planner.result import Observation, Run
 from planner.sim import Twin, simulate
 from planner.sim.clock import Clock
 from planner.sim.pace import to_s
 from planner.sim.replica import Replica
 from planner.sim.router import round_robin
-from planner.trace import Trace, from_lengths
-from planner.validate import validate
+from planner.steps.calibrate import from_document, from_engine, from_run, merge, overhead_of, slowness
+from planner.steps.fit import fit
+from planner.steps.latency import LinearModel, Overhead
+from planner.steps.validate import validate
+from planner.traces.replayed import trace_of
+from planner.traces.trace import Trace, from_lengths
 from probe_engine.sched import Request, SchedulerConfig
 
 CONFIG = SchedulerConfig(num_blocks=4000, max_num_batched_tokens=512, max_num_seqs=64)

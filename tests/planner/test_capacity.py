@@ -4,15 +4,15 @@ from math import exp, factorial
 import numpy as np
 import pytest
 
-from planner.capacity import find_capacity, holds_at, search, workload
 from planner.errors import CapacityError
-from planner.growth import Demand, needs, safe_months
-from planner.latency import ConstantModel, LinearModel
-from planner.means import mean_figure
+from planner.room.capacity import find_capacity, holds_at, search, workload
+from planner.room.growth import Demand, needs, safe_months
+from planner.room.means import mean_figure
+from planner.room.verdict import judge, weighted_quantile
 from planner.sim import Twin, play
 from planner.slo import Slo
-from planner.trace import Trace, from_lengths
-from planner.verdict import judge, weighted_quantile
+from planner.steps.latency import ConstantModel, LinearModel
+from planner.traces.trace import Trace, from_lengths
 from probe_engine.sched import SchedulerConfig
 
 SERVICE_S = 0.1

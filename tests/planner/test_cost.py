@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from planner.answers.cost import cost_report
 from planner.catalog import load_catalog
 from planner.cli import app
-from planner.cost import Plan, PriceTable, break_even, cheapest, load_prices, tornado
 from planner.errors import CostError
+from planner.money.cost import Plan, PriceTable, break_even, cheapest, load_prices, tornado
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "cost"
 CLAIMS, WHOLE = SAMPLES / "claims.toml", SAMPLES / "whole_bill.toml"

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from planner.drift import BATCH, Monitor, band_of, limit_for, watch
 from planner.errors import ModelError
-from planner.fit import fit
-from planner.latency import LinearModel, StepModel
 from planner.result import Observation
+from planner.steps.drift import BATCH, Monitor, band_of, limit_for, watch
+from planner.steps.fit import fit
+from planner.steps.latency import LinearModel, StepModel
 from probe_engine.sched import StepStats
 
 ENGINE = LinearModel(4e-3, 2e-5, 3e-9, 1e-4, 2e-8)

@@ -9,10 +9,10 @@ from typer.testing import CliRunner, Result
 
 from planner.answers.drift import drift_series
 from planner.cli import app
-from planner.drift import watch
-from planner.fit import fit
-from planner.latency import LinearModel, read_model
 from planner.result import Observation
+from planner.steps.drift import watch
+from planner.steps.fit import fit
+from planner.steps.latency import LinearModel, read_model
 from probe_engine.sched import StepStats
 
 TRUTH = LinearModel(4e-3, 2e-5, 2e-10, 3e-5, 1.5e-8)

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 
 from planner.errors import CapacityError
-from planner.failure import fail
-from planner.latency import LinearModel
+from planner.room.failure import fail
 from planner.sim import Twin, play
 from planner.sim.outage import Outage, strike
 from planner.slo import Slo
-from planner.trace import Trace, from_lengths
+from planner.steps.latency import LinearModel
+from planner.traces.trace import Trace, from_lengths
 from probe_engine.sched import SchedulerConfig
 
 CONFIG = SchedulerConfig(num_blocks=4000, max_num_batched_tokens=512, max_num_seqs=32)

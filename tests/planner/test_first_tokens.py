@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from planner.errors import RunError
-from planner.first_tokens import slowed, watch_first_tokens
-from planner.latency import LinearModel
 from planner.result import Run
 from planner.sim import Twin, simulate
-from planner.trace import Trace, from_lengths
+from planner.steps.first_tokens import slowed, watch_first_tokens
+from planner.steps.latency import LinearModel
+from planner.traces.trace import Trace, from_lengths
 from probe_engine.sched import SchedulerConfig
 
 CONFIG = SchedulerConfig(num_blocks=4000, max_num_batched_tokens=512, max_num_seqs=64)

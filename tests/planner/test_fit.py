@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from planner.errors import ModelError
-from planner.fit import fit, step_gap_s
-from planner.latency import Hinge, HingeModel, LinearModel, StepModel, read_model, scheduler_limits
 from planner.result import Observation
+from planner.steps.fit import fit, step_gap_s
+from planner.steps.latency import Hinge, HingeModel, LinearModel, StepModel, read_model, scheduler_limits
 from probe_engine.sched import StepStats
 
 PLANTED = LinearModel(4e-3, 2e-5, 3e-9, 1e-4, 2e-8)

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from planner.fit import fit
 from planner.result import Observation
 from planner.sim import Twin, play
-from planner.trace import Trace, from_lengths
+from planner.steps.fit import fit
+from planner.traces.trace import Trace, from_lengths
 from probe_engine.sched import SchedulerConfig, StepStats
 
 CONFIG = SchedulerConfig(num_blocks=40_000, max_num_batched_tokens=2048, max_num_seqs=256, max_model_len=8192)

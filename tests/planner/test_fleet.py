@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from planner.attribution import Request, effective_prices, seconds_of
 from planner.cli import app
-from planner.latency import LinearModel
+from planner.steps.attribution import Request, effective_prices, seconds_of
+from planner.steps.latency import LinearModel
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "samples" / "traces" / "azure_conv_10min.csv"
@@ -88,7 +88,7 @@ def test_data_parallel_ranks_add_kv_and_not_room() -> None:
 def test_what_a_solver_prints_past_python_never_reaches_the_report() -> None:
     code = (
         "import ctypes, sys\n"
-        "from planner.options import solver_on_stderr\n"
+        "from planner.commands.options import solver_on_stderr\n"
         "with solver_on_stderr():\n"
         "    ctypes.CDLL(None).puts(b'from the solver')\n"
         "print('the report')\n"

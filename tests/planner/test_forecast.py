@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from planner.forecast import first_crossing_s, forecast
+from planner.room.forecast import first_crossing_s, forecast
 
 TIMES = np.arange(120) * 60.0
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.errors import CapacityError
-from planner.gpu_mix import GpuMix, GpuType, cheapest_mix, checked_mix
+from planner.money.gpu_mix import GpuMix, GpuType, cheapest_mix, checked_mix
 
 TYPES = (GpuType("small", 1.0), GpuType("large", 3.5))
 

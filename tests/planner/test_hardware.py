@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 from planner.catalog import load_catalog
 from planner.cli import app
 from planner.errors import CapacityError, CatalogError
-from planner.hardware import Layout, fit_memory, roofline, smallest_tensor
+from planner.money.hardware import Layout, fit_memory, roofline, smallest_tensor
 
 BOOK = load_catalog()
 SAMPLE = Path(__file__).parents[2] / "samples" / "traces" / "azure_conv_10min.csv"

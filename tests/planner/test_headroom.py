@@ -15,19 +15,19 @@ from collector.model.matchers import Matcher
 from collector.model.series import Series, SeriesGroup
 from collector.promql import Engine, Result
 from collector.signals import detect
-from planner.calibrate import from_history
-from planner.capacity import find_capacity
 from planner.errors import ModelError
-from planner.headroom import PoolHeadroom, live_headroom
-from planner.latency import LinearModel
+from planner.room.capacity import find_capacity
+from planner.room.headroom import PoolHeadroom, live_headroom
 from planner.sim import Twin
 from planner.sim.clock import Clock
 from planner.sim.pace import to_s
 from planner.sim.replica import Replica
 from planner.sim.router import least_load
 from planner.slo import Slo
-from planner.telemetry import INFERRED_SD, KV_UNSEEN_SD, LeftOut, Seen, scrape_interval_s, steps_seen
-from planner.trace import Trace, from_lengths
+from planner.steps.calibrate import from_history
+from planner.steps.latency import LinearModel
+from planner.steps.telemetry import INFERRED_SD, KV_UNSEEN_SD, LeftOut, Seen, scrape_interval_s, steps_seen
+from planner.traces.trace import Trace, from_lengths
 from probe_engine.sched import Request, SchedulerConfig, StepStats
 
 CONFIG = SchedulerConfig(num_blocks=4000, max_num_batched_tokens=512, max_num_seqs=64)

@@ -11,8 +11,8 @@ from collector.model.errors import SourceError
 from collector.model.series import Series, is_stale
 from planner.answers.headroom import headroom_report, headroom_series
 from planner.cli import app
-from planner.headroom import LeftOut, PoolHeadroom
-from planner.headroom_watch import Watch, run
+from planner.room.headroom import LeftOut, PoolHeadroom
+from planner.room.headroom_watch import Watch, run
 from planner.slo import Slo
 
 NOW_S = 1_800_000_000.0

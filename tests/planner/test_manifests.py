@@ -12,15 +12,15 @@ from typer.testing import CliRunner
 
 from collector.promql import parse, selectors
 from collector.signals import Vocabulary, load_dialects
-from planner.autoscale import STARTS_S, Question, other_starts, policies, start_s
 from planner.cli import app
 from planner.errors import CapacityError
-from planner.latency import LinearModel
-from planner.manifests import Place, Trigger, hpa, keda, triggers
+from planner.room.autoscale import STARTS_S, Question, other_starts, policies, start_s
+from planner.room.manifests import Place, Trigger, hpa, keda, triggers
 from planner.sim import Twin
 from planner.sim.scaling import Delays, View
 from planner.slo import Slo
-from planner.trace import from_lengths
+from planner.steps.latency import LinearModel
+from planner.traces.trace import from_lengths
 from probe_engine.sched import SchedulerConfig
 
 CONFIG = SchedulerConfig(num_blocks=4000, max_num_batched_tokens=512, max_num_seqs=32)

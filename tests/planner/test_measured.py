@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from planner.errors import RunError
-from planner.latency import LinearModel
-from planner.measured import Timed, common_prefix, observations, read_any, read_measured
 from planner.sim import Twin, play
-from planner.trace import from_lengths
-from planner.validate import validate
+from planner.steps.latency import LinearModel
+from planner.steps.measured import Timed, common_prefix, observations, read_any, read_measured
+from planner.steps.validate import validate
+from planner.traces.trace import from_lengths
 from probe_engine.sched import SchedulerConfig
 
 RUNS = {

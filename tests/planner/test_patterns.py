@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from planner.beside import Rules, beside
 from planner.catalog import load_catalog
 from planner.cli import app
 from planner.errors import CapacityError, CatalogError
-from planner.growth import Demand, parse_event
-from planner.hardware import Fit, Layout
-from planner.latency import LinearModel
-from planner.patterns import trace_of
-from planner.placement import Side, best, splits
-from planner.rent import Offer
+from planner.money.beside import Rules, beside
+from planner.money.hardware import Fit, Layout
+from planner.money.patterns import trace_of
+from planner.money.placement import Side, best, splits
+from planner.money.rent import Offer
+from planner.room.growth import Demand, parse_event
 from planner.sim import Twin
 from planner.slo import Slo
-from planner.trace import Trace, from_lengths
+from planner.steps.latency import LinearModel
+from planner.traces.trace import Trace, from_lengths
 from probe_engine.sched import SchedulerConfig
 
 BOOK = load_catalog()

@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from planner.cli import app
-from planner.latency import LinearModel
 from planner.report import Report
 from planner.result import read_run
+from planner.steps.latency import LinearModel
 from probe_engine.sched import StepStats
 
 ROOT = Path(__file__).parents[2]

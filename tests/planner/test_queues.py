@@ -5,9 +5,9 @@ from math import factorial
 import numpy as np
 import pytest
 
-from planner.latency import ConstantModel
 from planner.sim import Twin, play
-from planner.trace import Trace, from_lengths
+from planner.steps.latency import ConstantModel
+from planner.traces.trace import Trace, from_lengths
 from probe_engine.sched import SchedulerConfig
 
 STEP_S = 0.001

@@ -16,7 +16,7 @@ from planner.replay.local_engine import local_engine
 from planner.replay.playing import Playing
 from planner.replay.session import replay
 from planner.result import Requests, Run, RunHeader, read_run
-from planner.trace import Ragged, Trace
+from planner.traces.trace import Ragged, Trace
 
 START_NS = 1_800_000_000_000_000_000
 

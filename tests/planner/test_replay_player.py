@@ -17,7 +17,7 @@ from planner.replay.player import Player
 from planner.replay.script import Script
 from planner.replay.session import Playing, replay, tabulate
 from planner.replay.wire import Wire
-from planner.trace import from_lengths
+from planner.traces.trace import from_lengths
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -15,7 +15,7 @@ from planner.errors import ReplayError
 from planner.prompts import prompt_lengths, text_prompts, token_prompts
 from planner.prompts.words import build, of_server, of_tokenizer, syllables
 from planner.readers import read_trace
-from planner.trace import Ragged, from_lengths
+from planner.traces.trace import Ragged, from_lengths
 
 TRACE = from_lengths([0.0, 0.5, 1.0], [7, 40, 20], [1, 2, 3])
 

@@ -17,7 +17,7 @@ from planner.replay.recorder import Recorder
 from planner.replay.runs import RunStore
 from planner.replay.session import Outline, replay
 from planner.result import Run
-from planner.trace import from_lengths
+from planner.traces.trace import from_lengths
 
 
 class Heard:

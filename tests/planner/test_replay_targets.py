@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from planner.cli import app as plan_app
-from planner.latency import LinearModel
 from planner.replay.runs import RunStore
 from planner.replay_cli import app as replay_app
 from planner.result import read_run
+from planner.steps.latency import LinearModel
 from probe_engine.sched import StepStats
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "traces" / "azure_conv_10min.csv"

@@ -24,7 +24,7 @@ from planner.replay.share import Share
 from planner.replay.target import Target
 from planner.replay.turns import Turns
 from planner.result import Run
-from planner.trace import Trace, from_lengths
+from planner.traces.trace import Trace, from_lengths
 
 BYTES = build(lambda text: list(text.encode()), syllables(), "bytes")
 TARGET = Target("http://x", "tiny", None, (0, 100), None)

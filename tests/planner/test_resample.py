@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from planner.fit import fit
-from planner.latency import COSTS, LinearModel, StepModel
-from planner.resample import DRAWS, refits, widening
 from planner.result import Observation
+from planner.steps.fit import fit
+from planner.steps.latency import COSTS, LinearModel, StepModel
+from planner.steps.resample import DRAWS, refits, widening
 from probe_engine.sched import StepStats
 
 ENGINE = LinearModel(4e-3, 2e-5, 3e-9, 1e-4, 2e-8)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from planner.calibrate_cli import run_doubt
 from planner.cli import app
-from planner.latency import ConstantModel, read_model
+from planner.commands.calibrate import run_doubt
 from planner.result import Observation, Run
 from planner.sim import Twin, simulate
-from planner.trace import from_lengths
+from planner.steps.latency import ConstantModel, read_model
+from planner.traces.trace import from_lengths
 from probe_engine.sched import SchedulerConfig
 
 

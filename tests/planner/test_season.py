@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 
 from planner.cli import app
 from planner.errors import CapacityError
-from planner.history import hourly_from_csv
-from planner.season import WEEK, season_forecast
+from planner.room.history import hourly_from_csv
+from planner.room.season import WEEK, season_forecast
 
 
 def weekly(weeks: int, seed: int, growth: float = 0.02) -> np.ndarray:

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.latency import ConstantModel, LinearModel, Overhead
 from planner.sim import Twin, play, simulate
 from planner.sim.simulate import split_blocks
-from planner.trace import Ragged, Trace, from_lengths
+from planner.steps.latency import ConstantModel, LinearModel, Overhead
+from planner.traces.trace import Ragged, Trace, from_lengths
 from probe_engine.sched import SchedulerConfig
 
 CONFIG = SchedulerConfig(num_blocks=4096, block_size=16, max_num_batched_tokens=512, max_num_seqs=64)

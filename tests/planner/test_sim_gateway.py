@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from planner.errors import ModelError
-from planner.latency import LinearModel
 from planner.sim import Played, Twin, play
 from planner.sim.gateway import read_gateway
 from planner.sim.outage import Outage, strike
-from planner.trace import Ragged, Trace, from_lengths
+from planner.steps.latency import LinearModel
+from planner.traces.trace import Ragged, Trace, from_lengths
 from probe_engine.gateway.settings import UpGatewaySettings
 from probe_engine.sched import SchedulerConfig
 

@@ -12,7 +12,7 @@ import torch
 from planner.errors import ModelError
 from planner.sim import Twin, play
 from planner.sim.recorded import RecordedSteps
-from planner.trace import Ragged, Trace, from_lengths
+from planner.traces.trace import Ragged, Trace, from_lengths
 from probe_engine.model.loading import load_model
 from probe_engine.model.sampling import SamplingParams
 from probe_engine.runtime.engine import Engine

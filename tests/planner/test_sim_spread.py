@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from planner.latency import LinearModel
 from planner.sim import Twin, play
 from planner.sim.spread import LEVEL, doubted, end_to_end, intervals, steady, ttft
-from planner.trace import Trace, from_lengths
+from planner.steps.latency import LinearModel
+from planner.traces.trace import Trace, from_lengths
 from probe_engine.sched import SchedulerConfig
 
 CONFIG = SchedulerConfig(num_blocks=4096, max_num_batched_tokens=512, max_num_seqs=64)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from planner.errors import TraceError
 from planner.readers import problems, quarantine_file, read_trace
 from planner.readers.values import parse_time_ns
-from planner.trace import Flag
-from planner.workload import stats
+from planner.traces.trace import Flag
+from planner.traces.workload import stats
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "traces" / "azure_conv_10min.csv"
 HEADER = b"TIMESTAMP,ContextTokens,GeneratedTokens"

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from planner.export import Export
 from planner.readers import open_trace, read_trace
 from planner.replay_cli import app
-from planner.trace import OPTIONAL_COLUMNS, Ragged, Trace
+from planner.traces.export import Export
+from planner.traces.trace import OPTIONAL_COLUMNS, Ragged, Trace
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "traces" / "azure_conv_10min.csv"
 
@@ -141,7 +141,7 @@ def test_small_blocks_are_put_together_for_mooncake(tmp_path: Path) -> None:
     ],
 )
 def test_a_converted_trace_is_the_shaped_trace(tmp_path: Path, options: list[str]) -> None:
-    from planner.workload import Shaping
+    from planner.traces.workload import Shaping
 
     given_as = {
         "--window": {"window_start_s": 60, "window_end_s": 120},

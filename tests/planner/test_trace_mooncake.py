@@ -10,8 +10,8 @@ import pytest
 from planner.errors import TraceError
 from planner.prompts import token_prompts
 from planner.readers import read_trace
-from planner.trace import Flag, Quality, Ragged, Trace
-from planner.workload import speed, stats, take
+from planner.traces.trace import Flag, Quality, Ragged, Trace
+from planner.traces.workload import speed, stats, take
 
 
 def row(**changes: object) -> str:

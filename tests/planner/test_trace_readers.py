@@ -7,7 +7,7 @@ import pytest
 
 from planner.errors import TraceError
 from planner.readers import FORMATS, open_trace, read_trace
-from planner.trace import Flag, Quality, Ragged, TraceRead
+from planner.traces.trace import Flag, Quality, Ragged, TraceRead
 
 
 def read(tmp_path: Path, text: str, **options: object) -> TraceRead:

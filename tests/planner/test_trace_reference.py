@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from planner.errors import TraceError
-from planner.profile import LengthStats, WorkloadStats, stats
 from planner.readers import open_trace, read_trace
-from planner.trace import Trace
+from planner.traces.profile import LengthStats, WorkloadStats, stats
+from planner.traces.trace import Trace
 
 FILES = (
     "azure/AzureLLMInferenceTrace_code.csv",

@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.errors import WorkloadError
-from planner.profile import Profiler, stats
 from planner.shaping.arrivals import draw, fit, parse_arrivals, synthesise, weibull_shape
 from planner.shaping.cut import only, thin, window
 from planner.shaping.hashes import renamed
 from planner.shaping.lengths import lengths_from
 from planner.shaping.pace import dequantise, scale_rate, speed
 from planner.shaping.repeat import merge, resample
-from planner.trace import Quality, Ragged, Trace, from_lengths
-from planner.workload import Shaping, parse_window
+from planner.traces.profile import Profiler, stats
+from planner.traces.trace import Quality, Ragged, Trace, from_lengths
+from planner.traces.workload import Shaping, parse_window
 
 
 def bursty(rows: int = 4000, shape: float = 0.25, seed: int = 1) -> Trace:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from planner.mix import LengthHistogram, Mix
-from planner.whatif import Change, changed_mix
+from planner.room.mix import LengthHistogram, Mix
+from planner.room.whatif import Change, changed_mix
 from probe_engine.sched import SchedulerConfig
 
 MIX = Mix(

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.errors import WorkloadError
-from planner.trace import Flag, Trace, from_lengths
-from planner.workload import Shaping, loop, parse_window, scale_tokens, speed, stats, take, window
+from planner.traces.trace import Flag, Trace, from_lengths
+from planner.traces.workload import Shaping, loop, parse_window, scale_tokens, speed, stats, take, window
 
 TRACE = from_lengths([0.0, 1.0, 1.5, 4.0], [10, 20, 30, 40], [1, 2, 3, 4])
 
