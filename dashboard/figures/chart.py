@@ -139,15 +139,15 @@ def line(
 
 
 def rounded(values: Iterable[float | None]) -> list[float | None]:
-    """Values to five significant digits, which no screen exceeds and which halve the bytes; None where not finite."""
+    """Values to five significant digits, which no screen exceeds and which halve the bytes; None where not finite, or close to."""
     found = np.array(list(values), dtype=np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         magnitude = np.floor(np.log10(np.abs(found)))
         digits = np.where(found == 0, 0.0, np.minimum(SIGNIFICANT - 1 - magnitude, MOST_DIGITS))
         # powers of ten above one are exact, their reciprocals are not
         up, down = 10.0 ** np.maximum(digits, 0), 10.0 ** np.maximum(-digits, 0)
         row: list[float] = (np.rint(found * up / down) * down / up).tolist()
-    return [*row] if np.isfinite(found).all() else [value if isfinite(value) else None for value in row]
+    return [*row] if np.isfinite(row).all() else [value if isfinite(value) else None for value in row]
 
 
 def threshold(drawn: Layout, y: float, color: str = theme.BREACH, *, dash: str = "4px 3px", width: float = 1.4) -> None:

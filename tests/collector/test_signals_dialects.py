@@ -3,6 +3,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from alerts.responses.response import Response
 from alerts.telemetry import Telemetry
 from collector.host.catalog import METRICS as MACHINE_METRICS
 from collector.promql import parse, selectors
@@ -76,6 +77,8 @@ def test_the_alerts_process_has_no_metric_that_is_not_known():
     telemetry.missed("g", 1)
     for count in (telemetry.sent, telemetry.failed, telemetry.dropped):
         count("r", 1)
+    done = Response("1", "restart", "restart", "automatic", "acted", "Down", "g", "f", (), "", "", 0.0, 0.0)
+    telemetry.responded(done, "acted")
     page = telemetry.page({"firing": 0}, {"r": 0}, 0).decode()
     assert {name for name in shown_on(page) if name.startswith("loadline_")} == dialect("alerts").names()
 

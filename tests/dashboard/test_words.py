@@ -98,7 +98,7 @@ def test_no_sentence_is_put_together_by_an_f_string():
 
 def test_every_entry_of_the_catalogue_is_a_text_that_is_used():
     read = [tree for _, tree in trees()]
-    read += [ast.parse((PLANNER / name).read_text("utf-8")) for name in ("answers/whatif.py", "inspection.py")]
+    read += [ast.parse((PLANNER / name).read_text("utf-8")) for name in ("answers/whatif.py", "traces/inspection.py")]
     used = {one.value for tree in read for one in ast.walk(tree) if isinstance(one, ast.Constant)}
     used |= set(texts_of_scripts(PACKAGE / "assets"))
     used |= {text for one in SIGNALS.values() for text in (one.what, f" {one.unit}")}
@@ -149,7 +149,14 @@ def test_what_other_parts_say_is_taken_apart(reason, chinese):
     assert (text, CHINESE.of(text)) == (reason, chinese)
 
 
-SPEAKERS = ("telemetry.py", "headroom.py", "whatif.py", "capacity.py", "inspection.py", "replay/lag.py")
+SPEAKERS = (
+    "steps/telemetry.py",
+    "room/headroom.py",
+    "room/whatif.py",
+    "room/capacity.py",
+    "traces/inspection.py",
+    "replay/lag.py",
+)
 CALLS = {"ModelError", "CapacityError", "LeftOut", "append", "_tell", "progress"}
 
 
