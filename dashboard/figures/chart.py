@@ -139,7 +139,7 @@ def line(
 
 
 def rounded(values: Iterable[float | None]) -> list[float | None]:
-    """Values to five significant digits, which no screen exceeds and which halve the bytes; None where not finite, or close to."""
+    """Values to five significant digits, which no screen exceeds and which halve the bytes; None where not finite."""
     found = np.array(list(values), dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         magnitude = np.floor(np.log10(np.abs(found)))
